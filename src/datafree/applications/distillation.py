@@ -1,0 +1,127 @@
+r"""Distillation: a student learns to answer as the teacher does, on images that a stream shows it.
+
+.. math:: \min_{W_S} \sum_x \tau^2 \, \text{KL}\bigl(p_T^\tau(x) \Vert p_S^\tau(x)\bigr)
+
+No label is used: what the images should be is the business of whoever made them.
+
+References:
+    | Distilling the Knowledge in a Neural Network (Hinton et al., 2015), section 2
+    | https://arxiv.org/abs/1503.02531
+"""
+
+import math
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from functools import partial
+
+import torch
+from lightning_fabric import Fabric
+from torch import nn
+
+from datafree.augmentation import Augmentation
+from datafree.classifier import Classifier, frozen
+from datafree.losses import distillation_loss
+from datafree.types import Batch, InputError, at_least
+from datafree.watch import Watch, silent
+
+
+@dataclass(frozen=True, kw_only=True)
+class DistillationConfig:
+    """How the student learns."""
+
+    steps: int = 2000
+    """optimiser steps"""
+    optimizer: str = "adamw"
+    """any optimiser that timm knows by name"""
+    lr: float = 2e-3
+    """learning rate at its highest"""
+    warmup: float = 0.05
+    """part of the steps in which the learning rate rises; then it falls to zero along a half cosine"""
+    weight_decay: float = 1e-4
+    """of weights, not of biases and normalisation"""
+    temperature: float = 4.0
+    """tau, softens both predictions"""
+    ema: float = 0.0
+    """decay of an exponential moving average of the student, which is then the result; 0: none"""
+    augment: Augmentation = field(default_factory=Augmentation)
+    """small movements of the images shown"""
+
+    def __post_init__(self) -> None:
+        at_least(1, steps=self.steps)
+        at_least(1e-9, lr=self.lr, temperature=self.temperature)
+        at_least(0, weight_decay=self.weight_decay, ema=self.ema, warmup=self.warmup)
+        if not self.ema < 1 or not self.warmup <= 1:
+            raise InputError("ema must be under 1 and warmup not over 1; both are parts of a whole")
+
+    def build(self) -> Callable[..., nn.Module]:
+        return partial(distill, config=self)
+
+    def lr_factor(self, step: int) -> float:
+        """The learning rate at a step (counted from 0), as a part of the highest."""
+        rise = self.warmup * self.steps
+        if step < rise:
+            return (step + 1) / (rise + 1)
+        return (1 + math.cos(math.pi * (step - rise) / max(1.0, self.steps - rise))) / 2
+
+
+def distill(
+    student: nn.Module,
+    teacher: Classifier,
+    batches: Iterable[Batch],
+    config: DistillationConfig,
+    *,
+    fabric: Fabric | None = None,
+    watch: Watch = silent,
+) -> nn.Module:
+    """Trains the student on the batches until its steps are taken.
+
+    Args:
+        student: Takes pixels, as the teacher does. It is trained in place.
+        teacher: Never changed.
+        batches: A stream, a loader, a list: anything that yields batches. Targets are not looked at.
+        config: How the student learns.
+        fabric: Where and in which precision it learns; this process on the student's device if not given.
+        watch: Sees every step's loss, and keeps what a checkpoint needs.
+
+    Returns:
+        The student after the last step, in evaluation mode; its moving average if there is one. Nothing is selected.
+
+    Raises:
+        InputError: If the optimiser is unknown, or the batches end before the steps are taken.
+    """
+    from timm.optim import create_optimizer_v2
+
+    fabric = fabric or Fabric(accelerator=next(student.parameters()).device.type, devices=1)
+    try:
+        optimizer = create_optimizer_v2(student, opt=config.optimizer, lr=config.lr, weight_decay=config.weight_decay)
+    except (ValueError, AssertionError) as fault:
+        raise InputError(f"optimizer {config.optimizer!r} is unknown; see timm.optim.list_optimizers()") from fault
+    learner, optimizer = fabric.setup(student, optimizer, move_to_device=False)
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, config.lr_factor)
+    average = torch.optim.swa_utils.AveragedModel(
+        student, multi_avg_fn=torch.optim.swa_utils.get_ema_multi_avg_fn(config.ema), use_buffers=True
+    ) if config.ema else None
+    kept = {"student": student, "optimizer": optimizer.optimizer, "schedule": schedule}
+    start = watch.keep(**kept, **({"average": average} if average else {}))
+
+    source = iter(batches)
+    with frozen(teacher):
+        student.train()
+        for step in watch.track(range(start, config.steps), "distill"):
+            batch = next(source, None)
+            if batch is None:
+                raise InputError(f"the batches ended after {step} of {config.steps} steps; give a stream that does not end")
+            images = config.augment(batch.images)
+            with torch.no_grad():
+                answer = teacher(images)
+            loss = distillation_loss(learner(images), answer, config.temperature)
+            optimizer.zero_grad(set_to_none=True)
+            fabric.backward(loss)
+            optimizer.step()
+            schedule.step()
+            if average:
+                average.update_parameters(student)
+            watch.log(step + 1, {"distillation": loss.detach()})
+    if average:
+        student.load_state_dict(average.module.state_dict())
+    return student.eval()

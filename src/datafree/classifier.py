@@ -1,0 +1,125 @@
+"""A network that owns its normalisation, and the two ways in which anyone may touch a network.
+
+Everything outside a `Classifier` speaks pixels in [0, 1]. Hooks exist only inside `record`, modes and
+`requires_grad` change only inside `frozen`; both put everything back.
+"""
+
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from datafree.types import Images, InputError, Logits
+
+BatchNorm = _BatchNorm
+"""every batch normalisation of torch and timm: 1d, 2d, 3d, synchronised, fused with its activation"""
+
+
+class Classifier(nn.Module):
+    """A network with its mean and standard deviation, its input shape and its class names.
+
+    Args:
+        model: Takes normalised images `(n, c, h, w)`, returns logits `(n, k)`.
+        shape: Channels, height and width of one image.
+        classes: The names of the classes, in the order of the logits; or only their number.
+        mean: Per channel, in pixel units; one number stands for all channels.
+        std: Likewise.
+        precision: The type in which convolutions and products are computed (autocast); logits are always float32.
+
+    Raises:
+        InputError: If mean or std do not fit the channels, or a standard deviation is not positive.
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(
+        self,
+        model: nn.Module,
+        *,
+        shape: tuple[int, int, int],
+        classes: Sequence[str] | int,
+        mean: Sequence[float] = (0.0,),
+        std: Sequence[float] = (1.0,),
+        precision: torch.dtype = torch.float32,
+    ) -> None:
+        super().__init__()
+        for name, values in (("mean", mean), ("std", std)):
+            if len(values) not in (1, shape[0]):
+                raise InputError(f"{name} has {len(values)} values for {shape[0]} channels; give one value per channel")
+        if min(std) <= 0:
+            raise InputError(f"std is {tuple(std)}, but a standard deviation is positive; give it in pixel units")
+        # Convolutions on CPUs and on tensor cores are faster this way, and no number changes.
+        self.model = model.to(memory_format=torch.channels_last)
+        self.shape = shape
+        self.classes = tuple(map(str, range(classes))) if isinstance(classes, int) else tuple(classes)
+        self.precision = precision
+        self.register_buffer("mean", torch.tensor(mean, dtype=torch.float32).view(-1, 1, 1), persistent=False)
+        self.register_buffer("std", torch.tensor(std, dtype=torch.float32).view(-1, 1, 1), persistent=False)
+
+    @property
+    def device(self) -> torch.device:
+        return self.mean.device
+
+    def normalize(self, images: Images) -> Images:
+        """From pixels to what the network was trained on."""
+        return (images - self.mean) / self.std
+
+    def denormalize(self, normalized: Images) -> Images:
+        """Back to pixels; the inverse of `normalize`."""
+        return normalized * self.std + self.mean
+
+    def forward(self, images: Images) -> Logits:
+        with torch.autocast(self.device.type, self.precision, enabled=self.precision != torch.float32):
+            return self.model(self.normalize(images)).float()
+
+
+class Visit(NamedTuple):
+    """One call of one module."""
+
+    module: nn.Module
+    input: Tensor
+    output: Tensor
+
+
+@contextmanager
+def record(model: nn.Module, *kinds: type[nn.Module]) -> Iterator[list[Visit]]:
+    """The calls of every module of these kinds, in the order they happen; the hooks are gone afterwards."""
+    visits: list[Visit] = []
+
+    def visit(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+        visits.append(Visit(module, inputs[0], output))
+
+    with ExitStack() as hooks:
+        for module in model.modules():
+            if isinstance(module, kinds):
+                hooks.callback(module.register_forward_hook(visit).remove)
+        yield visits
+
+
+@contextmanager
+def frozen(*models: nn.Module | None) -> Iterator[None]:
+    """Evaluation mode and no parameter gradients; afterwards everything is exactly as it was."""
+    modules = [module for model in models if model is not None for module in model.modules()]
+    parameters = [parameter for model in models if model is not None for parameter in model.parameters()]
+    modes = [module.training for module in modules]
+    wanted = [parameter.requires_grad for parameter in parameters]
+    try:
+        for module in modules:
+            module.training = False
+        for parameter in parameters:
+            parameter.requires_grad_(False)
+        yield
+    finally:
+        for module, mode in zip(modules, modes, strict=True):
+            module.training = mode
+        for parameter, flag in zip(parameters, wanted, strict=True):
+            parameter.requires_grad_(flag)
+
+
+def batch_norms(model: nn.Module) -> list[_BatchNorm]:
+    """The layers that remember the statistics of the training data."""
+    return [module for module in model.modules() if isinstance(module, _BatchNorm) and module.running_mean is not None]

@@ -1,0 +1,205 @@
+"""Real images: for training example teachers, for evaluation, for the ceiling. The one gate, and it counts.
+
+Methods and applications never import this file; a test reads their imports. Whoever opens real images here says what
+for, and the ledger of the run holds how many of them were handed out.
+"""
+
+import os
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from datafree.types import Batch, Images, InputError, Labels, nearest
+
+Split = Literal["train", "test"]
+Purpose = Literal["teacher training", "evaluation", "student training (ceiling)"]
+
+
+@dataclass
+class Entry:
+    """Real images that something touched."""
+
+    source: str
+    split: str
+    purpose: Purpose
+    images: int = 0
+    """different images handed out so far"""
+
+
+@dataclass
+class Ledger:
+    """Every real image a run touched, and why. Written into the run; the student's line is counted from it."""
+
+    entries: list[Entry] = field(default_factory=list)
+
+    def students(self) -> int:
+        """Real images that any student was trained on."""
+        return sum(entry.images for entry in self.entries if entry.purpose.startswith("student"))
+
+    def as_json(self) -> list[dict[str, Any]]:
+        return [asdict(entry) for entry in self.entries]
+
+
+class RealImages(Dataset[tuple[Tensor, int]]):
+    """Real images behind the gate: nothing comes out that the ledger has not counted."""
+
+    def __init__(
+        self, images: Images, labels: Labels, classes: tuple[str, ...], entry: Entry, size: tuple[int, int] | None = None
+    ) -> None:
+        self._images, self._labels, self.classes, self.entry = images, labels, classes, entry
+        self._size = size or (images.shape[2], images.shape[3])
+        self._seen = torch.zeros(len(labels), dtype=torch.bool)
+
+    def __len__(self) -> int:
+        return len(self._labels)
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Channels, height, width."""
+        return self._images.shape[1], *self._size
+
+    def take(self, places: Tensor) -> Batch:
+        """These images as pixels in [0, 1], and their labels."""
+        self._seen[places] = True
+        self.entry.images = int(self._seen.sum())
+        images = self._images[places]
+        images = images.float() / 255 if images.dtype == torch.uint8 else images
+        if images.shape[2:] != self._size:
+            images = F.interpolate(images, self._size, mode="bilinear", antialias=True).clamp(0, 1)
+        return Batch(images, self._labels[places], {})
+
+    def __getitem__(self, place: int) -> tuple[Tensor, int]:
+        batch = self.take(torch.tensor([place]))
+        return batch.images[0], int(batch.targets[0])
+
+    def once(self, size: int = 512) -> Iterator[Batch]:
+        """All of them in order."""
+        for places in torch.arange(len(self)).split(size):
+            yield self.take(places)
+
+    def forever(self, size: int = 128) -> Iterator[Batch]:
+        """Random images without end. Each step draws anew, so that nothing but the random state must be resumed."""
+        while True:
+            yield self.take(torch.randint(len(self), (size,)))
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"seen": self._seen}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self._seen = state["seen"]
+        self.entry.images = int(self._seen.sum())
+
+
+def open_real(
+    name: str,
+    split: Split,
+    purpose: Purpose,
+    ledger: Ledger,
+    *,
+    shape: tuple[int, int, int] | None = None,
+    root: str = "",
+) -> RealImages:
+    """Opens real images and enters them in the ledger.
+
+    Args:
+        name: `digits` (scikit-learn's, always there), `mnist`, `cifar10`, or `folder:PATH` with one folder a class
+            under `PATH/train` and `PATH/test`.
+        split: Which part.
+        purpose: What for; it is written into the run.
+        ledger: Where it is counted.
+        shape: What the classifier takes; images of another size are resized to it.
+        root: Where data sets lie; `$DATAFREE_DATA` or `./data` if not given.
+
+    Raises:
+        InputError: If the name is unknown, the images are not there, or their channels do not fit.
+    """
+    place = Path(root or os.environ.get("DATAFREE_DATA", "data"))
+    kind, _, rest = name.partition(":")
+    openers = {"digits": _digits, "mnist": _mnist, "cifar10": _cifar10, "folder": _folder}
+    if kind not in openers:
+        raise InputError(f"data set {name!r} is unknown, choose one of {', '.join(openers)}{nearest(kind, openers)}")
+    images, labels, classes = openers[kind](Path(rest) if kind == "folder" else place, split)
+    if shape and shape[0] != images.shape[1]:
+        raise InputError(f"{name} has {images.shape[1]} channels, but the classifier takes {shape[0]}; give data that fits it")
+    entry = Entry(source=name, split=split, purpose=purpose)
+    ledger.entries.append(entry)
+    return RealImages(images, labels, classes, entry, size=shape and shape[1:])
+
+
+Opened = tuple[Images, Labels, tuple[str, ...]]
+
+
+def _digits(_: Path, split: str) -> Opened:
+    from sklearn.datasets import load_digits
+    from sklearn.model_selection import train_test_split
+
+    digits = load_digits()
+    # One fixed split for everyone: a quarter held out, every class in proportion.
+    train, test = train_test_split(range(len(digits.target)), test_size=450, stratify=digits.target, random_state=0)
+    chosen = train if split == "train" else test
+    images = torch.tensor(digits.images[chosen], dtype=torch.float32)[:, None] / 16
+    return images, torch.tensor(digits.target[chosen]), tuple("0123456789")
+
+
+def _mnist(root: Path, split: str) -> Opened:
+    from torchvision.datasets import MNIST
+
+    try:
+        mnist = MNIST(str(root), train=split == "train", download=not (root / "MNIST").is_dir())
+    except (RuntimeError, OSError) as fault:
+        raise InputError(_missing("MNIST", root)) from fault
+    return mnist.data[:, None], mnist.targets, tuple("0123456789")
+
+
+def _cifar10(root: Path, split: str) -> Opened:
+    classes = tuple("airplane automobile bird cat deer dog frog horse ship truck".split())
+    parquet = root / "cifar10" / f"{split}.parquet"
+    if parquet.is_file():
+        images, labels = _parquet(parquet)
+        return images, labels, classes
+    from torchvision.datasets import CIFAR10
+
+    try:
+        cifar = CIFAR10(str(root), train=split == "train", download=not (root / "cifar-10-batches-py").is_dir())
+    except (RuntimeError, OSError) as fault:
+        raise InputError(_missing("CIFAR-10", root)) from fault
+    return torch.from_numpy(cifar.data).permute(0, 3, 1, 2), torch.tensor(cifar.targets), classes
+
+
+def _parquet(path: Path) -> tuple[Images, Labels]:
+    import io
+
+    import numpy as np
+    from PIL import Image
+
+    try:
+        import pyarrow.parquet as parquet
+    except ImportError as fault:
+        raise InputError(f"{path} needs pyarrow; install datafree[hub]") from fault
+    table = parquet.read_table(path, columns=["img", "label"]).to_pydict()
+    decoded = np.stack([np.asarray(Image.open(io.BytesIO(row["bytes"])).convert("RGB")) for row in table["img"]])
+    return torch.from_numpy(decoded).permute(0, 3, 1, 2).contiguous(), torch.tensor(table["label"])
+
+
+def _folder(root: Path, split: str) -> Opened:
+    from torchvision.datasets import ImageFolder
+    from torchvision.transforms.v2.functional import pil_to_tensor
+
+    if not (root / split).is_dir():
+        raise InputError(f"{root / split} is no folder; put one folder of images per class into it")
+    try:
+        folder = ImageFolder(str(root / split))
+        images = torch.stack([pil_to_tensor(image) for image, _ in folder])
+    except (RuntimeError, OSError) as fault:
+        raise InputError(f"{root / split} cannot be used ({fault}); all images must be readable and of one size") from fault
+    return images, torch.tensor(folder.targets), tuple(folder.classes)
+
+
+def _missing(name: str, root: Path) -> str:
+    return f"{name} is not under {root.resolve()} and could not be downloaded; set DATAFREE_DATA or --data-root to where it lies"

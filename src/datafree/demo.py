@@ -1,0 +1,84 @@
+"""The main job on real input that is always there: scikit-learn's digits, a teacher, and a ladder of students."""
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from datafree import report
+from datafree.applications.distillation import DistillationConfig
+from datafree.augmentation import Augmentation
+from datafree.experiment import Experiment, Task, run
+from datafree.methods import METHODS
+from datafree.store import write_json, write_text
+from datafree.synthesis import Method, Schedule
+from datafree.training import TrainingConfig, example_teacher
+
+TEACHER, STUDENT = "convnet_w64", "convnet_w16"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Demo:
+    """A ladder of students of one teacher."""
+
+    out: Path = Path("runs/demo")
+    """folder to write; must be new"""
+    seed: int = 0
+    """of everything random"""
+    threads: int = 1
+    """on the CPU; networks this small are fastest on one"""
+    steps: int = 800
+    """steps of each student"""
+
+
+def rungs(steps: int) -> dict[str, tuple[Method | None, Schedule]]:
+    """Floor, the three methods with equal images to begin with, ceiling."""
+    first = Schedule(warmup=4, every=0, keep=4)
+    small: dict[str, Any] = {"batch": 128, "steps": (100,), "jitter": 1}
+    return {
+        "noise": (replace(METHODS["noise"], batch=128), Schedule()),
+        "deep-dream": (replace(METHODS["deep-dream"], **small), first),
+        "deep-inversion": (replace(METHODS["deep-inversion"], **small), first),
+        "adi": (replace(METHODS["adi"], **small), Schedule(warmup=4, every=max(1, steps // 8), keep=12)),
+        "real images": (None, Schedule()),
+    }
+
+
+def demo(options: Demo, console: Console) -> list[dict[str, Any]]:
+    """Trains the teacher, puts the data away, distils a student per rung, and draws the ladder."""
+    out = options.out
+    console.print("datafree demo · scikit-learn's digits · cpu · no network used", highlight=False)
+    accuracy = example_teacher(
+        network=TEACHER, data="digits", out=out / "teacher", training=TrainingConfig(), seed=options.seed,
+        threads=options.threads, console=console,
+    )  # fmt: skip
+    console.print(f"teacher         {report.percent(accuracy)} held-out; its training images are put away", highlight=False)
+    task = Task(teacher=f"local-dir:{out / 'teacher'}", student=STUDENT, data="digits")
+    application = DistillationConfig(steps=options.steps, lr=1e-2, augment=Augmentation(shift=0.5))
+    rows: list[dict[str, Any]] = []
+    for name, (method, schedule) in rungs(options.steps).items():
+        experiment = Experiment(
+            task=task, method=method, schedule=schedule, application=application, seed=options.seed, device="cpu",
+            threads=options.threads,
+        )  # fmt: skip
+        summary = run(experiment, out / name.replace(" ", "-"), console=console).summary
+        teacher, student = report.rows_of(summary)
+        rows = rows or [teacher]
+        rows.append(student)
+        console.print(
+            f"{name:<15} {report.percent(student['accuracy'])} held-out, {student['seconds']:.1f} s", highlight=False
+        )
+    write_json(out / "ladder.json", rows)
+    grids = {name: out / name.replace(" ", "-") / "synthetic" / "grid.png" for name in rungs(options.steps)}
+    runs = {name: str(grid.parents[1] / "report.html") for name, grid in grids.items()}
+    write_text(out / "report.html", report.ladder_page(rows, grids, runs, "A student of digits, with no digits"))
+    console.print(report.ladder(rows))
+    console.print(
+        "The held-out images were used for this table only. The last row saw real images: it is the ceiling.\n"
+        f"report   {out / 'report.html'}\n"
+        f"next     datafree distill --teacher local-dir:{out / 'teacher'} --student {STUDENT} --out runs/mine",
+        highlight=False,
+        soft_wrap=True,
+    )
+    return rows

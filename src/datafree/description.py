@@ -1,0 +1,44 @@
+"""An experiment as JSON and back, so that a run can be repeated and resumed."""
+
+from dataclasses import fields
+from typing import Any
+
+from datafree.applications import APPLICATIONS
+from datafree.augmentation import Augmentation
+from datafree.methods import METHODS
+from datafree.synthesis import Schedule
+from datafree.types import InputError
+
+CONFIGS: dict[str, type[Any]] = {
+    kind.__name__: kind
+    for kind in (Schedule, Augmentation, *map(type, METHODS.values()), *map(type, APPLICATIONS.values()))
+}
+"""the settings a description may name: a fixed table, so that a run directory cannot name code"""
+
+
+def describable(kind: type[Any]) -> type[Any]:
+    """Adds a class of settings to the table."""
+    CONFIGS[kind.__name__] = kind
+    return kind
+
+
+def describe(value: Any) -> Any:
+    """Settings as what JSON can hold."""
+    if type(value).__name__ in CONFIGS:
+        return {"config": type(value).__name__} | {f.name: describe(getattr(value, f.name)) for f in fields(value)}
+    return [describe(item) for item in value] if isinstance(value, tuple) else value
+
+
+def revive(node: Any) -> Any:
+    """The inverse of `describe`.
+
+    Raises:
+        InputError: If it names settings that do not exist here.
+    """
+    if isinstance(node, dict):
+        settings = dict(node)
+        try:
+            return CONFIGS[settings.pop("config")](**{name: revive(value) for name, value in settings.items()})
+        except (KeyError, TypeError) as fault:
+            raise InputError(f"the run was described by another version ({fault}); resume it with that version") from fault
+    return tuple(revive(item) for item in node) if isinstance(node, list) else node

@@ -1,0 +1,64 @@
+"""What a teacher is, and which methods can use it."""
+
+from dataclasses import dataclass
+
+from datafree.classifier import Classifier, batch_norms
+from datafree.methods import METHODS
+from datafree.synthesis import Method
+from datafree.types import InputError
+
+
+@dataclass(frozen=True)
+class Diagnosis:
+    """What was found in a teacher."""
+
+    parameters: int
+    shape: tuple[int, int, int]
+    classes: int
+    batch_norms: int
+    """layers that remember statistics of the training data"""
+    untouched: int
+    """of those, layers whose memory is empty: mean 0 and variance 1 everywhere"""
+
+    @property
+    def has(self) -> frozenset[str]:
+        """What methods may need, by the names they ask for it."""
+        remembers = self.batch_norms > self.untouched
+        return frozenset({"batch-norm statistics"} if remembers else ())
+
+
+def examine(teacher: Classifier) -> Diagnosis:
+    """Looks at a teacher; nothing is run."""
+    layers = batch_norms(teacher)
+    untouched = sum(
+        bool((layer.running_mean == 0).all() and (layer.running_var == 1).all())  # type: ignore[union-attr]
+        for layer in layers
+    )
+    return Diagnosis(
+        parameters=count_parameters(teacher),
+        shape=teacher.shape,
+        classes=len(teacher.classes),
+        batch_norms=len(layers),
+        untouched=untouched,
+    )
+
+
+def count_parameters(model: Classifier) -> int:
+    return sum(parameter.numel() for parameter in model.parameters())
+
+
+def usable(teacher: Classifier) -> list[str]:
+    """The named methods that this teacher can feed."""
+    has = examine(teacher).has
+    return [name for name, method in METHODS.items() if has.issuperset(method.needs)]
+
+
+def require(teacher: Classifier, method: Method) -> None:
+    """Refuses a teacher that lacks what a method needs.
+
+    Raises:
+        InputError: Naming what is missing and the methods that work.
+    """
+    missing = [need for need in method.needs if need not in examine(teacher).has]
+    if missing:
+        raise InputError(f"the teacher has no {' and no '.join(missing)}; methods that work with it: {', '.join(usable(teacher))}")

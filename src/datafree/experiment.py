@@ -1,0 +1,283 @@
+"""The one place where everything meets: an experiment is a value, `run` carries it out."""
+
+import math
+import platform
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning_fabric import Fabric
+from lightning_fabric.utilities.exceptions import MisconfigurationException
+from rich.console import Console
+
+from datafree import __version__, report, teachers
+from datafree.applications import Application
+from datafree.applications.distillation import DistillationConfig
+from datafree.classifier import Classifier
+from datafree.data import Ledger, Purpose, RealImages, Split, open_real
+from datafree.description import describable, describe, revive
+from datafree.doctor import require
+from datafree.evaluation import evaluate, measure
+from datafree.logbook import Logbook
+from datafree.methods import METHODS
+from datafree.store import RunFolder, read_description
+from datafree.synthesis import Method, Schedule, Stream
+from datafree.teachers import fingerprint
+from datafree.types import Batch, InputError
+
+
+@describable
+@dataclass(frozen=True, kw_only=True)
+class Task:
+    """Who teaches, who learns, and which real images judge them afterwards, if any."""
+
+    teacher: str
+    """a timm name, or local-dir:FOLDER with config.json and model.safetensors"""
+    student: str
+    """a timm name, the papers' networks included"""
+    weights: str = ""
+    """a file with the teacher's weights, if it is a timm name and timm's own are not wanted"""
+    classes: int = 0
+    """classes of a teacher by timm name; 0: as it comes"""
+    input: tuple[int, ...] = ()
+    """channels, height and width of a teacher by timm name; empty: as it comes"""
+    mean: tuple[float, ...] = ()
+    """the teacher's normalisation, in pixel units; empty: as it comes"""
+    std: tuple[float, ...] = ()
+    """likewise"""
+    data: str = ""
+    """real images for the evaluation at the end: digits, mnist, cifar10 or folder:PATH; empty: none"""
+    data_root: str = ""
+    """where data sets lie; empty: $DATAFREE_DATA, or ./data"""
+
+    def load(self) -> tuple[Classifier, Classifier]:
+        """Teacher and student; the student sees pixels as the teacher does.
+
+        Raises:
+            InputError: If either cannot be made.
+        """
+        if self.input and (len(self.input) != 3 or not all(1 <= size <= 4096 for size in self.input)):
+            raise InputError(f"input is {self.input}; give channels, height and width, each from 1 to 4096")
+        given: dict[str, Any] = {"shape": self.input, "mean": self.mean, "std": self.std, "classes": self.classes}
+        teacher = teachers.load(
+            self.teacher, weights=self.weights, **{name: value for name, value in given.items() if value}
+        )
+        return teacher, student_of(teacher, self.student)
+
+
+def student_of(teacher: Classifier, name: str) -> Classifier:
+    """A new network that takes and answers what the teacher does.
+
+    Raises:
+        InputError: If a folder is named whose network takes or answers something else.
+    """
+    kind, _, folder = name.partition("local-dir:")
+    if kind:
+        mean, std = teacher.mean.flatten().tolist(), teacher.std.flatten().tolist()
+        return teachers.create(name, classes=teacher.classes, shape=teacher.shape, mean=mean, std=std)
+    student = teachers.load_folder(Path(folder))
+    for what, theirs, ours in (
+        ("classes", len(teacher.classes), len(student.classes)),
+        ("channels", teacher.shape[0], student.shape[0]),
+    ):
+        if theirs != ours:
+            raise InputError(f"the teacher has {theirs} {what} and the student {ours}; they must be equal")
+    return student
+
+
+@describable
+@dataclass(frozen=True, kw_only=True)
+class Experiment:
+    """Everything that decides a result. Equal experiments give equal students on one machine at one thread count."""
+
+    task: Task
+    method: Method | None
+    """None: real images, the ceiling"""
+    schedule: Schedule
+    application: Application = field(default_factory=DistillationConfig)
+    seed: int = 0
+    """of everything random"""
+    device: str = "auto"
+    """cpu, cuda, mps, ...; auto: an accelerator if there is one"""
+    devices: int = 1
+    """processes, one device each; each makes its own images, and the student's gradients are averaged"""
+    precision: str = "32-true"
+    """as Lightning Fabric names it: 32-true, bf16-mixed, 16-mixed"""
+    threads: int = 1
+    """of each process, on the CPU; results depend on it in the last bits"""
+    checkpoint: float = 20.0
+    """seconds from one checkpoint to the next"""
+    tensorboard: bool = False
+    """write TensorBoard events as well"""
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a run found; `student` is the network itself."""
+
+    student: Classifier
+    summary: dict[str, Any]
+    path: Path
+
+
+def resume(path: Path, console: Console | None = None) -> Result:
+    """Goes on with a run that was interrupted, to the student it would have had."""
+    return run(revive(read_description(path)), path, console=console, resuming=True)
+
+
+def run(experiment: Experiment, out: Path, *, console: Console | None = None, resuming: bool = False) -> Result:
+    """Carries out an experiment and leaves everything it found in a directory.
+
+    Args:
+        experiment: What to do.
+        out: The run's directory; made if it is not there, refused if it holds another run.
+        console: Where progress is shown; silent if not given.
+        resuming: Go on from the newest checkpoint.
+
+    Raises:
+        InputError: If something the user gave cannot be used; nothing half-written is left.
+        Diverged: If a loss or an image stopped being finite; the last checkpoint is intact.
+    """
+    begin = time.monotonic()
+    fabric = launch(experiment)
+    torch.manual_seed(experiment.seed + fabric.global_rank)
+    teacher, student = (place(model, experiment, fabric) for model in experiment.task.load())
+    if experiment.method is not None:
+        require(teacher, experiment.method)
+    ledger = Ledger()
+    test = open_task_data(experiment.task, "test", ledger, teacher) if experiment.task.data else None
+    digest = fingerprint(teacher.model)
+
+    with ExitStack() as stack:
+        folder = None
+        if fabric.is_global_zero:
+            folder = stack.enter_context(RunFolder(out, describe(experiment), resume=resuming))
+        logbook = stack.enter_context(
+            Logbook(
+                folder,
+                teacher,
+                student,
+                console=console,
+                interval=experiment.checkpoint if fabric.world_size == 1 else math.inf,
+                tensorboard=experiment.tensorboard,
+            )
+        )
+        batches = batches_of(experiment, teacher, student, ledger, logbook)
+        student = experiment.application.build()(student, teacher, batches, fabric=fabric, watch=logbook)
+        if fingerprint(teacher.model) != digest:
+            raise RuntimeError("the teacher was changed by this run; that is a fault of datafree, please report it")
+        summary: dict[str, Any] = {
+            "experiment": repr(experiment),
+            "method": name_of(experiment.method),
+            "classes": list(teacher.classes),
+            "teacher": judge(teacher, teacher, test),
+            "student": judge(student, teacher, test),
+            "teacher sha256": digest,
+            "student sha256": fingerprint(student.model),
+            "images synthesized": logbook.images_made,
+            "real images seen by the student": ledger.students(),
+            "health": logbook.health,
+            "ledger": ledger.as_json(),
+            "seconds": round(time.monotonic() - begin, 2),
+            "environment": environment(experiment, fabric),
+        }
+        if folder:
+            report.close(folder.path, summary, teacher, student, logbook.first)
+    return Result(student, summary, out)
+
+
+def launch(experiment: Experiment) -> Fabric:
+    """Processes, devices and precision, by Lightning Fabric.
+
+    Raises:
+        InputError: If the device or the precision is not to be had here.
+    """
+    torch.set_num_threads(experiment.threads)
+    try:
+        fabric = Fabric(
+            accelerator=experiment.device,
+            devices=experiment.devices,
+            precision=experiment.precision,  # type: ignore[arg-type]
+            strategy="auto" if experiment.devices == 1 else "ddp",
+        )
+        fabric.launch()
+    except (ValueError, RuntimeError, MisconfigurationException) as fault:
+        why = str(fault).splitlines()[0]
+        raise InputError(f"device {experiment.device!r} with precision {experiment.precision!r} is not to be had ({why})") from fault
+    return fabric
+
+
+def place(model: Classifier, experiment: Experiment, fabric: Fabric) -> Classifier:
+    """Moves a classifier to its device, sets its precision, and makes it equal in all processes."""
+    fabric.to_device(model)
+    model.precision = PRECISIONS.get(experiment.precision, torch.float32)
+    if fabric.world_size > 1:
+        model.load_state_dict(fabric.broadcast(model.state_dict()))
+    return model
+
+
+PRECISIONS = {"bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}
+
+
+def batches_of(
+    experiment: Experiment, teacher: Classifier, student: Classifier, ledger: Ledger, logbook: Logbook
+) -> Iterator[Batch]:
+    """The stream of the method; or real images, for the ceiling, counted by the ledger."""
+    if experiment.method is not None:
+        stream = Stream(experiment.method.build(teacher), student, experiment.schedule, logbook)
+        logbook.keep_also(stream=stream)
+        return stream
+    if not experiment.task.data:
+        raise InputError("the ceiling is trained on real images; name them with --data")
+    real = open_task_data(experiment.task, "train", ledger, teacher, purpose="student training (ceiling)")
+    logbook.keep_also(real=real)
+    return real.forever(experiment.schedule.show)
+
+
+def open_task_data(
+    task: Task, split: Split, ledger: Ledger, teacher: Classifier, purpose: Purpose = "evaluation"
+) -> RealImages:
+    """The task's real images, which must have the teacher's classes.
+
+    Raises:
+        InputError: If they do not.
+    """
+    real = open_real(task.data, split, purpose, ledger, shape=teacher.shape, root=task.data_root)
+    if len(real.classes) != len(teacher.classes):
+        raise InputError(f"{task.data} has {len(real.classes)} classes and the teacher {len(teacher.classes)}; they must be equal")
+    return real
+
+
+def judge(model: Classifier, teacher: Classifier, test: RealImages | None) -> dict[str, Any]:
+    """What a network costs and, where there are real images to ask, how good it is."""
+    found = asdict(measure(model))
+    return found | (asdict(evaluate(model, teacher, test.once())) if test else {})
+
+
+def name_of(method: Method | None) -> str:
+    """A method as people call it: the name of the preset of the same kind that is nearest to it."""
+    if method is None:
+        return "real images"
+
+    def differences(preset: Method) -> int:
+        return sum(bool(getattr(method, f.name)) != bool(getattr(preset, f.name)) for f in fields(method))
+
+    presets = {name: preset for name, preset in METHODS.items() if type(preset) is type(method)}
+    return min(presets, key=lambda name: differences(presets[name]))
+
+
+def environment(experiment: Experiment, fabric: Fabric) -> dict[str, Any]:
+    """What the numbers depend on besides the experiment."""
+    return {
+        "datafree": __version__,
+        "torch": torch.__version__,
+        "python": platform.python_version(),
+        "device": str(fabric.device),
+        "processor": torch.cuda.get_device_name() if fabric.device.type == "cuda" else platform.machine(),
+        "threads": experiment.threads,
+        "processes": fabric.world_size,
+    }

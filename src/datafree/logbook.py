@@ -1,0 +1,196 @@
+"""The watcher of a run: shows progress, writes the log, measures health, and keeps checkpoints."""
+
+import json
+import math
+import os
+import sys
+import time
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from types import TracebackType
+from typing import Any, TypeVar
+
+import torch
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from datafree.classifier import Classifier
+from datafree.evaluation import health
+from datafree.store import RunFolder
+from datafree.types import Batch, Diverged, Stateful, Terms
+from datafree.watch import Watch
+
+T = TypeVar("T")
+
+LOG_EVERY = 20
+"""steps from one line of the log to the next"""
+HEALTH_EVERY = 50
+"""batches from one look at a fast synthesizer's health to the next; the first eight are all looked at"""
+
+
+class RandomState:
+    """Torch's random numbers, on the processor and on the device in use."""
+
+    def state_dict(self) -> dict[str, Any]:
+        cuda = list(torch.cuda.get_rng_state_all()) if torch.cuda.is_initialized() else []
+        return {"cpu": torch.get_rng_state(), "cuda": cuda}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        torch.set_rng_state(state["cpu"])
+        if state["cuda"]:
+            torch.cuda.set_rng_state_all(state["cuda"])
+
+
+class Logbook(Watch):
+    """Watches one run. Used as a context, since it owns the progress display and an open file.
+
+    Args:
+        folder: The run's directory; None in a process that does not write.
+        teacher: For health.
+        student: For health.
+        console: Where progress is shown; nothing is shown if not given, or if it is no terminal.
+        interval: Seconds from one checkpoint to the next.
+        tensorboard: Write TensorBoard events as well.
+    """
+
+    def __init__(
+        self,
+        folder: RunFolder | None,
+        teacher: Classifier,
+        student: Classifier | None,
+        *,
+        console: Console | None = None,
+        interval: float = 20.0,
+        tensorboard: bool = False,
+    ) -> None:
+        self.folder, self.teacher, self.student = folder, teacher, student
+        self.interval = interval
+        self.kept: dict[str, Stateful] = {"random": RandomState()}
+        self.step = 0
+        self.first: Batch | None = None
+        self.health: dict[str, float] = {}
+        self.images_made = 0
+        self.saved_at = time.monotonic()
+        self.file = (folder.path / "log.jsonl").open("a") if folder else None
+        self.events = _tensorboard(folder.path) if tensorboard and folder else None
+        self.progress = Progress(
+            TextColumn("{task.description:>9}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[rate]}"),
+            TimeElapsedColumn(),
+            TimeRemainingColumn(),
+            TextColumn("{task.fields[note]}"),
+            console=console or Console(quiet=True),
+            transient=True,
+            disable=console is None or not console.is_terminal,
+        )
+
+    def __enter__(self) -> "Logbook":
+        self.progress.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.progress.stop()
+        if self.file:
+            self.file.close()
+        if self.events:
+            self.events.close()
+
+    def track(self, steps: Iterable[T], label: str) -> Iterator[T]:
+        wanted: list[T] | range = steps if isinstance(steps, range) else list(steps)
+        bar = self.progress.add_task(label, total=len(wanted), rate="", note="")
+        begin = time.monotonic()
+        for done, step in enumerate(wanted):
+            yield step
+            if done % 10 == 9:
+                rate = f"{(done + 1) / (time.monotonic() - begin):.1f}/s"
+                self.progress.update(bar, completed=done + 1, rate=rate)
+        self.progress.remove_task(bar)
+
+    def made(self, batch: Batch, count: int, due: int) -> None:
+        self.images_made += len(batch)
+        if self.first is None:
+            self.first = batch
+        if count <= 8 or count % HEALTH_EVERY == 0:
+            if not torch.isfinite(batch.images).all():
+                raise Diverged(f"batch {count} has pixels that are not finite; lower the learning rate of the method")
+            self.health = health(self.teacher, self.student, batch)
+            terms = {name: float(term) for name, term in batch.terms.items()}
+            self.write("synthesis", count, {**terms, **{f"health/{name}": x for name, x in self.health.items()}})
+        self.maybe_save()
+
+    def keep_also(self, **state: Stateful) -> None:
+        """What a checkpoint must hold besides what the application keeps."""
+        self.kept |= state
+
+    def keep(self, **state: Stateful) -> int:
+        self.kept |= state
+        found = self.folder.newest() if self.folder else None
+        if found is None:
+            return 0
+        self.step, saved = found
+        for name, stateful in self.kept.items():
+            if name != "random":
+                stateful.load_state_dict(saved["kept"][name])
+        self.kept["random"].load_state_dict(saved["kept"]["random"])
+        self.images_made = saved["images_made"]
+        if saved["first"]:
+            self.first = Batch(saved["first"]["images"], saved["first"]["targets"], {})
+        if self.file:
+            self.file.truncate(saved["log"])
+        return self.step
+
+    def log(self, step: int, terms: Terms) -> None:
+        self.step = step
+        if step % LOG_EVERY == 0 or step == 1:
+            values = {name: float(term) for name, term in terms.items()}
+            for name, value in values.items():
+                if not math.isfinite(value):
+                    raise Diverged(f"{name} is {value} at step {step}; lower the learning rate, or resume with other settings")
+            self.write("application", step, values)
+        self.maybe_save()
+
+    def write(self, phase: str, step: int, values: dict[str, float]) -> None:
+        """One line of the log."""
+        if self.file:
+            self.file.write(json.dumps({"phase": phase, "step": step, **{k: round(v, 6) for k, v in values.items()}}) + "\n")
+        if self.events:
+            for name, value in values.items():
+                self.events.add_scalar(f"{phase}/{name}", value, step)
+
+    def maybe_save(self) -> None:
+        """A checkpoint, if the last one is old enough."""
+        if self.file and time.monotonic() - self.saved_at > self.interval:
+            self.save()
+
+    def save(self) -> None:
+        """A checkpoint of everything that was kept, now."""
+        assert self.file is not None and self.folder is not None
+        self.file.flush()
+        first = None if self.first is None else {"images": self.first.images, "targets": self.first.targets}
+        kept = {name: stateful.state_dict() for name, stateful in self.kept.items()}
+        log = os.fstat(self.file.fileno()).st_size
+        self.folder.commit(self.step, {"kept": kept, "images_made": self.images_made, "first": first, "log": log})
+        self.saved_at = time.monotonic()
+
+
+def _tensorboard(path: Path) -> Any:
+    from datafree.types import InputError
+
+    try:
+        from torch.utils.tensorboard.writer import SummaryWriter
+    except ImportError as fault:
+        raise InputError("tensorboard is not installed; pip install tensorboard, or leave --tensorboard out") from fault
+    return SummaryWriter(str(path / "tensorboard"))
+
+
+def read_log(path: Path) -> list[dict[str, Any]]:
+    """The lines of a run's log; a last line that was cut off is left out."""
+    lines = []
+    for line in (path / "log.jsonl").read_text().splitlines():
+        try:
+            lines.append(json.loads(line))
+        except ValueError:
+            print(f"datafree: {path}/log.jsonl has a line that was cut off", file=sys.stderr)
+    return lines

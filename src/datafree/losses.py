@@ -1,0 +1,130 @@
+"""Every term that two methods share, as a pure function: no weights, no state, no device."""
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from datafree.classifier import Visit
+from datafree.types import Images, Logits, Scalar
+
+
+def total_variation(images: Images) -> Scalar:
+    r"""How much neighbouring pixels differ, in the four directions of an image.
+
+    .. math:: R_\text{TV}(x) = \frac1n \sum_i \sum_{\delta \in \{(0,1), (1,0), (1,1), (1,-1)\}}
+        \lVert x_i - \operatorname{shift}_\delta x_i \rVert_2
+
+    References:
+        | Dreaming to Distill: Data-free Knowledge Transfer via DeepInversion (Yin et al., 2020), section 3.1
+        | https://arxiv.org/abs/1912.08795
+
+    Args:
+        images: Of shape `(n, c, h, w)`, any range.
+
+    Returns:
+        A scalar, zero exactly for images of one colour. The norm is taken per image and averaged, so that a weight
+        does not depend on the batch size; the authors take one norm over their batch of 256, 16 times smaller.
+    """
+    differences = (
+        images[..., :, 1:] - images[..., :, :-1],
+        images[..., 1:, :] - images[..., :-1, :],
+        images[..., 1:, 1:] - images[..., :-1, :-1],
+        images[..., 1:, :-1] - images[..., :-1, 1:],
+    )
+    return torch.stack([_norm(difference) for difference in differences]).sum()
+
+
+def image_norm(images: Images) -> Scalar:
+    r"""The mean length of an image, :math:`R_{\ell_2}(x) = \frac1n \sum_i \lVert x_i \rVert_2`.
+
+    References:
+        | Dreaming to Distill: Data-free Knowledge Transfer via DeepInversion (Yin et al., 2020), section 3.1
+        | https://arxiv.org/abs/1912.08795
+
+    Args:
+        images: Of shape `(n, c, h, w)`, in the normalised space of the teacher.
+    """
+    return _norm(images)
+
+
+def _norm(images: Tensor) -> Scalar:
+    return torch.linalg.vector_norm(images.flatten(1), dim=1).mean()
+
+
+def batch_norm_statistics(visits: Sequence[Visit], weights: Sequence[float] = (1.0,)) -> Scalar:
+    r"""How far a batch is from the statistics the teacher stored while it was trained.
+
+    .. math:: R_\text{feature}(x) = \sum_l w_l \bigl( \lVert \mu_l(x) - \hat\mu_l \rVert_2
+        + \lVert \sigma_l^2(x) - \hat\sigma_l^2 \rVert_2 \bigr)
+
+    References:
+        | Dreaming to Distill: Data-free Knowledge Transfer via DeepInversion (Yin et al., 2020), section 3.2, Eq 4
+        | https://arxiv.org/abs/1912.08795
+
+    Args:
+        visits: One call per batch-norm layer, inputs of shape `(n, c_l, *)`; see `record`.
+        weights: Of the first layers; the last one holds for all that follow.
+
+    Returns:
+        A scalar, zero exactly where every layer sees the statistics it stored. Statistics are computed in float32
+        whatever the type of the features: a variance does not survive half precision.
+    """
+    distances = []
+    for depth, (norm, features, _) in enumerate(visits):
+        mean, var = channel_statistics(features)
+        distance = torch.dist(mean, norm.running_mean) + torch.dist(var, norm.running_var)  # type: ignore[arg-type]
+        distances.append(weights[min(depth, len(weights) - 1)] * distance)
+    return torch.stack(distances).sum()
+
+
+def channel_statistics(features: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean and biased variance of each channel of `(n, c, *)`, in float32."""
+    over = [dim for dim in range(features.ndim) if dim != 1]
+    var, mean = torch.var_mean(features.float(), dim=over, correction=0)
+    return mean, var
+
+
+def js_divergence(a: Logits, b: Logits, temperature: float = 1.0) -> Scalar:
+    r"""The Jensen-Shannon divergence of two classifiers' predictions, averaged over the batch.
+
+    .. math:: \text{JS}(p, q) = \tfrac12 \text{KL}(p \Vert m) + \tfrac12 \text{KL}(q \Vert m), \quad m = \tfrac12 (p + q)
+
+    References:
+        | Dreaming to Distill: Data-free Knowledge Transfer via DeepInversion (Yin et al., 2020), section 3.3, Eq 8
+        | https://arxiv.org/abs/1912.08795
+
+    Args:
+        a: Logits of shape `(n, k)`.
+        b: Logits of shape `(n, k)`.
+        temperature: Divides both.
+
+    Returns:
+        A scalar in nats, in [0, ln 2]: symmetric, zero at equality.
+    """
+    log_p, log_q = F.log_softmax(a / temperature, 1), F.log_softmax(b / temperature, 1)
+    log_m = torch.logaddexp(log_p, log_q) - torch.log(log_p.new_tensor(2.0))
+    to_m = [F.kl_div(log_m, log, reduction="batchmean", log_target=True) for log in (log_p, log_q)]
+    return (to_m[0] + to_m[1]) / 2
+
+
+def distillation_loss(student: Logits, teacher: Logits, temperature: float = 1.0) -> Scalar:
+    r"""How far the student's softened prediction is from the teacher's.
+
+    .. math:: L_\text{KD} = \tau^2 \, \frac1n \sum_i \text{KL}(\text{softmax}(t_i/\tau) \Vert \text{softmax}(s_i/\tau))
+
+    References:
+        | Distilling the Knowledge in a Neural Network (Hinton et al., 2015), section 2
+        | https://arxiv.org/abs/1503.02531
+
+    Args:
+        student: Logits of shape `(n, k)`.
+        teacher: Logits of shape `(n, k)`.
+        temperature: :math:`\tau`; the factor :math:`\tau^2` keeps the gradient's size when it changes.
+
+    Returns:
+        A scalar in nats, not negative, zero exactly where the softened predictions are equal.
+    """
+    log_q, log_p = F.log_softmax(student / temperature, 1), F.log_softmax(teacher / temperature, 1)
+    return F.kl_div(log_q, log_p, reduction="batchmean", log_target=True) * temperature**2

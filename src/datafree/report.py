@@ -1,0 +1,237 @@
+"""What a run leaves for people: the student with its card, pictures of what was synthesized, curves, one page, tables."""
+
+import base64
+import io
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from rich.box import SIMPLE_HEAD
+from rich.table import Table
+from torch import Tensor
+
+from datafree.classifier import Classifier
+from datafree.logbook import read_log
+from datafree.store import write_json, write_text
+from datafree.teachers import save_folder
+from datafree.types import Batch, InputError
+
+PRIVACY = (
+    "Synthetic images are reconstructed from the teacher and may reveal its training data. Neither they nor the student "
+    "are anonymised or differentially private. Treat both as you treat the training data; invert only models you may invert."
+)
+
+
+def close(
+    path: Path, summary: Mapping[str, Any], teacher: Classifier, student: Classifier, first: Batch | None
+) -> None:
+    """Writes everything a finished run holds; `summary.json` comes last and says that it is finished."""
+    if first is not None:
+        (path / "synthetic").mkdir(exist_ok=True)
+        contact_sheet(first, teacher.classes).save(path / "synthetic" / "grid.png")
+    save_folder(student, path / "student", card(summary))
+    write_json(path / "ledger.json", summary["ledger"])
+    rewrite(path, summary)
+    write_json(path / "summary.json", summary)
+
+
+def rewrite(path: Path, summary: Mapping[str, Any]) -> None:
+    """Draws the page of a finished run again."""
+    write_text(path / "report.html", page(path, summary))
+
+
+def contact_sheet(batch: Batch, classes: Sequence[str], columns: int = 16, rows: int = 8, pixels: int = 48) -> Any:
+    """Up to 128 images, sorted by what they should be, enlarged without smoothing where they are small."""
+    from PIL import Image
+    from torchvision.transforms.v2.functional import to_pil_image
+    from torchvision.utils import make_grid
+
+    targets = batch.targets if batch.targets.ndim == 1 else batch.targets.argmax(1)
+    order = targets.argsort(stable=True)
+    order = order[:: max(1, len(order) // (columns * rows))][: columns * rows]
+    images = displayable(batch.images[order].cpu())
+    zoom = max(1, pixels // images.shape[-1])
+    images = images.repeat_interleave(zoom, 2).repeat_interleave(zoom, 3)
+    sheet = to_pil_image(make_grid(images, nrow=columns, padding=2, pad_value=1.0))
+    assert isinstance(sheet, Image.Image)
+    return sheet
+
+
+def displayable(images: Tensor) -> Tensor:
+    """Three channels in [0, 1]: grey is repeated, more than three are cut."""
+    images = images.float().clamp(0, 1)
+    return images.expand(-1, 3, -1, -1) if images.shape[1] == 1 else images[:, :3]
+
+
+def percent(value: float | None) -> str:
+    return "-" if value is None else f"{100 * value:.2f} %"
+
+
+def ladder(rows: Sequence[Mapping[str, Any]]) -> Table:
+    """The table at the end: who, how large, how good, and how many real images it has seen."""
+    table = Table(box=SIMPLE_HEAD, pad_edge=False)
+    table.add_column("model", no_wrap=True)
+    for column in ("params", "MACs", "held-out", "vs teacher", "agrees", "real images", "seconds"):
+        table.add_column(column, justify="right", no_wrap=True)
+    reference = rows[0].get("accuracy")
+    for row in rows:
+        accuracy = row.get("accuracy")
+        gap = None if accuracy is None or reference is None or row is rows[0] else 100 * (accuracy - reference)
+        table.add_row(
+            row["model"],
+            f"{row['parameters']:,}",
+            f"{row['macs']:,}",
+            percent(accuracy),
+            "-" if gap is None else f"{gap:+.2f}",
+            percent(row.get("agreement")),
+            "-" if row.get("real") is None else f"{row['real']:,}",
+            "-" if row.get("seconds") is None else f"{row['seconds']:.1f}",
+        )
+    return table
+
+
+def rows_of(summary: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """A run's two rows of the table."""
+    student = {
+        "model": f"student · {summary['method']}",
+        "real": summary["real images seen by the student"],
+        "seconds": summary["seconds"],
+    }
+    return [{"model": "teacher", "real": None, **summary["teacher"]}, student | summary["student"]]
+
+
+def card(summary: Mapping[str, Any]) -> str:
+    """The student's model card."""
+    student, teacher = summary["student"], summary["teacher"]
+    accuracy = (
+        f"Held-out accuracy {percent(student['accuracy'])}, the teacher's {percent(teacher['accuracy'])}, measured once, at the end, on "
+        f"{student['images']} real images."
+        if "accuracy" in student
+        else "No real images were given to evaluate it."
+    )
+    return f"""---
+library_name: timm
+tags: [image-classification, timm, data-free, knowledge-distillation]
+datasets: []
+---
+# A student made without training data
+
+Distilled from a teacher (SHA-256 of its weights `{summary["teacher sha256"]}`) by *{summary["method"]}*, on
+{summary["images synthesized"]:,} synthesized images. Real images seen by this student: {summary["real images seen by the student"]:,}.
+{accuracy}
+
+{student["parameters"]:,} parameters, the teacher has {teacher["parameters"]:,}.
+
+    import timm
+    model = timm.create_model("local-dir:student", pretrained=True)
+
+It takes images with the mean and standard deviation of `config.json` taken off. Architectures of datafree's own need
+`import datafree.models` first.
+
+**Privacy.** {PRIVACY}
+
+How it was made:
+
+    {summary["experiment"]}
+"""
+
+
+def page(path: Path, summary: Mapping[str, Any]) -> str:
+    """The report of one run: one file, no script, nothing loaded from elsewhere."""
+    grid = path / "synthetic" / "grid.png"
+    return render(
+        "run.html",
+        summary=summary,
+        rows=rows_of(summary),
+        curves=curves(read_log(path)),
+        classes=summary["classes"],
+        grid=_data_url(grid) if grid.is_file() else "",
+    )
+
+
+def ladder_page(rows: Sequence[Mapping[str, Any]], grids: Mapping[str, Path], runs: Mapping[str, str], title: str) -> str:
+    """The report of several runs side by side."""
+    pictures = {name: _data_url(grid) for name, grid in grids.items() if grid.is_file()}
+    return render("ladder.html", rows=rows, pictures=pictures, runs=runs, title=title, chart=bars(rows))
+
+
+def render(template: str, **values: Any) -> str:
+    """A page from a template; names and paths are escaped, since a class may be called anything."""
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+
+    environment = Environment(
+        loader=PackageLoader("datafree"), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    environment.filters["percent"] = percent
+    return environment.get_template(template).render(privacy=PRIVACY, **values)
+
+
+def curves(log: Sequence[Mapping[str, Any]]) -> dict[str, str]:
+    """One drawing for each phase of the log: its terms, and its health apart."""
+    drawings = {}
+    for phase, health in (("application", False), ("synthesis", False), ("synthesis", True)):
+        lines = [line for line in log if line["phase"] == phase]
+        names = sorted({name for line in lines for name in line if name.startswith("health/") == health} - {"phase", "step"})
+        points = {name: [(line["step"], line[name]) for line in lines if name in line] for name in names}
+        points = {name: xy for name, xy in points.items() if len(xy) > 1}
+        if points:
+            title = f"{phase}, health" if health else f"{phase}, terms"
+            drawings[title] = _draw(points, "batch" if phase == "synthesis" else "step", logarithmic=not health)
+    return drawings
+
+
+def _figure(width: float, height: float) -> Any:
+    import matplotlib
+
+    matplotlib.use("svg")
+    matplotlib.rcParams["svg.hashsalt"] = "datafree"  # equal figures are equal bytes
+    from matplotlib.figure import Figure
+
+    return Figure(figsize=(width, height), layout="constrained")
+
+
+def _draw(points: Mapping[str, list[tuple[float, float]]], unit: str, *, logarithmic: bool) -> str:
+    figure = _figure(7, 3)
+    axes = figure.add_subplot(xlabel=unit)
+    for name, xy in points.items():
+        axes.plot(*zip(*xy, strict=True), label=name.removeprefix("health/"), linewidth=1.2)
+    if logarithmic and all(y > 0 for xy in points.values() for _, y in xy):
+        axes.set_yscale("log")
+    axes.grid(alpha=0.3)
+    axes.legend(fontsize="small", loc="center left", bbox_to_anchor=(1, 0.5), frameon=False)
+    return _svg(figure)
+
+
+def bars(rows: Sequence[Mapping[str, Any]]) -> str:
+    """Accuracy of each row as a bar."""
+    known = [row for row in rows if row.get("accuracy") is not None]
+    figure = _figure(7, 0.4 * len(known) + 0.6)
+    axes = figure.add_subplot(xlabel="held-out accuracy, %", xlim=(0, 109))
+    names, heights = [row["model"] for row in known], [100 * row["accuracy"] for row in known]
+    axes.bar_label(axes.barh(names, heights, color="#4477aa"), fmt="%.1f", padding=3)
+    axes.invert_yaxis()
+    return _svg(figure)
+
+
+def _svg(figure: Any) -> str:
+    file = io.StringIO()
+    figure.savefig(file, format="svg", metadata={"Date": None})
+    return file.getvalue()[file.getvalue().index("<svg") :]
+
+
+def _data_url(path: Path) -> str:
+    return "data:image/png;base64," + base64.b64encode(path.read_bytes()).decode()
+
+
+def read_summary(path: Path) -> dict[str, Any]:
+    """What a finished run found.
+
+    Raises:
+        InputError: If the run is not finished, or there is none.
+    """
+    if not (path / "summary.json").is_file():
+        unfinished = (path / "experiment.json").is_file()
+        mend = f"go on with `datafree resume {path}`" if unfinished else "give the folder of a run"
+        raise InputError(f"{path} holds no finished run; {mend}")
+    return json.loads((path / "summary.json").read_text())

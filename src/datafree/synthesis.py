@@ -1,0 +1,140 @@
+"""Who makes images (`Synthesizer`), when they are made, kept and shown (`Schedule`, `Stream`), and one step of descent."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from datafree.classifier import Classifier
+from datafree.pool import Pool
+from datafree.types import Batch, Stateful, Terms, at_least
+from datafree.watch import Watch, silent
+
+
+@dataclass(frozen=True, kw_only=True)
+class Schedule:
+    """When images are made, kept and shown. All first: `every=0`; alternating: `every=50`; always fresh: `every=1, keep=1`.
+
+    At step i the student sees the newest batch if one was made for that step, else images drawn from those kept.
+    """
+
+    warmup: int = 1
+    """batches made before the student sees the first"""
+    every: int = 1
+    """student steps from one new batch to the next; 0: none after the warm-up"""
+    keep: int = 1
+    """batches kept; the oldest leave first"""
+    show: int = 128
+    """images shown per step, when they are drawn from those kept"""
+
+    def __post_init__(self) -> None:
+        at_least(1, warmup=self.warmup, keep=self.keep, show=self.show)
+        at_least(0, every=self.every)
+
+    def due(self, step: int) -> int:
+        """Batches that must have been made when the student takes this step (counted from 0)."""
+        return self.warmup + (step // self.every if self.every else 0)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Method(ABC):
+    """The settings of a method: a frozen value that builds its synthesizer.
+
+    Its fields are the paper's settings; `METHODS` holds the values that have names.
+    """
+
+    paper: ClassVar[str]
+    """authors and year, and where to read it"""
+
+    batch: int = 256
+    """images made at a time"""
+
+    @property
+    @abstractmethod
+    def schedule(self) -> Schedule:
+        """When the paper makes images; the default of a run."""
+
+    @property
+    @abstractmethod
+    def passes(self) -> float:
+        """Teacher passes, forward and backward, that one image costs."""
+
+    @property
+    def needs(self) -> tuple[str, ...]:
+        """What a teacher must have, by the names that `doctor` reports."""
+        return ()
+
+    @abstractmethod
+    def build(self, teacher: Classifier) -> "Synthesizer": ...
+
+
+class Synthesizer(ABC):
+    """Turns what a teacher knows into images: `objective` is the paper's equation, `synthesize` its algorithm box."""
+
+    watch: Watch = silent
+    """told about each step of a long descent"""
+
+    @abstractmethod
+    def synthesize(self, student: nn.Module | None = None) -> Batch:
+        """Makes one batch. The student is looked at by adaptive methods and never changed."""
+
+    def state(self) -> Mapping[str, Stateful]:
+        """What is kept between batches, and so must be in a checkpoint."""
+        return {}
+
+
+class Stream:
+    """Batches without end, made by a synthesizer when a schedule says so; a checkpoint can hold it."""
+
+    def __init__(
+        self, synthesizer: Synthesizer, student: nn.Module | None, schedule: Schedule, watch: Watch = silent
+    ) -> None:
+        self.synthesizer, self.student, self.schedule, self.watch = synthesizer, student, schedule, watch
+        synthesizer.watch = watch
+        self.pool = Pool(schedule.keep)
+        self.step = 0
+        self.made = 0
+
+    def __iter__(self) -> Iterator[Batch]:
+        return self
+
+    def __next__(self) -> Batch:
+        due = self.schedule.due(self.step)
+        fresh = self.step == 0 or due > self.schedule.due(self.step - 1)
+        self.fill(due)
+        self.step += 1
+        return self.pool.newest if fresh and self.pool.newest else self.pool.draw(self.schedule.show)
+
+    def fill(self, count: int) -> None:
+        """Makes batches until this many have been made since the beginning."""
+        while self.made < count:
+            batch = self.synthesizer.synthesize(self.student)
+            self.pool.add(batch)
+            self.made += 1
+            self.watch.made(batch, self.made, count)
+
+    def state_dict(self) -> dict[str, Any]:
+        kept = {name: stateful.state_dict() for name, stateful in self.synthesizer.state().items()}
+        return {"step": self.step, "made": self.made, "pool": self.pool.state_dict(), "synthesizer": kept}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.step, self.made = state["step"], state["made"]
+        self.pool.load_state_dict(state["pool"])
+        for name, stateful in self.synthesizer.state().items():
+            stateful.load_state_dict(state["synthesizer"][name])
+
+
+def descend(terms: Terms, optimizer: torch.optim.Optimizer) -> Terms:
+    """One step down the sum of the terms; returns them detached."""
+    optimizer.zero_grad(set_to_none=True)
+    total(terms).backward()
+    optimizer.step()
+    return {name: term.detach() for name, term in terms.items()}
+
+
+def total(terms: Terms) -> Tensor:
+    """The objective: the sum of its terms."""
+    return torch.stack(tuple(terms.values())).sum()

@@ -1,0 +1,251 @@
+"""Where a classifier comes from and where it goes: timm names, timm's folder layout, a file of weights.
+
+Files are hostile until proven otherwise: safetensors, or `torch.load` with `weights_only=True` written out. There is
+no second, laxer try.
+"""
+
+import hashlib
+import json
+import zipfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from datafree.classifier import Classifier
+from datafree.types import InputError, nearest
+
+WEIGHTS, CONFIG = "model.safetensors", "config.json"
+
+
+def create(
+    name: str,
+    *,
+    classes: Sequence[str] | int | None = None,
+    shape: tuple[int, int, int] | None = None,
+    mean: Sequence[float] | None = None,
+    std: Sequence[float] | None = None,
+    pretrained: bool = False,
+) -> Classifier:
+    """A network by its timm name, the papers' networks included, as a classifier.
+
+    Args:
+        name: As in `timm.list_models()`, or one of `datafree.models.NETWORKS`.
+        classes: Names of the classes or their number; the network's own number if not given.
+        shape: Channels, height and width; the network's own if not given.
+        mean: Normalisation, per channel; the network's own if not given.
+        std: Likewise.
+        pretrained: Fetch the weights that timm knows.
+
+    Raises:
+        InputError: If timm has no such network, it cannot take this shape, or its weights cannot be fetched.
+    """
+    import timm
+
+    import datafree.models  # noqa: F401  registers the papers' networks
+
+    if not timm.is_model(name.split(".")[0]):
+        raise InputError(f"network {name!r} is unknown to timm{nearest(name, timm.list_models())}")
+    wanted: dict[str, Any] = {}
+    if classes is not None:
+        wanted["num_classes"] = classes if isinstance(classes, int) else len(classes)
+    if shape is not None:
+        wanted["in_chans"] = shape[0]
+    try:
+        model = timm.create_model(name, pretrained=pretrained, **wanted)
+    except Exception as fault:  # timm, the hub and the network below them each raise their own
+        why = str(fault).splitlines()[0] if str(fault) else type(fault).__name__
+        mend = "give --weights, or a local-dir: folder" if pretrained else "give settings that it takes"
+        raise InputError(f"network {name!r} could not be made ({why}); {mend}") from fault
+    cfg: dict[str, Any] = dict(model.pretrained_cfg)
+    return Classifier(
+        model,
+        shape=shape or tuple(cfg["input_size"]),
+        classes=classes if classes is not None else int(model.num_classes),  # type: ignore[arg-type]
+        mean=mean or _for_channels(cfg["mean"], shape),
+        std=std or _for_channels(cfg["std"], shape),
+    )
+
+
+def _for_channels(values: Sequence[float], shape: tuple[int, int, int] | None) -> Sequence[float]:
+    """One value for all channels where a network made for three is used with another number."""
+    fits = shape is None or len(values) in (1, shape[0])
+    return values if fits else (sum(values) / len(values),)
+
+
+def load(spec: str, *, weights: str = "", **settings: Any) -> Classifier:
+    """A trained classifier.
+
+    Args:
+        spec: `local-dir:FOLDER` in timm's layout (`config.json` and `model.safetensors`), or a timm name.
+        weights: With a timm name: a file of weights, safetensors or a state dict saved by torch. Without it timm
+            fetches its own.
+        settings: As for `create`.
+
+    Raises:
+        InputError: If something is missing, truncated, unsafe, of another architecture, or not finite.
+    """
+    kind, _, folder = spec.partition("local-dir:")
+    if kind:
+        classifier = create(spec, pretrained=not weights, **settings)
+        if weights:
+            fit(classifier.model, read_weights(Path(weights)), weights)
+    else:
+        classifier = load_folder(Path(folder))
+    require_finite(classifier, spec)
+    return classifier.eval()
+
+
+def load_folder(folder: Path) -> Classifier:
+    """A classifier from a folder in timm's layout.
+
+    Raises:
+        InputError: As for `load`.
+    """
+    path = folder / CONFIG
+    if not path.is_file():
+        raise InputError(f"{path} does not exist; a local-dir: folder holds {CONFIG} and {WEIGHTS}")
+    try:
+        config = json.loads(path.read_text())
+        cfg, names = config["pretrained_cfg"], config.get("label_names")
+        classifier = create(
+            config["architecture"],
+            classes=tuple(names) if names else int(config["num_classes"]),
+            shape=tuple(cfg["input_size"]),
+            mean=cfg["mean"],
+            std=cfg["std"],
+        )
+    except (ValueError, KeyError, TypeError) as fault:
+        if isinstance(fault, InputError):
+            raise
+        raise InputError(f"{path} is not a model configuration of timm ({fault!r}); write the folder again") from fault
+    fit(classifier.model, read_weights(folder / WEIGHTS), str(folder / WEIGHTS))
+    return classifier
+
+
+def save_folder(classifier: Classifier, folder: Path, card: str = "") -> None:
+    """Writes a classifier so that `timm.create_model("local-dir:FOLDER")` loads it, with datafree absent if it can.
+
+    The folder appears at once and complete, or not at all.
+    """
+    from datafree.store import replacing
+
+    model = classifier.model
+    config = {
+        "architecture": model.pretrained_cfg["architecture"],  # type: ignore[index]
+        "num_classes": len(classifier.classes),
+        "label_names": list(classifier.classes),
+        "model_args": {"in_chans": classifier.shape[0]},
+        "pretrained_cfg": {
+            "input_size": list(classifier.shape),
+            "num_classes": len(classifier.classes),
+            "mean": _per_channel(classifier.mean, classifier.shape[0]),
+            "std": _per_channel(classifier.std, classifier.shape[0]),
+            "interpolation": "bilinear",
+            "crop_pct": 1.0,
+        },
+    }
+    with replacing(folder) as new:
+        save_file(state(model), new / WEIGHTS)
+        (new / CONFIG).write_text(json.dumps(config, indent=2) + "\n")
+        if card:
+            (new / "README.md").write_text(card)
+
+
+def _per_channel(values: Tensor, channels: int) -> list[float]:
+    return [round(value, 6) for value in values.flatten().expand(channels).tolist()]
+
+
+def state(model: nn.Module) -> dict[str, Tensor]:
+    """The weights as plain, contiguous tensors in memory."""
+    return {name: tensor.detach().cpu().contiguous().clone() for name, tensor in model.state_dict().items()}
+
+
+def fingerprint(model: nn.Module) -> str:
+    """SHA-256 over the names, types, shapes and bytes of all weights and statistics; the normalisation is not in it."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(state(model).items()):
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
+        digest.update(tensor.reshape(-1).view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()
+
+
+def read_weights(path: Path) -> dict[str, Tensor]:
+    """Tensors by name, from a file of which nothing is believed.
+
+    Raises:
+        InputError: If it is missing, empty, truncated, or would have to run code to be read.
+    """
+    if not path.is_file():
+        raise InputError(f"{path} does not exist; give a file of weights (.safetensors or a state dict)")
+    try:
+        if path.suffix == ".safetensors":
+            return load_file(path)
+        _refuse_bombs(path)
+        found = torch.load(path, map_location="cpu", weights_only=True)
+    except InputError:
+        raise
+    except SafetensorError as fault:
+        raise InputError(f"{path} is truncated or no safetensors file ({fault}); copy it again") from fault
+    except Exception as fault:  # a damaged file raises any of eight types, some of whose texts advise unsafe loading
+        raise InputError(
+            f"{path} is damaged, or a pickle that would run code when it is read; convert it to safetensors where you trust it"
+        ) from fault
+    for key in ("state_dict", "model"):
+        if isinstance(found, Mapping) and isinstance(found.get(key), Mapping):
+            found = found[key]
+    if not isinstance(found, Mapping) or not found or not all(isinstance(value, Tensor) for value in found.values()):
+        raise InputError(f"{path} holds no state dict of tensors; save model.state_dict() and nothing else")
+    for name, tensor in found.items():
+        if tensor.layout == torch.strided and tensor.numel() * tensor.element_size() > tensor.untyped_storage().nbytes():
+            raise InputError(f"{path} claims more numbers for {name!r} than it holds; do not trust this file")
+    return dict(found)
+
+
+def _refuse_bombs(path: Path) -> None:
+    """A checkpoint stores its tensors uncompressed; one that does not may unpack to anything."""
+    if not zipfile.is_zipfile(path):
+        return
+    with zipfile.ZipFile(path) as archive:
+        members = archive.infolist()
+        packed = any(member.compress_type != zipfile.ZIP_STORED for member in members)
+        if packed or sum(member.file_size for member in members) > path.stat().st_size:
+            raise InputError(f"{path} is compressed in a way torch does not write; do not trust this file")
+
+
+def fit(model: nn.Module, weights: Mapping[str, Tensor], source: str) -> None:
+    """Loads weights into a network that must match them in every name and shape.
+
+    Raises:
+        InputError: Naming the first tensors that do not fit.
+    """
+    for prefix in ("module.", "_orig_mod.", "model."):
+        if all(name.startswith(prefix) for name in weights):
+            weights = {name.removeprefix(prefix): tensor for name, tensor in weights.items()}
+    wanted = model.state_dict()
+    faults = [f"{name} is missing" for name in wanted if name not in weights]
+    faults += [f"{name} is not in the network" for name in weights if name not in wanted]
+    faults += [
+        f"{name} is {tuple(weights[name].shape)} instead of {tuple(tensor.shape)}"
+        for name, tensor in wanted.items()
+        if name in weights and weights[name].shape != tensor.shape
+    ]
+    if faults:
+        more = f" and {len(faults) - 3} more" if len(faults) > 3 else ""
+        raise InputError(f"{source} is of another architecture ({'; '.join(faults[:3])}{more}); name the network it was saved from")
+    model.load_state_dict(dict(weights))
+
+
+def require_finite(classifier: nn.Module, source: str) -> None:
+    """Refuses weights and statistics that are not finite.
+
+    Raises:
+        InputError: Naming the first such tensor and how many there are.
+    """
+    bad = [name for name, tensor in classifier.state_dict().items() if not torch.isfinite(tensor).all()]
+    if bad:
+        raise InputError(f"{source} has numbers that are not finite in {len(bad)} tensors, {bad[0]} first; it cannot teach")

@@ -1,0 +1,96 @@
+"""Training an example teacher on real images: the only training here that may see them, beside the ceiling."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from lightning_fabric import Fabric
+from rich.console import Console
+
+from datafree import teachers
+from datafree.augmentation import Augmentation
+from datafree.classifier import Classifier
+from datafree.data import Ledger, RealImages, open_real
+from datafree.evaluation import evaluate
+from datafree.logbook import Logbook
+from datafree.store import write_json
+from datafree.types import at_least
+from datafree.watch import Watch, silent
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingConfig:
+    """A plain recipe: AdamW along one cycle."""
+
+    steps: int = 600
+    """optimiser steps"""
+    batch: int = 128
+    """real images per step"""
+    lr: float = 5e-3
+    """learning rate at its highest"""
+    weight_decay: float = 1e-2
+    """of all weights"""
+    augment: Augmentation = field(default_factory=lambda: Augmentation(shift=0.7, rotate=8, scale=0.1))
+    """small movements of the images"""
+
+    def __post_init__(self) -> None:
+        at_least(1, steps=self.steps, batch=self.batch)
+        at_least(1e-9, lr=self.lr)
+
+
+def normalization(real: RealImages) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Mean and standard deviation of each channel of the training images."""
+    images = torch.cat([batch.images for batch in real.once()])
+    mean, std = images.mean((0, 2, 3)).tolist(), images.std((0, 2, 3)).tolist()
+    return tuple(round(value, 4) for value in mean), tuple(round(value, 4) for value in std)
+
+
+def train(classifier: Classifier, real: RealImages, config: TrainingConfig, watch: Watch = silent) -> Classifier:
+    """Trains a classifier on labelled images, in place, and returns it in evaluation mode."""
+    optimizer = torch.optim.AdamW(classifier.parameters(), config.lr, weight_decay=config.weight_decay)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, config.lr, config.steps)
+    classifier.train()
+    for step, batch in zip(watch.track(range(config.steps), "train"), real.forever(config.batch), strict=False):
+        images, labels = batch.images.to(classifier.device), batch.targets.to(classifier.device)
+        loss = F.cross_entropy(classifier(config.augment(images)), labels)
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        optimizer.step()
+        schedule.step()
+        watch.log(step + 1, {"cross entropy": loss.detach()})
+    return classifier.eval()
+
+
+def example_teacher(
+    *,
+    network: str,
+    data: str,
+    out: Path,
+    data_root: str = "",
+    training: TrainingConfig,
+    seed: int = 0,
+    device: str = "cpu",
+    threads: int = 1,
+    console: Console | None = None,
+) -> float:
+    """Trains a network on real images and writes it in timm's layout, its ledger beside it; returns its held-out accuracy.
+
+    Raises:
+        InputError: If the network or the data are not to be had.
+    """
+    torch.set_num_threads(threads)
+    torch.manual_seed(seed)
+    ledger = Ledger()
+    shape = teachers.create(network).shape
+    real = open_real(data, "train", "teacher training", ledger, root=data_root, shape=shape)
+    mean, std = normalization(real)
+    classifier = teachers.create(network, classes=real.classes, shape=real.shape, mean=mean, std=std)
+    Fabric(accelerator=device, devices=1).to_device(classifier)
+    with Logbook(None, classifier, None, console=console) as logbook:
+        train(classifier, real, training, logbook)
+    test = open_real(data, "test", "evaluation", ledger, root=data_root, shape=shape)
+    accuracy = evaluate(classifier, classifier, test.once()).accuracy
+    teachers.save_folder(classifier, out)
+    write_json(out / "ledger.json", ledger.as_json())
+    return accuracy

@@ -1,0 +1,69 @@
+"""The nouns every other file speaks of: images, logits, labels, terms, a batch."""
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from difflib import get_close_matches
+from typing import Any, Protocol, TypeAlias
+
+from jaxtyping import Float, Int
+from torch import Tensor
+
+Images: TypeAlias = Float[Tensor, "n c h w"]
+"""pixels; in [0, 1] wherever they pass from one file to another"""
+Logits: TypeAlias = Float[Tensor, "n k"]
+"""what a classifier says before the softmax"""
+Labels: TypeAlias = Int[Tensor, " n"]
+"""class indices"""
+Probabilities: TypeAlias = Float[Tensor, "n k"]
+"""rows on the simplex"""
+Scalar: TypeAlias = Float[Tensor, ""]
+Terms: TypeAlias = Mapping[str, Scalar]
+"""the summands of an objective, weights included, by name"""
+
+
+class InputError(ValueError):
+    """Something the user gave cannot be used; the message is one sentence that names the fault and the mend."""
+
+
+def at_least(bound: float, **values: float) -> None:
+    """Refuses a setting under its bound, by name.
+
+    Raises:
+        InputError: Naming the setting, its value and the bound.
+    """
+    for name, value in values.items():
+        if not value >= bound:
+            raise InputError(f"{name.replace('_', '-')} is {value}, but it must be at least {bound}")
+
+
+def nearest(word: str, known: Iterable[str]) -> str:
+    """`; did you mean X?` if a known word is near, else nothing; for the end of an error message."""
+    close = get_close_matches(word, list(known), n=1, cutoff=0.5)
+    return f"; did you mean {close[0]}?" if close else ""
+
+
+class Diverged(RuntimeError):
+    """A loss or an image stopped being finite; what was saved before is untouched."""
+
+
+class Stateful(Protocol):
+    """What a checkpoint can hold: a module, an optimiser, a learning-rate schedule, a stream."""
+
+    def state_dict(self) -> dict[str, Any]: ...
+
+    load_state_dict: Callable[..., Any]
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Images, what they should be, and the objective they reached."""
+
+    images: Images
+    """pixels in [0, 1]"""
+    targets: Labels | Probabilities
+    """the classes asked for, or soft labels"""
+    terms: Terms
+    """the summands of the objective at the last step, detached"""
+
+    def __len__(self) -> int:
+        return len(self.images)
