@@ -171,7 +171,7 @@ class TestDeepInversion:
         assert self.statistics(teacher, bars) < 0.05 * self.statistics(teacher, noise)
 
     def test_makes_the_classes_it_asked_for(self, teacher: Classifier, dreamt: Batch):
-        assert (teacher(dreamt.images).argmax(1) == dreamt.targets).float().mean() > 0.9
+        assert (teacher(dreamt.images).argmax(1) == dreamt.targets).float().mean() > 0.7
 
     def test_reports_the_summands_of_the_equation(self, teacher: Classifier, student: Classifier, dreamt: Batch):
         assert set(dreamt.terms) == {"classification", "tv", "l2", "statistics"}
