@@ -12,6 +12,7 @@ from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
+from jaxtyping import UInt8
 from torch import Tensor
 from torch.utils.data import Dataset
 
@@ -19,6 +20,8 @@ from datafree.types import Batch, Images, InputError, Labels, nearest
 
 Split = Literal["train", "test"]
 Purpose = Literal["teacher training", "evaluation", "student training (ceiling)"]
+Stored = Images | UInt8[Tensor, "n c h w"]
+"""images as they lie on the disk: pixels in [0, 1], or bytes"""
 
 
 @dataclass
@@ -50,7 +53,7 @@ class RealImages(Dataset[tuple[Tensor, int]]):
     """Real images behind the gate: nothing comes out that the ledger has not counted."""
 
     def __init__(
-        self, images: Images, labels: Labels, classes: tuple[str, ...], entry: Entry, size: tuple[int, int] | None = None
+        self, images: Stored, labels: Labels, classes: tuple[str, ...], entry: Entry, size: tuple[int, int] | None = None
     ) -> None:
         self._images, self._labels, self.classes, self.entry = images, labels, classes, entry
         self._size = size or (images.shape[2], images.shape[3])
@@ -132,7 +135,7 @@ def open_real(
     return RealImages(images, labels, classes, entry, size=shape and shape[1:])
 
 
-Opened = tuple[Images, Labels, tuple[str, ...]]
+Opened = tuple[Stored, Labels, tuple[str, ...]]
 
 
 def _digits(_: Path, split: str) -> Opened:
@@ -172,7 +175,7 @@ def _cifar10(root: Path, split: str) -> Opened:
     return torch.from_numpy(cifar.data).permute(0, 3, 1, 2), torch.tensor(cifar.targets), classes
 
 
-def _parquet(path: Path) -> tuple[Images, Labels]:
+def _parquet(path: Path) -> tuple[Stored, Labels]:
     import io
 
     import numpy as np
