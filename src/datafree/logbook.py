@@ -128,6 +128,8 @@ class Logbook(Watch):
         self.kept |= state
         found = self.folder.newest() if self.folder else None
         if found is None:
+            if self.file:
+                self.file.truncate(0)
             return 0
         self.step, saved = found
         for name, stateful in self.kept.items():

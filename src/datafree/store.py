@@ -52,6 +52,8 @@ def replacing(folder: Path) -> Iterator[Path]:
         new.rename(folder)
         sync(folder.parent)
     finally:
+        if old.exists() and not folder.exists():
+            old.rename(folder)
         shutil.rmtree(new, ignore_errors=True)
         shutil.rmtree(old, ignore_errors=True)
 
@@ -101,26 +103,32 @@ class RunFolder:
             self._enter(described, json.loads(json.dumps(identity)), resume)
         except BaseException:
             self._lock.release()
+            if not described.is_file():
+                (path / ".lock").unlink(missing_ok=True)
             raise
 
     def _enter(self, described: Path, identity: Any, resume: bool) -> None:
+        self._new = False
         others = [child.name for child in self.path.iterdir() if child.name != ".lock"]
         if not described.is_file():
             if others:
                 raise InputError(f"{self.path} is not empty and holds no run; give another --out")
-            self.checkpoints.mkdir()
             write_json(described, {"schema": SCHEMA, **identity})
+            self._new = True
         elif not resume:
             raise InputError(f"{self.path} holds a run already; resume it with `datafree resume {self.path}` or give another --out")
         elif read_description(self.path) != identity:
             raise InputError(f"{self.path} holds another run; give another --out")
+        self.checkpoints.mkdir(exist_ok=True)
         for orphan in [*self.path.glob(f"{TEMPORARY}*"), *self.checkpoints.glob(f"{TEMPORARY}*")]:
             shutil.rmtree(orphan) if orphan.is_dir() else orphan.unlink()
 
     def __enter__(self) -> "RunFolder":
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, kind: type[BaseException] | None = None, *_: object) -> None:
+        if self._new and kind is not None and issubclass(kind, InputError) and not self._numbered():
+            shutil.rmtree(self.path)  # it could never have begun
         self._lock.release()
 
     def commit(self, step: int, state: Mapping[str, Any]) -> None:
@@ -145,7 +153,7 @@ class RunFolder:
                     continue
                 saved = json.loads((folder / TREE).read_text())
                 return saved["step"], _grow(saved["tree"], load_file(folder / TENSORS))
-            except (OSError, ValueError, KeyError):
+            except (OSError, ValueError, KeyError, TypeError):
                 continue
         return None
 
@@ -162,7 +170,7 @@ def read_description(path: Path) -> Any:
     try:
         found = json.loads((path / "experiment.json").read_text())
         schema = found.pop("schema")
-    except (OSError, ValueError, KeyError, AttributeError) as fault:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as fault:
         raise InputError(f"{path} holds no run (its experiment.json is missing or damaged); give the folder of a run") from fault
     if schema != SCHEMA:
         raise InputError(f"{path} was written by another version (schema {schema}); resume it with that version of datafree")
