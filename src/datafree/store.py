@@ -38,10 +38,12 @@ def sync(path: Path) -> None:
 @contextmanager
 def replacing(folder: Path) -> Iterator[Path]:
     """A new folder that takes this place when the block ends well, and vanishes when it does not."""
-    folder.parent.mkdir(parents=True, exist_ok=True)
     new = folder.with_name(f"{TEMPORARY}{secrets.token_hex(4)}-{folder.name}")
     old = folder.with_name(f"{TEMPORARY}{secrets.token_hex(4)}-old-{folder.name}")
-    new.mkdir()
+    try:
+        new.mkdir(parents=True)
+    except OSError as fault:
+        raise InputError(f"{folder} cannot be written ({fault.strerror}); give another place") from fault
     try:
         yield new
         for path in sorted(new.rglob("*"), reverse=True):
