@@ -5,7 +5,7 @@ import math
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 import toys
 
-from datafree import teachers
+from datafree import report, teachers
 from datafree.applications.distillation import DistillationConfig
 from datafree.augmentation import Augmentation
 from datafree.description import describe, revive
@@ -60,6 +60,14 @@ def essence(result: Result) -> dict[str, Any]:
     for who in ("teacher", "student"):
         timeless[who] = {name: value for name, value in timeless[who].items() if name != "milliseconds"}
     return timeless | {"log": (result.path / "log.jsonl").read_text()}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def no_figures() -> Iterator[None]:
+    """They take most of the time of a run this small, and are the business of test_report."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(report, "curves", lambda log: {})
+        yield
 
 
 @pytest.fixture(scope="module")
