@@ -18,6 +18,7 @@ from datafree.data import Ledger
 from datafree.demo import Demo, demo
 from datafree.experiment import Experiment, Result, Task, judge, open_task_data, resume, run
 from datafree.methods import METHODS
+from datafree.store import next_folder
 from datafree.synthesis import Method, Schedule
 from datafree.training import TrainingConfig, example_teacher
 from datafree.types import Diverged, InputError, nearest
@@ -48,7 +49,11 @@ _open_run: list[Path] = []
 
 
 def _resumable() -> str:
-    return f"interrupted; go on with: datafree resume {_open_run[-1]}" if _open_run else "interrupted; nothing was left behind"
+    return (
+        f"interrupted; go on with: datafree resume {_open_run[-1]}"
+        if _open_run
+        else "interrupted; nothing was left behind"
+    )
 
 
 def _fail(message: str, code: int) -> int:
@@ -63,7 +68,9 @@ def parse(kind: type[T], verb: str, arguments: Sequence[str], default: T | None 
     Raises:
         InputError: For anything that cannot be parsed, in one sentence, with the nearest option where one is unknown.
     """
-    from tyro import _errors  # the one place that can turn its boxed text into a sentence; tyro's minor version is pinned
+    from tyro import (
+        _errors,
+    )  # the one place that can turn its boxed text into a sentence; tyro's minor version is pinned
 
     def refuse(event: Any) -> None:
         match event:
@@ -138,7 +145,11 @@ def parse_experiment(
         verb,
         [
             ("task", Flat[Task]),
-            ("out", Annotated[Path, tyro.conf.arg(help="where the run is written; must be new")]),
+            (
+                "out",
+                Annotated[Path | None, tyro.conf.arg(help="folder to write; runs/VERB-NNN if not given")],
+                field(default=None),
+            ),
             *([("method", type(method), field(default=method))] if method else []),
             ("schedule", Schedule, field(default=method.schedule if method else Schedule())),
             ("application", type(application), field(default=application)),
@@ -149,7 +160,7 @@ def parse_experiment(
     )
     given = parse(kind, verb, arguments)
     settings = {name: getattr(given, name) for name in ("task", "schedule", "application", *shared)}
-    return Experiment(method=getattr(given, "method", None), **settings), given.out
+    return Experiment(method=getattr(given, "method", None), **settings), given.out or next_folder(verb)
 
 
 def start(experiment: Experiment, out: Path) -> Result:
@@ -271,10 +282,13 @@ def synthesize(arguments: list[str]) -> None:
     method, rest = preset(arguments, "deep-inversion")
     if method is None:
         raise InputError("real images need not be synthesized; name a method")
-    kind = make_dataclass("Options", [("task", Flat[Synthesize]), ("method", type(method), field(default=method))], kw_only=True)
+    parts = [("task", Flat[Synthesize]), ("method", type(method), field(default=method))]
+    kind = make_dataclass("Options", parts, kw_only=True)
     given = parse(kind, "synthesize", rest)
     refuse_existing(given.task.out)
-    pictures = image_set.synthesize(given.method, console=console, **{f.name: getattr(given.task, f.name) for f in fields(Synthesize)})
+    pictures = image_set.synthesize(
+        given.method, console=console, **{f.name: getattr(given.task, f.name) for f in fields(Synthesize)}
+    )
     console.print(f"images   {given.task.out}  ({pictures:,})", highlight=False, soft_wrap=True)
 
 
@@ -298,7 +312,8 @@ class Nothing:
 def run_demo(arguments: list[str]) -> None:
     """`datafree demo`."""
     options = parse(Demo, "demo", arguments)
-    refuse_existing(options.out)
+    if options.out:
+        refuse_existing(options.out)
     demo(options, console)
 
 

@@ -44,6 +44,7 @@ def examine(teacher: Classifier) -> Diagnosis:
 
 
 def count_parameters(model: Classifier) -> int:
+    """Numbers that were learned; statistics are none."""
     return sum(parameter.numel() for parameter in model.parameters())
 
 
@@ -61,4 +62,6 @@ def require(teacher: Classifier, method: Method) -> None:
     """
     missing = [need for need in method.needs if need not in examine(teacher).has]
     if missing:
-        raise InputError(f"the teacher has no {' and no '.join(missing)}; methods that work with it: {', '.join(usable(teacher))}")
+        raise InputError(
+            f"the teacher has no {' and no '.join(missing)}; methods that work with it: {', '.join(usable(teacher))}"
+        )

@@ -207,7 +207,9 @@ def launch(experiment: Experiment) -> Fabric:
         fabric.launch()
     except (ValueError, RuntimeError, MisconfigurationException) as fault:
         why = str(fault).splitlines()[0]
-        raise InputError(f"device {experiment.device!r} with precision {experiment.precision!r} is not to be had ({why})") from fault
+        raise InputError(
+            f"device {experiment.device!r} with precision {experiment.precision!r} is not to be had ({why})"
+        ) from fault
     return fabric
 
 
@@ -248,7 +250,9 @@ def open_task_data(
     """
     real = open_real(task.data, split, purpose, ledger, shape=teacher.shape, root=task.data_root)
     if len(real.classes) != len(teacher.classes):
-        raise InputError(f"{task.data} has {len(real.classes)} classes and the teacher {len(teacher.classes)}; they must be equal")
+        raise InputError(
+            f"{task.data} has {len(real.classes)} classes and the teacher {len(teacher.classes)}; they must be equal"
+        )
     return real
 
 

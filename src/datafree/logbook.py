@@ -5,7 +5,7 @@ import math
 import os
 import sys
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, TypeVar
@@ -90,7 +90,9 @@ class Logbook(Watch):
         self.progress.start()
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self.progress.stop()
         if self.file:
             self.file.close()
@@ -98,7 +100,7 @@ class Logbook(Watch):
             self.events.close()
 
     def track(self, steps: Iterable[T], label: str) -> Iterator[T]:
-        wanted: list[T] | range = steps if isinstance(steps, range) else list(steps)
+        wanted = steps if isinstance(steps, Sequence) else list(steps)
         bar = self.progress.add_task(label, total=len(wanted), rate="", note="")
         begin = time.monotonic()
         for done, step in enumerate(wanted):
@@ -147,14 +149,18 @@ class Logbook(Watch):
             values = {name: float(term) for name, term in terms.items()}
             for name, value in values.items():
                 if not math.isfinite(value):
-                    raise Diverged(f"{name} is {value} at step {step}; lower the learning rate, or resume with other settings")
+                    raise Diverged(
+                        f"{name} is {value} at step {step}; lower the learning rate, or resume with other settings"
+                    )
             self.write("application", step, values)
         self.maybe_save()
 
     def write(self, phase: str, step: int, values: dict[str, float]) -> None:
         """One line of the log."""
         if self.file:
-            self.file.write(json.dumps({"phase": phase, "step": step, **{k: round(v, 6) for k, v in values.items()}}) + "\n")
+            self.file.write(
+                json.dumps({"phase": phase, "step": step, **{k: round(v, 6) for k, v in values.items()}}) + "\n"
+            )
         if self.events:
             for name, value in values.items():
                 self.events.add_scalar(f"{phase}/{name}", value, step)

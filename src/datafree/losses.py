@@ -1,10 +1,12 @@
 """Every term that two methods share, as a pure function: no weights, no state, no device."""
 
 from collections.abc import Sequence
+from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
 from datafree.classifier import Visit
 from datafree.types import Images, Logits, Scalar
@@ -73,17 +75,53 @@ def batch_norm_statistics(visits: Sequence[Visit], weights: Sequence[float] = (1
     """
     distances = []
     for depth, (norm, features, _) in enumerate(visits):
-        mean, var = channel_statistics(features)
-        distance = torch.dist(mean, norm.running_mean) + torch.dist(var, norm.running_var)  # type: ignore[arg-type]
+        stored_mean, stored_var = cast(Tensor, norm.running_mean), cast(Tensor, norm.running_var)
+        mean, var = channel_statistics(features, stored_mean)
+        distance = torch.dist(mean, stored_mean) + torch.dist(var, stored_var)
         distances.append(weights[min(depth, len(weights) - 1)] * distance)
     return torch.stack(distances).sum()
 
 
-def channel_statistics(features: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean and biased variance of each channel of `(n, c, *)`, in float32."""
-    over = [dim for dim in range(features.ndim) if dim != 1]
-    var, mean = torch.var_mean(features.float(), dim=over, correction=0)
-    return mean, var
+def channel_statistics(features: Tensor, near: Tensor) -> tuple[Tensor, Tensor]:
+    r"""Mean and biased variance of each channel of `(n, c, *)`, in float32 and in one pass.
+
+    .. math:: \mu = a + \overline{x - a}, \quad \sigma^2 = \overline{(x - a)^2} - \overline{x - a}^2
+
+    Args:
+        features: Of shape `(n, c, *)`, any floating type.
+        near: :math:`a`, of shape `(c)`: a guess of the mean. It changes no result, but the difference of two large
+            squares would lose the variance of a channel that is far from zero.
+    """
+    return _ChannelStatistics.apply(features, near)
+
+
+class _ChannelStatistics(torch.autograd.Function):
+    """Rows of a channels-last view and a gradient in one product and sum: a fifth of a teacher's pass is saved."""
+
+    @staticmethod
+    def forward(ctx: Any, features: Tensor, near: Tensor) -> tuple[Tensor, Tensor]:
+        rows = features.movedim(1, -1).reshape(-1, features.shape[1])
+        centred = rows.to(_exact(features)) - near
+        offset = centred.mean(0)
+        var = (centred.square_().mean(0) - offset.square()).clamp_min_(0)
+        ctx.save_for_backward(features, near + offset)
+        return near + offset, var
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *to: Tensor) -> tuple[Tensor, None]:  # pyright: ignore[reportIncompatibleMethodOverride]
+        to_mean, to_var = to
+        features, mean = ctx.saved_tensors
+        channels_last = features.movedim(1, -1)
+        rows = channels_last.reshape(-1, features.shape[1]).to(_exact(features))
+        slope = 2 * to_var / len(rows)
+        gradient = torch.addcmul(to_mean / len(rows) - slope * mean, rows, slope)
+        return gradient.to(features.dtype).view(channels_last.shape).movedim(-1, 1), None
+
+
+def _exact(features: Tensor) -> torch.dtype:
+    """A variance does not survive half precision."""
+    return torch.promote_types(features.dtype, torch.float32)
 
 
 def js_divergence(a: Logits, b: Logits, temperature: float = 1.0) -> Scalar:

@@ -16,7 +16,9 @@ class LeNet5(nn.Module):
         | https://arxiv.org/abs/1904.01186
     """
 
-    def __init__(self, *, num_classes: int = 10, in_chans: int = 1, widths: tuple[int, ...] = (6, 16, 120, 84), **_: Any) -> None:
+    def __init__(
+        self, *, num_classes: int = 10, in_chans: int = 1, widths: tuple[int, ...] = (6, 16, 120, 84), **_: Any
+    ) -> None:
         super().__init__()
         self.num_classes = num_classes
         self.conv1 = nn.Conv2d(in_chans, widths[0], 5)
@@ -38,14 +40,18 @@ class ConvNet(nn.Module):
     The first block keeps its resolution, so that 8 x 8 images survive three blocks.
     """
 
-    def __init__(self, *, num_classes: int = 10, in_chans: int = 3, widths: tuple[int, ...] = (32, 64, 64), **_: Any) -> None:
+    def __init__(
+        self, *, num_classes: int = 10, in_chans: int = 3, widths: tuple[int, ...] = (32, 64, 64), **_: Any
+    ) -> None:
         super().__init__()
         self.num_classes = num_classes
         blocks: list[nn.Module] = []
         for before, after in zip((in_chans, *widths), widths, strict=False):
             pool = nn.AvgPool2d(2) if blocks else nn.Identity()
             blocks.append(
-                nn.Sequential(pool, nn.Conv2d(before, after, 3, padding=1, bias=False), nn.BatchNorm2d(after), nn.ReLU())
+                nn.Sequential(
+                    pool, nn.Conv2d(before, after, 3, padding=1, bias=False), nn.BatchNorm2d(after), nn.ReLU()
+                )
             )
         self.blocks = nn.Sequential(*blocks)
         self.head = nn.Linear(widths[-1], num_classes)
@@ -82,7 +88,9 @@ class ResNetCifar(nn.Module):
         | https://arxiv.org/abs/1512.03385
     """
 
-    def __init__(self, *, depths: tuple[int, ...], num_classes: int = 10, in_chans: int = 3, width: int = 64, **_: Any) -> None:
+    def __init__(
+        self, *, depths: tuple[int, ...], num_classes: int = 10, in_chans: int = 3, width: int = 64, **_: Any
+    ) -> None:
         super().__init__()
         self.num_classes = num_classes
         self.conv1 = nn.Conv2d(in_chans, width, 3, 1, 1, bias=False)
@@ -92,7 +100,9 @@ class ResNetCifar(nn.Module):
         for stage, depth in enumerate(depths):
             after = width * 2**stage
             strides = [1 if stage == 0 else 2] + [1] * (depth - 1)
-            stages.append(nn.Sequential(*(BasicBlock(before if i == 0 else after, after, s) for i, s in enumerate(strides))))
+            stages.append(
+                nn.Sequential(*(BasicBlock(before if i == 0 else after, after, s) for i, s in enumerate(strides)))
+            )
             before = after
         self.stages = nn.Sequential(*stages)
         self.head = nn.Linear(before, num_classes)
@@ -135,7 +145,9 @@ class WideResNet(nn.Module):
         stages = []
         for stage, (before, after) in enumerate(zip(widths, widths[1:], strict=False)):
             strides = [1 if stage == 0 else 2] + [1] * (count - 1)
-            stages.append(nn.Sequential(*(WideBlock(before if i == 0 else after, after, s) for i, s in enumerate(strides))))
+            stages.append(
+                nn.Sequential(*(WideBlock(before if i == 0 else after, after, s) for i, s in enumerate(strides)))
+            )
         self.stages = nn.Sequential(*stages)
         self.bn = nn.BatchNorm2d(widths[-1])
         self.head = nn.Linear(widths[-1], num_classes)

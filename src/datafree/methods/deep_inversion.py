@@ -101,7 +101,9 @@ class DeepInversion(Synthesizer):
     def __init__(self, teacher: Classifier, config: DeepInversionConfig) -> None:
         coarsest = 2 ** (len(config.steps) - 1)
         if min(teacher.shape[1:]) < 2 * coarsest:
-            raise InputError(f"{len(config.steps)} resolutions are too many for images of {teacher.shape}; give fewer steps")
+            raise InputError(
+                f"{len(config.steps)} resolutions are too many for images of {teacher.shape}; give fewer steps"
+            )
         self.teacher, self.config = teacher, config
         self.count = 0
 
