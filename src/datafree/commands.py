@@ -13,6 +13,7 @@ from rich.table import Table
 from datafree import image_set, report, teachers
 from datafree.applications import Application
 from datafree.applications.distillation import DistillationConfig
+from datafree.bench import BENCHMARKS, Bench, bench
 from datafree.cli import INTERRUPTED, VERBS
 from datafree.data import Ledger
 from datafree.demo import Demo, demo
@@ -317,6 +318,15 @@ def run_demo(arguments: list[str]) -> None:
     demo(options, console)
 
 
+def run_bench(arguments: list[str]) -> None:
+    """`datafree bench TABLE`."""
+    if not arguments or arguments[0].startswith("-"):
+        raise InputError(f"name a table: {', '.join(BENCHMARKS)}")
+    table, options = arguments[0], parse(Bench, "bench", arguments[1:])
+    bench(table, options, console)
+    console.print((options.results / f"{table}.md").read_text(), highlight=False, soft_wrap=True)
+
+
 def refuse_existing(out: Path) -> None:
     """A folder that is written as a whole must be new.
 
@@ -333,6 +343,7 @@ COMMANDS: dict[str, Callable[[list[str]], None]] = {
     "synthesize": synthesize,
     "train": train_teacher,
     "evaluate": evaluate_model,
+    "bench": run_bench,
     "methods": show_methods,
     "report": show_report,
     "resume": resume_run,

@@ -45,6 +45,11 @@ def rungs(steps: int) -> dict[str, tuple[Method | None, Schedule]]:
     }
 
 
+def application(steps: int) -> DistillationConfig:
+    """How every student of the ladder learns."""
+    return DistillationConfig(steps=steps, lr=1e-2, augment=Augmentation(shift=0.5))
+
+
 def demo(options: Demo, console: Console) -> list[dict[str, Any]]:
     """Trains the teacher, puts the data away, distils a student per rung, and draws the ladder."""
     out = options.out or next_folder("demo")
@@ -57,13 +62,17 @@ def demo(options: Demo, console: Console) -> list[dict[str, Any]]:
         f"teacher         {report.percent(accuracy)} held-out; its training images are put away", highlight=False
     )
     task = Task(teacher=f"local-dir:{out / 'teacher'}", student=STUDENT, data="digits")
-    application = DistillationConfig(steps=options.steps, lr=1e-2, augment=Augmentation(shift=0.5))
     rows: list[dict[str, Any]] = []
     for name, (method, schedule) in rungs(options.steps).items():
         experiment = Experiment(
-            task=task, method=method, schedule=schedule, application=application, seed=options.seed, device="cpu",
+            task=task,
+            method=method,
+            schedule=schedule,
+            application=application(options.steps),
+            seed=options.seed,
+            device="cpu",
             threads=options.threads,
-        )  # fmt: skip
+        )
         summary = run(experiment, out / name.replace(" ", "-"), console=console).summary
         teacher, student = report.rows_of(summary)
         rows = rows or [teacher]

@@ -5,7 +5,7 @@ import math
 import os
 import sys
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, TypeVar
@@ -51,6 +51,8 @@ class Logbook(Watch):
         console: Where progress is shown; nothing is shown if not given, or if it is no terminal.
         interval: Seconds from one checkpoint to the next.
         tensorboard: Write TensorBoard events as well.
+        curve: Seconds from one point of the accuracy curve to the next; 0 draws none.
+        judge: The student's accuracy now; only for the curve, nothing is decided by it.
     """
 
     def __init__(
@@ -62,6 +64,8 @@ class Logbook(Watch):
         console: Console | None = None,
         interval: float = 20.0,
         tensorboard: bool = False,
+        curve: float = 0.0,
+        judge: Callable[[], float] | None = None,
     ) -> None:
         self.folder, self.teacher, self.student = folder, teacher, student
         self.interval = interval
@@ -70,7 +74,9 @@ class Logbook(Watch):
         self.first: Batch | None = None
         self.health: dict[str, float] = {}
         self.images_made = 0
-        self.saved_at = time.monotonic()
+        self.curve, self.judge = curve, judge
+        self.began = self.saved_at = self.judged_at = time.monotonic()
+        self.aside = 0.0
         self.file = (folder.path / "log.jsonl").open("a") if folder else None
         self.events = _tensorboard(folder.path) if tensorboard and folder else None
         self.progress = Progress(
@@ -153,7 +159,17 @@ class Logbook(Watch):
                         f"{name} is {value} at step {step}; lower the learning rate, or resume with other settings"
                     )
             self.write("application", step, values)
+        if self.curve and self.judge and time.monotonic() - self.judged_at > self.curve:
+            self.draw_point(step, self.judge)
         self.maybe_save()
+
+    def draw_point(self, step: int, judge: Callable[[], float]) -> None:
+        """One point of the accuracy curve. The clock of the run stands still for it."""
+        begin = time.monotonic()
+        seconds = begin - self.began - self.aside
+        self.write("curve", step, {"seconds": seconds, "accuracy": judge()})
+        self.judged_at = time.monotonic()
+        self.aside += self.judged_at - begin
 
     def write(self, phase: str, step: int, values: dict[str, float]) -> None:
         """One line of the log."""

@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from datafree.classifier import Visit
-from datafree.types import Images, Logits, Scalar
+from datafree.types import Images, Logits, Probabilities, Scalar
 
 
 def total_variation(images: Images) -> Scalar:
@@ -117,6 +117,100 @@ class _ChannelStatistics(torch.autograd.Function):
         slope = 2 * to_var / len(rows)
         gradient = torch.addcmul(to_mean / len(rows) - slope * mean, rows, slope)
         return gradient.to(features.dtype).view(channels_last.shape).movedim(-1, 1), None
+
+
+def soft_cross_entropy(logits: Logits, targets: Probabilities) -> Scalar:
+    r"""Cross-entropy with soft labels, :math:`\frac1n \sum_i -\sum_j y_{ij} \ln \text{softmax}(t_i)_j`.
+
+    References:
+        | Zero-Shot Knowledge Distillation in Deep Networks (Nayak et al., 2019), section 3.3, Eq 6
+        | https://arxiv.org/abs/1905.08114
+
+    Args:
+        logits: Of shape `(n, k)`, divided by the temperature already.
+        targets: Of shape `(n, k)`, rows on the simplex.
+
+    Returns:
+        A scalar in nats, not under the mean entropy of the targets.
+    """
+    return F.cross_entropy(logits, targets)
+
+
+def one_hot_loss(logits: Logits) -> Scalar:
+    r"""How far the answers are from naming one class each: cross-entropy with their own highest class.
+
+    .. math:: L_{oh} = \frac1n \sum_i H_\text{cross}(y_T^i, t^i), \quad t^i = \arg\max_j (y_T^i)_j
+
+    References:
+        | Data-Free Learning of Student Networks (Chen et al., 2019), section 3.2, Eq 2
+        | https://arxiv.org/abs/1904.01186
+
+    Args:
+        logits: The teacher's, of shape `(n, k)`.
+
+    Returns:
+        A scalar in nats, in (0, ln k]: ln k where all classes are alike.
+    """
+    return F.cross_entropy(logits, logits.detach().argmax(1))
+
+
+def activation_loss(features: Tensor) -> Scalar:
+    r"""How little the features are excited; it is negative, and minimising it excites them.
+
+    .. math:: L_a = -\frac1n \sum_i \lVert f_T^i \rVert_1
+
+    References:
+        | Data-Free Learning of Student Networks (Chen et al., 2019), section 3.2, Eq 3
+        | https://arxiv.org/abs/1904.01186
+
+    Args:
+        features: Before the first fully connected layer, of shape `(n, d)` or `(n, c, h, w)`.
+    """
+    return -features.flatten(1).abs().sum(1).mean()
+
+
+def information_entropy_loss(logits: Logits) -> Scalar:
+    r"""How unequally a batch is spread over the classes; minimising it balances them.
+
+    .. math:: L_{ie} = -H_\text{info}\Bigl(\frac1n \sum_i y_T^i\Bigr), \quad
+        H_\text{info}(p) = -\frac1k \sum_j p_j \ln p_j
+
+    References:
+        | Data-Free Learning of Student Networks (Chen et al., 2019), section 3.2, Eqs 4-5
+        | https://arxiv.org/abs/1904.01186
+
+    Args:
+        logits: The teacher's, of shape `(n, k)`.
+
+    Returns:
+        A scalar in nats, in [-ln(k) / k, 0]: lowest where all classes are equally probable over the batch.
+    """
+    mean = logits.softmax(1).mean(0)
+    return -torch.special.entr(mean).sum() / len(mean)
+
+
+def decision_adversarial_loss(teacher: Logits, student: Logits) -> Scalar:
+    r"""How little the student's probabilities differ where its decision is the teacher's; minimising it drives them apart.
+
+    .. math:: L_{adv} = -\frac1n \sum_i \mathbb{1}[\arg\max t_i = \arg\max s_i] \; \text{KL}(p_i \Vert q_i)
+
+    Images on which the decisions differ already are left alone: pushing them on leads off the data.
+
+    References:
+        | Contrastive Model Inversion for Data-Free Knowledge Distillation (Fang et al., 2021), section 3.3
+        | https://arxiv.org/abs/2105.08584
+
+    Args:
+        teacher: Logits of shape `(n, k)`.
+        student: Logits of shape `(n, k)`.
+
+    Returns:
+        A scalar in nats, not positive.
+    """
+    log_q, log_p = F.log_softmax(student, 1), F.log_softmax(teacher, 1)
+    divergence = F.kl_div(log_q, log_p, reduction="none", log_target=True).sum(1)
+    agreed = teacher.argmax(1) == student.argmax(1)
+    return -(divergence * agreed).mean()
 
 
 def _exact(features: Tensor) -> torch.dtype:

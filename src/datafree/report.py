@@ -191,18 +191,19 @@ def curves(log: Sequence[Mapping[str, Any]]) -> dict[str, str]:
     return drawings
 
 
-def _figure(width: float, height: float) -> Any:
+def new_figure(width: float, height: float) -> Any:
+    """An empty figure that is drawn as SVG, equal bytes for equal content."""
     import matplotlib
 
     matplotlib.use("svg")
-    matplotlib.rcParams["svg.hashsalt"] = "datafree"  # equal figures are equal bytes
+    matplotlib.rcParams["svg.hashsalt"] = "datafree"
     from matplotlib.figure import Figure
 
     return Figure(figsize=(width, height), layout="constrained")
 
 
 def _draw(points: Mapping[str, list[tuple[float, float]]], unit: str, *, logarithmic: bool) -> str:
-    figure = _figure(7, 3)
+    figure = new_figure(7, 3)
     axes = figure.add_subplot(xlabel=unit)
     for name, xy in points.items():
         axes.plot(*zip(*xy, strict=True), label=name.removeprefix("health/"), linewidth=1.2)
@@ -210,21 +211,22 @@ def _draw(points: Mapping[str, list[tuple[float, float]]], unit: str, *, logarit
         axes.set_yscale("log")
     axes.grid(alpha=0.3)
     axes.legend(fontsize="small", loc="center left", bbox_to_anchor=(1, 0.5), frameon=False)
-    return _svg(figure)
+    return svg(figure)
 
 
 def bars(rows: Sequence[Mapping[str, Any]]) -> str:
     """Accuracy of each row as a bar."""
     known = [row for row in rows if row.get("accuracy") is not None]
-    figure = _figure(7, 0.4 * len(known) + 0.6)
+    figure = new_figure(7, 0.4 * len(known) + 0.6)
     axes = figure.add_subplot(xlabel="held-out accuracy, %", xlim=(0, 109))
     names, heights = [row["model"] for row in known], [100 * row["accuracy"] for row in known]
     axes.bar_label(axes.barh(names, heights, color="#4477aa"), fmt="%.1f", padding=3)
     axes.invert_yaxis()
-    return _svg(figure)
+    return svg(figure)
 
 
-def _svg(figure: Any) -> str:
+def svg(figure: Any) -> str:
+    """A figure as text that stands inside a page."""
     file = io.StringIO()
     figure.savefig(file, format="svg", metadata={"Date": None})
     return file.getvalue()[file.getvalue().index("<svg") :]
