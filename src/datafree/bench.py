@@ -98,6 +98,12 @@ BENCHMARKS: dict[str, Benchmark] = {
                 application=DistillationConfig(steps=24000, lr=4e-3, weight_decay=0.0),
                 published="98.20 (DAFL)",
             ),
+            "dafl, inherited": Row(
+                method=replace(METHODS["dafl"], generator="subpixel", lr=0.02, batch=256, show=512),
+                schedule=Schedule(every=4),
+                application=DistillationConfig(steps=6000, lr=4e-3, weight_decay=0.0),
+                inherit=True,
+            ),
             "zskd": Row(
                 method=METHODS["zskd"],
                 schedule=METHODS["zskd"].schedule,
@@ -106,7 +112,7 @@ BENCHMARKS: dict[str, Benchmark] = {
                     lr=8e-3,
                     weight_decay=0.0,
                     temperature=20.0,
-                    augment=Augmentation(shift=2, rotate=12, scale=0.12),
+                    augment=Augmentation(shift=3, rotate=24, scale=0.25),
                 ),
             ),
             "zskd, inherited": Row(
@@ -117,7 +123,7 @@ BENCHMARKS: dict[str, Benchmark] = {
                     lr=4e-3,
                     weight_decay=0.0,
                     temperature=20.0,
-                    augment=Augmentation(shift=2, rotate=12, scale=0.12),
+                    augment=Augmentation(shift=3, rotate=24, scale=0.25),
                 ),
                 inherit=True,
                 published="98.77 from a teacher of 99.34 (ZSKD)",

@@ -76,7 +76,7 @@ class Logbook(Watch):
         self.images_made = 0
         self.curve, self.judge = curve, judge
         self.began = self.saved_at = self.judged_at = time.monotonic()
-        self.aside = 0.0
+        self.aside = self.save_took = 0.0
         self.file = (folder.path / "log.jsonl").open("a") if folder else None
         self.events = _tensorboard(folder.path) if tensorboard and folder else None
         self.progress = Progress(
@@ -182,9 +182,11 @@ class Logbook(Watch):
                 self.events.add_scalar(f"{phase}/{name}", value, step)
 
     def maybe_save(self) -> None:
-        """A checkpoint, if the last one is old enough."""
-        if self.file and time.monotonic() - self.saved_at > self.interval:
+        """A checkpoint, if the last one is old enough; a large pool is saved less often, to stay under a twentieth."""
+        if self.file and time.monotonic() - self.saved_at > max(self.interval, 20 * self.save_took):
+            begin = time.monotonic()
             self.save()
+            self.save_took = time.monotonic() - begin
 
     def save(self) -> None:
         """A checkpoint of everything that was kept, now."""

@@ -193,7 +193,7 @@ def _plant(value: Any, tensors: dict[str, Tensor]) -> Any:
     """A state as JSON; its tensors go aside under numbers."""
     if isinstance(value, Tensor):
         name = str(len(tensors))
-        tensors[name] = value.detach().cpu().contiguous().clone()
+        tensors[name] = value.detach().cpu().contiguous()
         return {"tensor": name, "channels_last": _is_channels_last(value)}
     if isinstance(value, Mapping):
         return {"map": [[key, _plant(item, tensors)] for key, item in value.items()]}

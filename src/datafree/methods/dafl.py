@@ -85,7 +85,7 @@ class DAFLConfig(Method):
 
     @property
     def schedule(self) -> Schedule:
-        return Schedule(every=8, keep=1024) if self.life else Schedule()
+        return Schedule(every=8, keep=512) if self.life else Schedule()
 
     @property
     def passes(self) -> float:
