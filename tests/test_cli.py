@@ -221,7 +221,7 @@ def test_a_folder_that_holds_another_run_is_refused_and_left_alone(digits_teache
     assert main(again) == 0
     capsys.readouterr()
     before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")}
-    assert "holds a run already; resume it with `datafree resume" in refusal(capsys, [*again, "--seed", "1"])
+    assert "is a finished run; see `datafree report" in refusal(capsys, [*again, "--seed", "1"])
     assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")} == before
 
 

@@ -158,9 +158,9 @@ def test_the_teacher_is_unchanged_on_disk_and_in_the_summary(digits_teacher: Pat
 def test_a_run_is_not_overwritten_nor_resumed_as_another(digits_teacher: Path, undisturbed: dict[str, Result]):
     finished = undisturbed["fresh noise"].path
     before = {path: path.stat().st_mtime_ns for path in finished.rglob("*")}
-    with pytest.raises(InputError, match="holds a run already"):
+    with pytest.raises(InputError, match="is a finished run"):
         run(experiment(digits_teacher, "fresh noise"), finished)
-    with pytest.raises(InputError, match="holds another run"):
+    with pytest.raises(InputError, match="is a finished run"):
         run(experiment(digits_teacher, "fresh noise", seed=5), finished, resuming=True)
     assert {path: path.stat().st_mtime_ns for path in finished.rglob("*")} == before
 

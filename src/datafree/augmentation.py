@@ -24,6 +24,10 @@ class Augmentation:
     def __post_init__(self) -> None:
         at_least(0, shift=self.shift, rotate=self.rotate, scale=self.scale)
 
+    def __bool__(self) -> bool:
+        """Whether anything moves."""
+        return bool(self.shift or self.rotate or self.scale or self.flip)
+
     def __call__(self, images: Images) -> Images:
         n, _, height, width = images.shape
         if self.flip:

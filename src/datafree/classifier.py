@@ -14,9 +14,6 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from datafree.types import Images, InputError, Logits
 
-BatchNorm = _BatchNorm
-"""every batch normalisation of torch and timm: 1d, 2d, 3d, synchronised, fused with its activation"""
-
 
 class Classifier(nn.Module):
     """A network with its mean and standard deviation, its input shape and its class names.
@@ -86,17 +83,16 @@ class Visit(NamedTuple):
 
 
 @contextmanager
-def record(model: nn.Module, *kinds: type[nn.Module]) -> Iterator[list[Visit]]:
-    """The calls of every module of these kinds, in the order they happen; the hooks are gone afterwards."""
+def record(*modules: nn.Module) -> Iterator[list[Visit]]:
+    """The calls of these modules, in the order they happen; the hooks are gone afterwards."""
     visits: list[Visit] = []
 
     def visit(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
         visits.append(Visit(module, inputs[0], output))
 
     with ExitStack() as hooks:
-        for module in model.modules():
-            if isinstance(module, kinds):
-                hooks.callback(module.register_forward_hook(visit).remove)
+        for module in modules:
+            hooks.callback(module.register_forward_hook(visit).remove)
         yield visits
 
 
@@ -120,6 +116,23 @@ def frozen(*models: nn.Module | None) -> Iterator[None]:
             parameter.requires_grad_(flag)
 
 
+def feature_layer(model: nn.Module) -> nn.Linear | None:
+    """The first fully connected layer after the last convolution, whose input are the features; None if none is to be seen."""
+    layer = None
+    for module in model.modules():
+        if isinstance(module, (nn.Conv1d, nn.Conv2d, nn.Conv3d)):
+            layer = None
+        elif isinstance(module, nn.Linear) and layer is None:
+            layer = module
+    return layer
+
+
+def last_layer(model: nn.Module) -> nn.Linear | None:
+    """The fully connected layer that makes the logits; None if none is to be seen."""
+    layers = [module for module in model.modules() if isinstance(module, nn.Linear)]
+    return layers[-1] if layers else None
+
+
 def batch_norms(model: nn.Module) -> list[_BatchNorm]:
-    """The layers that remember the statistics of the training data."""
+    """The layers that remember the statistics of the training data: 1d, 2d, 3d, synchronised, fused with an activation."""
     return [module for module in model.modules() if isinstance(module, _BatchNorm) and module.running_mean is not None]

@@ -8,6 +8,7 @@ VERBS = {
     "synthesize": "images from a teacher, as PNG files, tensors and a contact sheet",
     "train": "an example teacher, on real images",
     "evaluate": "a classifier on real images",
+    "bench": "a table of methods with seeds, floor, ceiling and published figures: bench digits, bench mnist",
     "methods": "the methods: paper, what a teacher must have, cost",
     "report": "the table of a finished run, and where its page is",
     "resume": "go on with a run that was interrupted",

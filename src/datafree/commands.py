@@ -13,11 +13,13 @@ from rich.table import Table
 from datafree import image_set, report, teachers
 from datafree.applications import Application
 from datafree.applications.distillation import DistillationConfig
+from datafree.bench import BENCHMARKS, Bench, bench
 from datafree.cli import INTERRUPTED, VERBS
 from datafree.data import Ledger
 from datafree.demo import Demo, demo
 from datafree.experiment import Experiment, Result, Task, judge, open_task_data, resume, run
 from datafree.methods import METHODS
+from datafree.store import next_folder
 from datafree.synthesis import Method, Schedule
 from datafree.training import TrainingConfig, example_teacher
 from datafree.types import Diverged, InputError, nearest
@@ -48,7 +50,11 @@ _open_run: list[Path] = []
 
 
 def _resumable() -> str:
-    return f"interrupted; go on with: datafree resume {_open_run[-1]}" if _open_run else "interrupted; nothing was left behind"
+    return (
+        f"interrupted; go on with: datafree resume {_open_run[-1]}"
+        if _open_run
+        else "interrupted; nothing was left behind"
+    )
 
 
 def _fail(message: str, code: int) -> int:
@@ -63,7 +69,9 @@ def parse(kind: type[T], verb: str, arguments: Sequence[str], default: T | None 
     Raises:
         InputError: For anything that cannot be parsed, in one sentence, with the nearest option where one is unknown.
     """
-    from tyro import _errors  # the one place that can turn its boxed text into a sentence; tyro's minor version is pinned
+    from tyro import (
+        _errors,
+    )  # the one place that can turn its boxed text into a sentence; tyro's minor version is pinned
 
     def refuse(event: Any) -> None:
         match event:
@@ -138,7 +146,11 @@ def parse_experiment(
         verb,
         [
             ("task", Flat[Task]),
-            ("out", Annotated[Path, tyro.conf.arg(help="where the run is written; must be new")]),
+            (
+                "out",
+                Annotated[Path | None, tyro.conf.arg(help="folder to write; runs/VERB-NNN if not given")],
+                field(default=None),
+            ),
             *([("method", type(method), field(default=method))] if method else []),
             ("schedule", Schedule, field(default=method.schedule if method else Schedule())),
             ("application", type(application), field(default=application)),
@@ -149,7 +161,7 @@ def parse_experiment(
     )
     given = parse(kind, verb, arguments)
     settings = {name: getattr(given, name) for name in ("task", "schedule", "application", *shared)}
-    return Experiment(method=getattr(given, "method", None), **settings), given.out
+    return Experiment(method=getattr(given, "method", None), **settings), given.out or next_folder(verb)
 
 
 def start(experiment: Experiment, out: Path) -> Result:
@@ -271,10 +283,13 @@ def synthesize(arguments: list[str]) -> None:
     method, rest = preset(arguments, "deep-inversion")
     if method is None:
         raise InputError("real images need not be synthesized; name a method")
-    kind = make_dataclass("Options", [("task", Flat[Synthesize]), ("method", type(method), field(default=method))], kw_only=True)
+    parts = [("task", Flat[Synthesize]), ("method", type(method), field(default=method))]
+    kind = make_dataclass("Options", parts, kw_only=True)
     given = parse(kind, "synthesize", rest)
     refuse_existing(given.task.out)
-    pictures = image_set.synthesize(given.method, console=console, **{f.name: getattr(given.task, f.name) for f in fields(Synthesize)})
+    pictures = image_set.synthesize(
+        given.method, console=console, **{f.name: getattr(given.task, f.name) for f in fields(Synthesize)}
+    )
     console.print(f"images   {given.task.out}  ({pictures:,})", highlight=False, soft_wrap=True)
 
 
@@ -298,8 +313,18 @@ class Nothing:
 def run_demo(arguments: list[str]) -> None:
     """`datafree demo`."""
     options = parse(Demo, "demo", arguments)
-    refuse_existing(options.out)
+    if options.out:
+        refuse_existing(options.out)
     demo(options, console)
+
+
+def run_bench(arguments: list[str]) -> None:
+    """`datafree bench TABLE`."""
+    if not arguments or arguments[0].startswith("-"):
+        raise InputError(f"name a table: {', '.join(BENCHMARKS)}")
+    table, options = arguments[0], parse(Bench, "bench", arguments[1:])
+    bench(table, options, console)
+    console.print((options.results / f"{table}.md").read_text(), highlight=False, soft_wrap=True)
 
 
 def refuse_existing(out: Path) -> None:
@@ -318,6 +343,7 @@ COMMANDS: dict[str, Callable[[list[str]], None]] = {
     "synthesize": synthesize,
     "train": train_teacher,
     "evaluate": evaluate_model,
+    "bench": run_bench,
     "methods": show_methods,
     "report": show_report,
     "resume": resume_run,

@@ -53,7 +53,12 @@ class RealImages(Dataset[tuple[Tensor, int]]):
     """Real images behind the gate: nothing comes out that the ledger has not counted."""
 
     def __init__(
-        self, images: Stored, labels: Labels, classes: tuple[str, ...], entry: Entry, size: tuple[int, int] | None = None
+        self,
+        images: Stored,
+        labels: Labels,
+        classes: tuple[str, ...],
+        entry: Entry,
+        size: tuple[int, int] | None = None,
     ) -> None:
         self._images, self._labels, self.classes, self.entry = images, labels, classes, entry
         self._size = size or (images.shape[2], images.shape[3])
@@ -129,7 +134,9 @@ def open_real(
         raise InputError(f"data set {name!r} is unknown, choose one of {', '.join(openers)}{nearest(kind, openers)}")
     images, labels, classes = openers[kind](Path(rest) if kind == "folder" else place, split)
     if shape and shape[0] != images.shape[1]:
-        raise InputError(f"{name} has {images.shape[1]} channels, but the classifier takes {shape[0]}; give data that fits it")
+        raise InputError(
+            f"{name} has {images.shape[1]} channels, but the classifier takes {shape[0]}; give data that fits it"
+        )
     entry = Entry(source=name, split=split, purpose=purpose)
     ledger.entries.append(entry)
     return RealImages(images, labels, classes, entry, size=shape and shape[1:])
@@ -142,7 +149,7 @@ def _digits(_: Path, split: str) -> Opened:
     from sklearn.datasets import load_digits
     from sklearn.model_selection import train_test_split
 
-    digits = load_digits()
+    digits: Any = load_digits()
     # One fixed split for everyone: a quarter held out, every class in proportion.
     train, test = train_test_split(range(len(digits.target)), test_size=450, stratify=digits.target, random_state=0)
     chosen = train if split == "train" else test
@@ -200,9 +207,11 @@ def _folder(root: Path, split: str) -> Opened:
         folder = ImageFolder(str(root / split))
         images = torch.stack([pil_to_tensor(image) for image, _ in folder])
     except (RuntimeError, OSError) as fault:
-        raise InputError(f"{root / split} cannot be used ({fault}); all images must be readable and of one size") from fault
+        raise InputError(
+            f"{root / split} cannot be used ({fault}); all images must be readable and of one size"
+        ) from fault
     return images, torch.tensor(folder.targets), tuple(folder.classes)
 
 
 def _missing(name: str, root: Path) -> str:
-    return f"{name} is not under {root.resolve()} and could not be downloaded; set DATAFREE_DATA or --data-root to where it lies"
+    return f"{name} is not under {root.resolve()} and cannot be downloaded; set DATAFREE_DATA or --data-root to where it lies"

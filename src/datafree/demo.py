@@ -11,7 +11,7 @@ from datafree.applications.distillation import DistillationConfig
 from datafree.augmentation import Augmentation
 from datafree.experiment import Experiment, Task, run
 from datafree.methods import METHODS
-from datafree.store import write_json, write_text
+from datafree.store import next_folder, write_json, write_text
 from datafree.synthesis import Method, Schedule
 from datafree.training import TrainingConfig, example_teacher
 from datafree.types import at_least
@@ -23,8 +23,8 @@ TEACHER, STUDENT = "convnet_w64", "convnet_w16"
 class Demo:
     """A ladder of students of one teacher."""
 
-    out: Path = Path("runs/demo")
-    """folder to write; must be new"""
+    out: Path | None = None
+    """folder to write; must be new; runs/demo-NNN if not given"""
     seed: int = 0
     """of everything random"""
     threads: int = 1
@@ -49,23 +49,34 @@ def rungs(steps: int) -> dict[str, tuple[Method | None, Schedule]]:
     }
 
 
+def application(steps: int) -> DistillationConfig:
+    """How every student of the ladder learns."""
+    return DistillationConfig(steps=steps, lr=1e-2, augment=Augmentation(shift=0.5))
+
+
 def demo(options: Demo, console: Console) -> list[dict[str, Any]]:
     """Trains the teacher, puts the data away, distils a student per rung, and draws the ladder."""
-    out = options.out
+    out = options.out or next_folder("demo")
     console.print("datafree demo · scikit-learn's digits · cpu · no network used", highlight=False)
     accuracy = example_teacher(
         network=TEACHER, data="digits", out=out / "teacher", training=TrainingConfig(), seed=options.seed,
         threads=options.threads, console=console,
     )  # fmt: skip
-    console.print(f"teacher         {report.percent(accuracy)} held-out; its training images are put away", highlight=False)
+    console.print(
+        f"teacher         {report.percent(accuracy)} held-out; its training images are put away", highlight=False
+    )
     task = Task(teacher=f"local-dir:{out / 'teacher'}", student=STUDENT, data="digits")
-    application = DistillationConfig(steps=options.steps, lr=1e-2, augment=Augmentation(shift=0.5))
     rows: list[dict[str, Any]] = []
     for name, (method, schedule) in rungs(options.steps).items():
         experiment = Experiment(
-            task=task, method=method, schedule=schedule, application=application, seed=options.seed, device="cpu",
+            task=task,
+            method=method,
+            schedule=schedule,
+            application=application(options.steps),
+            seed=options.seed,
+            device="cpu",
             threads=options.threads,
-        )  # fmt: skip
+        )
         summary = run(experiment, out / name.replace(" ", "-"), console=console).summary
         teacher, student = report.rows_of(summary)
         rows = rows or [teacher]

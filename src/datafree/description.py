@@ -40,5 +40,7 @@ def revive(node: Any) -> Any:
         try:
             return CONFIGS[settings.pop("config")](**{name: revive(value) for name, value in settings.items()})
         except (KeyError, TypeError) as fault:
-            raise InputError(f"the run was described by another version ({fault}); resume it with that version") from fault
+            raise InputError(
+                f"the run was described by another version ({fault}); resume it with that version"
+            ) from fault
     return tuple(revive(item) for item in node) if isinstance(node, list) else node

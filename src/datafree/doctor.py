@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from datafree.classifier import Classifier, batch_norms
+from datafree.classifier import Classifier, batch_norms, last_layer
 from datafree.methods import METHODS
 from datafree.synthesis import Method
 from datafree.types import InputError
@@ -19,12 +19,14 @@ class Diagnosis:
     """layers that remember statistics of the training data"""
     untouched: int
     """of those, layers whose memory is empty: mean 0 and variance 1 everywhere"""
+    last_layer: bool
+    """whether the weights that make the logits are to be seen"""
 
     @property
     def has(self) -> frozenset[str]:
         """What methods may need, by the names they ask for it."""
-        remembers = self.batch_norms > self.untouched
-        return frozenset({"batch-norm statistics"} if remembers else ())
+        found = {"batch-norm statistics": self.batch_norms > self.untouched, "last layer": self.last_layer}
+        return frozenset(name for name, there in found.items() if there)
 
 
 def examine(teacher: Classifier) -> Diagnosis:
@@ -34,16 +36,19 @@ def examine(teacher: Classifier) -> Diagnosis:
         bool((layer.running_mean == 0).all() and (layer.running_var == 1).all())  # type: ignore[union-attr]
         for layer in layers
     )
+    last = last_layer(teacher)
     return Diagnosis(
         parameters=count_parameters(teacher),
         shape=teacher.shape,
         classes=len(teacher.classes),
         batch_norms=len(layers),
         untouched=untouched,
+        last_layer=last is not None and last.out_features == len(teacher.classes),
     )
 
 
 def count_parameters(model: Classifier) -> int:
+    """Numbers that were learned; statistics are none."""
     return sum(parameter.numel() for parameter in model.parameters())
 
 
@@ -61,4 +66,6 @@ def require(teacher: Classifier, method: Method) -> None:
     """
     missing = [need for need in method.needs if need not in examine(teacher).has]
     if missing:
-        raise InputError(f"the teacher has no {' and no '.join(missing)}; methods that work with it: {', '.join(usable(teacher))}")
+        raise InputError(
+            f"the teacher has no {' and no '.join(missing)}; methods that work with it: {', '.join(usable(teacher))}"
+        )

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import nn
 from torchmetrics.functional.classification import multiclass_calibration_error
 
-from datafree.classifier import BatchNorm, Classifier, batch_norms, frozen, record
+from datafree.classifier import Classifier, batch_norms, frozen, record
 from datafree.losses import batch_norm_statistics
 from datafree.types import Batch, Images
 
@@ -75,9 +75,8 @@ def health(teacher: Classifier, student: Classifier | None, batch: Batch) -> dic
         `statistics`: distance to the teacher's batch-norm statistics, where it has any.
     """
     images = batch.images[:256]
-    kinds = [BatchNorm] if batch_norms(teacher) else []
     with frozen(teacher, student), torch.no_grad():
-        with record(teacher, *kinds) as visits:
+        with record(*batch_norms(teacher)) as visits:
             logits = teacher(images)
         answers = logits.argmax(1)
         histogram = torch.bincount(answers, minlength=logits.shape[1]).float() / len(answers)

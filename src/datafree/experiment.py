@@ -22,6 +22,7 @@ from datafree.data import Ledger, Purpose, RealImages, Split, open_real
 from datafree.description import describable, describe, revive
 from datafree.doctor import require
 from datafree.evaluation import evaluate, measure
+from datafree.inheritance import inherit
 from datafree.logbook import Logbook
 from datafree.methods import METHODS
 from datafree.store import RunFolder, read_description
@@ -39,6 +40,8 @@ class Task:
     """a timm name, or local-dir:FOLDER with config.json and model.safetensors"""
     student: str
     """a timm name, the papers' networks included"""
+    inherit: bool = False
+    """the student begins as the teacher's strongest channels; it must be the teacher made narrower"""
     weights: str = ""
     """a file with the teacher's weights, if it is a timm name and timm's own are not wanted"""
     classes: int = 0
@@ -66,7 +69,10 @@ class Task:
         teacher = teachers.load(
             self.teacher, weights=self.weights, **{name: value for name, value in given.items() if value}
         )
-        return teacher, student_of(teacher, self.student)
+        student = student_of(teacher, self.student)
+        if self.inherit:
+            inherit(student, teacher)
+        return teacher, student
 
 
 def student_of(teacher: Classifier, name: str) -> Classifier:
@@ -111,6 +117,8 @@ class Experiment:
     """of each process, on the CPU; results depend on it in the last bits"""
     checkpoint: float = 20.0
     """seconds from one checkpoint to the next"""
+    curve: float = 0.0
+    """seconds from one evaluation of the student to the next, for a plot; it selects nothing; 0: only at the end"""
     tensorboard: bool = False
     """write TensorBoard events as well"""
 
@@ -170,9 +178,14 @@ def run(experiment: Experiment, out: Path, *, console: Console | None = None, re
                 console=console,
                 interval=experiment.checkpoint if fabric.world_size == 1 else math.inf,
                 tensorboard=experiment.tensorboard,
+                curve=experiment.curve,
+                judge=(lambda: evaluate(student, teacher, test.once()).accuracy) if test else None,
             )
         )
         batches = batches_of(experiment, teacher, student, ledger, logbook)
+        notes = batches.synthesizer.notes if isinstance(batches, Stream) else ()
+        for note in notes:
+            (console or Console(quiet=True)).print(f"note     {note}", highlight=False, soft_wrap=True)
         student = experiment.application.build()(student, teacher, batches, fabric=fabric, watch=logbook)
         if fingerprint(teacher.model) != digest:
             raise RuntimeError("the teacher was changed by this run; that is a fault of datafree, please report it")
@@ -187,8 +200,9 @@ def run(experiment: Experiment, out: Path, *, console: Console | None = None, re
             "images synthesized": logbook.images_made,
             "real images seen by the student": ledger.students(),
             "health": logbook.health,
+            "notes": list(notes),
             "ledger": ledger.as_json(),
-            "seconds": round(time.monotonic() - begin, 2),
+            "seconds": round(time.monotonic() - begin - logbook.aside, 2),
             "environment": environment(experiment, fabric),
         }
         if folder:
@@ -213,7 +227,9 @@ def launch(experiment: Experiment) -> Fabric:
         fabric.launch()
     except (ValueError, RuntimeError, MisconfigurationException) as fault:
         why = str(fault).splitlines()[0]
-        raise InputError(f"device {experiment.device!r} with precision {experiment.precision!r} is not to be had ({why})") from fault
+        raise InputError(
+            f"device {experiment.device!r} with precision {experiment.precision!r} is not to be had ({why})"
+        ) from fault
     return fabric
 
 
@@ -254,7 +270,9 @@ def open_task_data(
     """
     real = open_real(task.data, split, purpose, ledger, shape=teacher.shape, root=task.data_root)
     if len(real.classes) != len(teacher.classes):
-        raise InputError(f"{task.data} has {len(real.classes)} classes and the teacher {len(teacher.classes)}; they must be equal")
+        raise InputError(
+            f"{task.data} has {len(real.classes)} classes and the teacher {len(teacher.classes)}; they must be equal"
+        )
     return real
 
 

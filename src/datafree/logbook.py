@@ -5,7 +5,7 @@ import math
 import os
 import sys
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, TypeVar
@@ -51,6 +51,8 @@ class Logbook(Watch):
         console: Where progress is shown; nothing is shown if not given, or if it is no terminal.
         interval: Seconds from one checkpoint to the next.
         tensorboard: Write TensorBoard events as well.
+        curve: Seconds from one point of the accuracy curve to the next; 0 draws none.
+        judge: The student's accuracy now; only for the curve, nothing is decided by it.
     """
 
     def __init__(
@@ -62,6 +64,8 @@ class Logbook(Watch):
         console: Console | None = None,
         interval: float = 20.0,
         tensorboard: bool = False,
+        curve: float = 0.0,
+        judge: Callable[[], float] | None = None,
     ) -> None:
         self.folder, self.teacher, self.student = folder, teacher, student
         self.interval = interval
@@ -70,7 +74,9 @@ class Logbook(Watch):
         self.first: Batch | None = None
         self.health: dict[str, float] = {}
         self.images_made = 0
-        self.saved_at = time.monotonic()
+        self.curve, self.judge = curve, judge
+        self.began = self.saved_at = self.judged_at = time.monotonic()
+        self.aside = self.save_took = 0.0
         self.file = (folder.path / "log.jsonl").open("a") if folder else None
         self.events = _tensorboard(folder.path) if tensorboard and folder else None
         self.progress = Progress(
@@ -90,7 +96,9 @@ class Logbook(Watch):
         self.progress.start()
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self.progress.stop()
         if self.file:
             self.file.close()
@@ -98,7 +106,7 @@ class Logbook(Watch):
             self.events.close()
 
     def track(self, steps: Iterable[T], label: str) -> Iterator[T]:
-        wanted: list[T] | range = steps if isinstance(steps, range) else list(steps)
+        wanted = steps if isinstance(steps, Sequence) else list(steps)
         bar = self.progress.add_task(label, total=len(wanted), rate="", note="")
         begin = time.monotonic()
         for done, step in enumerate(wanted):
@@ -149,22 +157,38 @@ class Logbook(Watch):
             values = {name: float(term) for name, term in terms.items()}
             for name, value in values.items():
                 if not math.isfinite(value):
-                    raise Diverged(f"{name} is {value} at step {step}; lower the learning rate, or resume with other settings")
+                    raise Diverged(
+                        f"{name} is {value} at step {step}; lower the learning rate, or resume with other settings"
+                    )
             self.write("application", step, values)
+        if self.curve and self.judge and time.monotonic() - self.judged_at > self.curve:
+            self.draw_point(step, self.judge)
         self.maybe_save()
+
+    def draw_point(self, step: int, judge: Callable[[], float]) -> None:
+        """One point of the accuracy curve. The clock of the run stands still for it."""
+        begin = time.monotonic()
+        seconds = begin - self.began - self.aside
+        self.write("curve", step, {"seconds": seconds, "accuracy": judge()})
+        self.judged_at = time.monotonic()
+        self.aside += self.judged_at - begin
 
     def write(self, phase: str, step: int, values: dict[str, float]) -> None:
         """One line of the log."""
         if self.file:
-            self.file.write(json.dumps({"phase": phase, "step": step, **{k: round(v, 6) for k, v in values.items()}}) + "\n")
+            self.file.write(
+                json.dumps({"phase": phase, "step": step, **{k: round(v, 6) for k, v in values.items()}}) + "\n"
+            )
         if self.events:
             for name, value in values.items():
                 self.events.add_scalar(f"{phase}/{name}", value, step)
 
     def maybe_save(self) -> None:
-        """A checkpoint, if the last one is old enough."""
-        if self.file and time.monotonic() - self.saved_at > self.interval:
+        """A checkpoint, if the last one is old enough; a large pool is saved less often, to stay under a twentieth."""
+        if self.file and time.monotonic() - self.saved_at > max(self.interval, 20 * self.save_took):
+            begin = time.monotonic()
             self.save()
+            self.save_took = time.monotonic() - begin
 
     def save(self) -> None:
         """A checkpoint of everything that was kept, now."""

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from typing import Any
 
+import torch
 import torch.nn.functional as F
 from timm.models import build_model_with_cfg, generate_default_cfgs, register_model
 from torch import Tensor, nn
@@ -16,20 +17,35 @@ class LeNet5(nn.Module):
         | https://arxiv.org/abs/1904.01186
     """
 
-    def __init__(self, *, num_classes: int = 10, in_chans: int = 1, widths: tuple[int, ...] = (6, 16, 120, 84), **_: Any) -> None:
+    def __init__(
+        self, *, num_classes: int = 10, in_chans: int = 1, widths: tuple[int, ...] = (6, 16, 120, 84), **_: Any
+    ) -> None:
         super().__init__()
         self.num_classes = num_classes
-        self.conv1 = nn.Conv2d(in_chans, widths[0], 5)
-        self.conv2 = nn.Conv2d(widths[0], widths[1], 5)
+        self.conv1 = PooledConv2d(in_chans, widths[0], 5)
+        self.conv2 = PooledConv2d(widths[0], widths[1], 5)
         self.conv3 = nn.Conv2d(widths[1], widths[2], 5)
         self.fc1 = nn.Linear(widths[2], widths[3])
         self.fc2 = nn.Linear(widths[3], num_classes)
 
     def forward(self, x: Tensor) -> Tensor:
-        x = F.max_pool2d(F.relu(self.conv1(x)), 2)
-        x = F.max_pool2d(F.relu(self.conv2(x)), 2)
+        x = F.relu(self.conv2(F.relu(self.conv1(x))))
         x = F.relu(self.conv3(x)).flatten(1)
         return self.fc2(F.relu(self.fc1(x)))
+
+
+class PooledConv2d(nn.Conv2d):
+    """`max_pool2d(conv(x), 2)` for an odd kernel without padding, up to rounding, at half of its cost on a CPU.
+
+    The four pixels that meet in a pool are four convolutions of stride 2. Over blocks of 2 x 2 pixels they are one
+    convolution with half the kernel and four times the channels, by which a CPU's vectors are filled.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        shifted = [F.pad(self.weight, (right, 1 - right, down, 1 - down)) for down in (0, 1) for right in (0, 1)]
+        kernels = torch.cat([F.pixel_unshuffle(kernel, 2) for kernel in shifted])
+        pooled = F.conv2d(F.pixel_unshuffle(x, 2), kernels).unflatten(1, (4, -1)).amax(1)
+        return pooled if self.bias is None else pooled + self.bias[:, None, None]
 
 
 class ConvNet(nn.Module):
@@ -38,14 +54,18 @@ class ConvNet(nn.Module):
     The first block keeps its resolution, so that 8 x 8 images survive three blocks.
     """
 
-    def __init__(self, *, num_classes: int = 10, in_chans: int = 3, widths: tuple[int, ...] = (32, 64, 64), **_: Any) -> None:
+    def __init__(
+        self, *, num_classes: int = 10, in_chans: int = 3, widths: tuple[int, ...] = (32, 64, 64), **_: Any
+    ) -> None:
         super().__init__()
         self.num_classes = num_classes
         blocks: list[nn.Module] = []
         for before, after in zip((in_chans, *widths), widths, strict=False):
             pool = nn.AvgPool2d(2) if blocks else nn.Identity()
             blocks.append(
-                nn.Sequential(pool, nn.Conv2d(before, after, 3, padding=1, bias=False), nn.BatchNorm2d(after), nn.ReLU())
+                nn.Sequential(
+                    pool, nn.Conv2d(before, after, 3, padding=1, bias=False), nn.BatchNorm2d(after), nn.ReLU()
+                )
             )
         self.blocks = nn.Sequential(*blocks)
         self.head = nn.Linear(widths[-1], num_classes)
@@ -82,7 +102,9 @@ class ResNetCifar(nn.Module):
         | https://arxiv.org/abs/1512.03385
     """
 
-    def __init__(self, *, depths: tuple[int, ...], num_classes: int = 10, in_chans: int = 3, width: int = 64, **_: Any) -> None:
+    def __init__(
+        self, *, depths: tuple[int, ...], num_classes: int = 10, in_chans: int = 3, width: int = 64, **_: Any
+    ) -> None:
         super().__init__()
         self.num_classes = num_classes
         self.conv1 = nn.Conv2d(in_chans, width, 3, 1, 1, bias=False)
@@ -92,7 +114,9 @@ class ResNetCifar(nn.Module):
         for stage, depth in enumerate(depths):
             after = width * 2**stage
             strides = [1 if stage == 0 else 2] + [1] * (depth - 1)
-            stages.append(nn.Sequential(*(BasicBlock(before if i == 0 else after, after, s) for i, s in enumerate(strides))))
+            stages.append(
+                nn.Sequential(*(BasicBlock(before if i == 0 else after, after, s) for i, s in enumerate(strides)))
+            )
             before = after
         self.stages = nn.Sequential(*stages)
         self.head = nn.Linear(before, num_classes)
@@ -135,7 +159,9 @@ class WideResNet(nn.Module):
         stages = []
         for stage, (before, after) in enumerate(zip(widths, widths[1:], strict=False)):
             strides = [1 if stage == 0 else 2] + [1] * (count - 1)
-            stages.append(nn.Sequential(*(WideBlock(before if i == 0 else after, after, s) for i, s in enumerate(strides))))
+            stages.append(
+                nn.Sequential(*(WideBlock(before if i == 0 else after, after, s) for i, s in enumerate(strides)))
+            )
         self.stages = nn.Sequential(*stages)
         self.bn = nn.BatchNorm2d(widths[-1])
         self.head = nn.Linear(widths[-1], num_classes)
@@ -205,4 +231,4 @@ def _entrypoint(name: str) -> Callable[..., nn.Module]:
 
 
 for _name in NETWORKS:
-    register_model(_entrypoint(_name))
+    globals()[_name] = register_model(_entrypoint(_name))

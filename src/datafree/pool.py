@@ -16,52 +16,57 @@ class Pool:
 
     def __init__(self, keep: int) -> None:
         self.keep = keep
-        self.images: Tensor | None = None
-        self.targets: Tensor | None = None
+        self.ring: dict[str, Tensor] = {}
         self.written = 0
-        self.newest: Batch | None = None
+        self.latest = 0
 
     def __len__(self) -> int:
         """Single images to draw from."""
-        return 0 if self.images is None else min(self.written, len(self.images))
+        return min(self.written, len(self.ring["images"])) if self.ring else 0
 
     def add(self, batch: Batch) -> None:
         """Keeps a batch; once the ring is full it takes the place of the oldest."""
-        if self.images is None or self.targets is None:
-            size = self.keep * len(batch)
-            self.images = batch.images.new_empty(size, *batch.images.shape[1:])
-            self.targets = batch.targets.new_empty(size, *batch.targets.shape[1:])
-        places = torch.arange(self.written, self.written + len(batch), device=batch.images.device) % len(self.images)
-        self.images[places], self.targets[places] = batch.images, batch.targets
+        parts = {"images": batch.images, "targets": batch.targets}
+        if batch.answers is not None:
+            parts["answers"] = batch.answers
+        for name, part in parts.items():
+            if name not in self.ring:
+                self.ring[name] = part.new_empty(self.keep * len(batch), *part.shape[1:])
+            self.ring[name][self._places(self.written, len(batch))] = part
         self.written += len(batch)
-        self.newest = batch
+        self.latest = len(batch)
+
+    @property
+    def newest(self) -> Batch:
+        """The batch that was added last."""
+        return self._at(self._places(self.written - self.latest, self.latest))
 
     def draw(self, count: int) -> Batch:
-        """So many different images at random; all of them, shuffled, where there are fewer."""
-        if self.images is None or self.targets is None:
-            raise IndexError("the pool is empty; add a batch first")
-        chosen = torch.randperm(len(self))[:count] if len(self) < 8 * count else torch.randint(len(self), (count,))
-        chosen = chosen.to(self.images.device)
-        return Batch(self.images[chosen], self.targets[chosen], {})
+        """So many images at random: different ones while the pool is small, each drawn anew when it is large."""
+        few = len(self) < 8 * count
+        return self._at(torch.randperm(len(self))[:count] if few else torch.randint(len(self), (count,)))
 
     def all(self) -> Batch:
-        """Everything that is kept."""
-        return self.draw(len(self))
+        """Everything that is kept, in the order of the ring."""
+        return self._at(torch.arange(len(self)))
 
     def state_dict(self) -> dict[str, Any]:
-        if self.images is None or self.targets is None or self.newest is None:
-            return {"written": 0}
-        kept = {"images": self.images[: len(self)], "targets": self.targets[: len(self)]}
-        return {"written": self.written, "newest": len(self.newest), **kept}
+        kept = {name: part[: len(self)] for name, part in self.ring.items()}
+        size = len(self.ring["images"]) if self.ring else 0
+        return {"written": self.written, "latest": self.latest, "size": size, "kept": kept}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        self.images = self.targets = self.newest = None
-        self.written = 0
-        if state["written"]:
-            newest, images, targets = state["newest"], state["images"], state["targets"]
-            self.add(Batch(images[:newest], targets[:newest], {}))  # allocates the ring
-            assert self.images is not None and self.targets is not None
-            self.images[: len(images)], self.targets[: len(targets)] = images, targets
-            self.written = state["written"]
-            last = torch.arange(self.written - newest, self.written, device=images.device) % len(self.images)
-            self.newest = Batch(self.images[last], self.targets[last], {})
+        self.written, self.latest = state["written"], state["latest"]
+        self.ring = {}
+        for name, part in state["kept"].items():
+            self.ring[name] = part.new_empty(state["size"], *part.shape[1:])
+            self.ring[name][: len(part)] = part
+
+    def _places(self, start: int, count: int) -> Tensor:
+        return torch.arange(start, start + count) % len(self.ring["images"])
+
+    def _at(self, places: Tensor) -> Batch:
+        if not self.ring:
+            raise IndexError("the pool is empty; add a batch first")
+        chosen = {name: part[places.to(part.device)] for name, part in self.ring.items()}
+        return Batch(chosen["images"], chosen["targets"], {}, chosen.get("answers"))

@@ -65,6 +65,7 @@ def displayable(images: Tensor) -> Tensor:
 
 
 def percent(value: float | None) -> str:
+    """A part of one, for people."""
     return "-" if value is None else f"{100 * value:.2f} %"
 
 
@@ -105,8 +106,8 @@ def card(summary: Mapping[str, Any]) -> str:
     """The student's model card."""
     student, teacher = summary["student"], summary["teacher"]
     accuracy = (
-        f"Held-out accuracy {percent(student['accuracy'])}, the teacher's {percent(teacher['accuracy'])}, measured once, at the end, on "
-        f"{student['images']} real images."
+        f"Held-out accuracy {percent(student['accuracy'])}, the teacher's {percent(teacher['accuracy'])}, measured once, at "
+        f"the end, on {student['images']} real images."
         if "accuracy" in student
         else "No real images were given to evaluate it."
     )
@@ -118,7 +119,8 @@ datasets: []
 # A student made without training data
 
 Distilled from a teacher (SHA-256 of its weights `{summary["teacher sha256"]}`) by *{summary["method"]}*, on
-{summary["images synthesized"]:,} synthesized images. Real images seen by this student: {summary["real images seen by the student"]:,}.
+{summary["images synthesized"]:,} synthesized images.
+Real images seen by this student: {summary["real images seen by the student"]:,}.
 {accuracy}
 
 {student["parameters"]:,} parameters, the teacher has {teacher["parameters"]:,}.
@@ -150,7 +152,9 @@ def page(path: Path, summary: Mapping[str, Any]) -> str:
     )
 
 
-def ladder_page(rows: Sequence[Mapping[str, Any]], grids: Mapping[str, Path], runs: Mapping[str, str], title: str) -> str:
+def ladder_page(
+    rows: Sequence[Mapping[str, Any]], grids: Mapping[str, Path], runs: Mapping[str, str], title: str
+) -> str:
     """The report of several runs side by side."""
     pictures = {name: _data_url(grid) for name, grid in grids.items() if grid.is_file()}
     return render("ladder.html", rows=rows, pictures=pictures, runs=runs, title=title, chart=bars(rows))
@@ -161,7 +165,11 @@ def render(template: str, **values: Any) -> str:
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
     environment = Environment(
-        loader=PackageLoader("datafree"), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+        loader=PackageLoader("datafree"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
     )
     environment.filters["percent"] = percent
     return environment.get_template(template).render(privacy=PRIVACY, **values)
@@ -172,7 +180,9 @@ def curves(log: Sequence[Mapping[str, Any]]) -> dict[str, str]:
     drawings = {}
     for phase, health in (("application", False), ("synthesis", False), ("synthesis", True)):
         lines = [line for line in log if line["phase"] == phase]
-        names = sorted({name for line in lines for name in line if name.startswith("health/") == health} - {"phase", "step"})
+        names = sorted(
+            {name for line in lines for name in line if name.startswith("health/") == health} - {"phase", "step"}
+        )
         points = {name: [(line["step"], line[name]) for line in lines if name in line] for name in names}
         points = {name: xy for name, xy in points.items() if len(xy) > 1}
         if points:
@@ -181,18 +191,19 @@ def curves(log: Sequence[Mapping[str, Any]]) -> dict[str, str]:
     return drawings
 
 
-def _figure(width: float, height: float) -> Any:
+def new_figure(width: float, height: float) -> Any:
+    """An empty figure that is drawn as SVG, equal bytes for equal content."""
     import matplotlib
 
     matplotlib.use("svg")
-    matplotlib.rcParams["svg.hashsalt"] = "datafree"  # equal figures are equal bytes
+    matplotlib.rcParams["svg.hashsalt"] = "datafree"
     from matplotlib.figure import Figure
 
     return Figure(figsize=(width, height), layout="constrained")
 
 
 def _draw(points: Mapping[str, list[tuple[float, float]]], unit: str, *, logarithmic: bool) -> str:
-    figure = _figure(7, 3)
+    figure = new_figure(7, 3)
     axes = figure.add_subplot(xlabel=unit)
     for name, xy in points.items():
         axes.plot(*zip(*xy, strict=True), label=name.removeprefix("health/"), linewidth=1.2)
@@ -200,21 +211,22 @@ def _draw(points: Mapping[str, list[tuple[float, float]]], unit: str, *, logarit
         axes.set_yscale("log")
     axes.grid(alpha=0.3)
     axes.legend(fontsize="small", loc="center left", bbox_to_anchor=(1, 0.5), frameon=False)
-    return _svg(figure)
+    return svg(figure)
 
 
 def bars(rows: Sequence[Mapping[str, Any]]) -> str:
     """Accuracy of each row as a bar."""
     known = [row for row in rows if row.get("accuracy") is not None]
-    figure = _figure(7, 0.4 * len(known) + 0.6)
+    figure = new_figure(7, 0.4 * len(known) + 0.6)
     axes = figure.add_subplot(xlabel="held-out accuracy, %", xlim=(0, 109))
     names, heights = [row["model"] for row in known], [100 * row["accuracy"] for row in known]
     axes.bar_label(axes.barh(names, heights, color="#4477aa"), fmt="%.1f", padding=3)
     axes.invert_yaxis()
-    return _svg(figure)
+    return svg(figure)
 
 
-def _svg(figure: Any) -> str:
+def svg(figure: Any) -> str:
+    """A figure as text that stands inside a page."""
     file = io.StringIO()
     figure.savefig(file, format="svg", metadata={"Date": None})
     return file.getvalue()[file.getvalue().index("<svg") :]

@@ -75,6 +75,7 @@ def write_text(path: Path, text: str) -> None:
 
 
 def write_json(path: Path, value: Any) -> None:
+    """Writes JSON, likewise."""
     write_text(path, json.dumps(value, indent=2, allow_nan=False) + "\n")
 
 
@@ -117,8 +118,12 @@ class RunFolder:
                 raise InputError(f"{self.path} is not empty and holds no run; give another --out")
             write_json(described, {"schema": SCHEMA, **identity})
             self._new = True
+        elif (self.path / "summary.json").is_file():
+            raise InputError(f"{self.path} is a finished run; see `datafree report {self.path}`, or give another --out")
         elif not resume:
-            raise InputError(f"{self.path} holds a run already; resume it with `datafree resume {self.path}` or give another --out")
+            raise InputError(
+                f"{self.path} holds a run already; resume it with `datafree resume {self.path}` or give another --out"
+            )
         elif read_description(self.path) != identity:
             raise InputError(f"{self.path} holds another run; give another --out")
         self.checkpoints.mkdir(exist_ok=True)
@@ -163,6 +168,12 @@ class RunFolder:
         return sorted(folder for folder in self.checkpoints.glob("[0-9]*") if folder.name.isdigit())
 
 
+def next_folder(kind: str) -> Path:
+    """`runs/KIND-001`, or the first number after those that are taken."""
+    taken = [int(path.name.rpartition("-")[2]) for path in Path("runs").glob(f"{kind}-[0-9][0-9][0-9]")]
+    return Path("runs") / f"{kind}-{max(taken, default=0) + 1:03d}"
+
+
 def read_description(path: Path) -> Any:
     """What `experiment.json` of a run says, without its schema.
 
@@ -173,9 +184,13 @@ def read_description(path: Path) -> Any:
         found = json.loads((path / "experiment.json").read_text())
         schema = found.pop("schema")
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as fault:
-        raise InputError(f"{path} holds no run (its experiment.json is missing or damaged); give the folder of a run") from fault
+        raise InputError(
+            f"{path} holds no run (its experiment.json is missing or damaged); give the folder of a run"
+        ) from fault
     if schema != SCHEMA:
-        raise InputError(f"{path} was written by another version (schema {schema}); resume it with that version of datafree")
+        raise InputError(
+            f"{path} was written by another version (schema {schema}); resume it with that version of datafree"
+        )
     return found
 
 
@@ -188,7 +203,7 @@ def _plant(value: Any, tensors: dict[str, Tensor]) -> Any:
     """A state as JSON; its tensors go aside under numbers."""
     if isinstance(value, Tensor):
         name = str(len(tensors))
-        tensors[name] = value.detach().cpu().contiguous().clone()
+        tensors[name] = value.detach().cpu().contiguous()
         return {"tensor": name, "channels_last": _is_channels_last(value)}
     if isinstance(value, Mapping):
         return {"map": [[key, _plant(item, tensors)] for key, item in value.items()]}

@@ -1,7 +1,7 @@
 """Who makes images (`Synthesizer`), when they are made, kept and shown (`Schedule`, `Stream`), and one step of descent."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -10,15 +10,15 @@ from torch import Tensor, nn
 
 from datafree.classifier import Classifier
 from datafree.pool import Pool
-from datafree.types import Batch, Stateful, Terms, at_least
+from datafree.types import Batch, Terms, at_least
 from datafree.watch import Watch, silent
 
 
 @dataclass(frozen=True, kw_only=True)
 class Schedule:
-    """When images are made, kept and shown. All first: `every=0`; alternating: `every=50`; always fresh: `every=1, keep=1`.
+    """When images are made, kept and shown. All first: `every=0`; alternating: `every=50`; always fresh: `every=1`.
 
-    At step i the student sees the newest batch if one was made for that step, else images drawn from those kept.
+    With a new batch for every step the student sees that batch, else images drawn at random from those kept.
     """
 
     warmup: int = 1
@@ -81,9 +81,17 @@ class Synthesizer(ABC):
     def synthesize(self, student: nn.Module | None = None) -> Batch:
         """Makes one batch. The student is looked at by adaptive methods and never changed."""
 
-    def state(self) -> Mapping[str, Stateful]:
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What a user must know of this method on this teacher."""
+        return ()
+
+    def state_dict(self) -> dict[str, Any]:
         """What is kept between batches, and so must be in a checkpoint."""
         return {}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:  # noqa: B027
+        """The inverse of `state_dict`."""
 
 
 class Stream:
@@ -102,11 +110,9 @@ class Stream:
         return self
 
     def __next__(self) -> Batch:
-        due = self.schedule.due(self.step)
-        fresh = self.step == 0 or due > self.schedule.due(self.step - 1)
-        self.fill(due)
+        self.fill(self.schedule.due(self.step))
         self.step += 1
-        return self.pool.newest if fresh and self.pool.newest else self.pool.draw(self.schedule.show)
+        return self.pool.newest if self.schedule.every == 1 else self.pool.draw(self.schedule.show)
 
     def fill(self, count: int) -> None:
         """Makes batches until this many have been made since the beginning."""
@@ -117,14 +123,13 @@ class Stream:
             self.watch.made(batch, self.made, count)
 
     def state_dict(self) -> dict[str, Any]:
-        kept = {name: stateful.state_dict() for name, stateful in self.synthesizer.state().items()}
-        return {"step": self.step, "made": self.made, "pool": self.pool.state_dict(), "synthesizer": kept}
+        parts = {"pool": self.pool.state_dict(), "synthesizer": self.synthesizer.state_dict()}
+        return {"step": self.step, "made": self.made, **parts}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self.step, self.made = state["step"], state["made"]
         self.pool.load_state_dict(state["pool"])
-        for name, stateful in self.synthesizer.state().items():
-            stateful.load_state_dict(state["synthesizer"][name])
+        self.synthesizer.load_state_dict(state["synthesizer"])
 
 
 def descend(terms: Terms, optimizer: torch.optim.Optimizer) -> Terms:

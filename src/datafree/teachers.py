@@ -9,7 +9,7 @@ import json
 import zipfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from safetensors import SafetensorError
@@ -61,7 +61,7 @@ def create(
         why = str(fault).splitlines()[0] if str(fault) else type(fault).__name__
         mend = "give --weights, or a local-dir: folder" if pretrained else "give settings that it takes"
         raise InputError(f"network {name!r} could not be made ({why}); {mend}") from fault
-    cfg: dict[str, Any] = dict(model.pretrained_cfg)
+    cfg = cast(dict[str, Any], model.pretrained_cfg)
     return Classifier(
         model,
         shape=shape or tuple(cfg["input_size"]),
@@ -201,7 +201,10 @@ def read_weights(path: Path) -> dict[str, Tensor]:
     if not isinstance(found, Mapping) or not found or not all(isinstance(value, Tensor) for value in found.values()):
         raise InputError(f"{path} holds no state dict of tensors; save model.state_dict() and nothing else")
     for name, tensor in found.items():
-        if tensor.layout == torch.strided and tensor.numel() * tensor.element_size() > tensor.untyped_storage().nbytes():
+        if (
+            tensor.layout == torch.strided
+            and tensor.numel() * tensor.element_size() > tensor.untyped_storage().nbytes()
+        ):
             raise InputError(f"{path} claims more numbers for {name!r} than it holds; do not trust this file")
     return dict(found)
 
@@ -236,7 +239,9 @@ def fit(model: nn.Module, weights: Mapping[str, Tensor], source: str) -> None:
     ]
     if faults:
         more = f" and {len(faults) - 3} more" if len(faults) > 3 else ""
-        raise InputError(f"{source} is of another architecture ({'; '.join(faults[:3])}{more}); name the network it was saved from")
+        raise InputError(
+            f"{source} is of another architecture ({'; '.join(faults[:3])}{more}); name the network it was saved from"
+        )
     model.load_state_dict(dict(weights))
 
 
@@ -248,4 +253,6 @@ def require_finite(classifier: nn.Module, source: str) -> None:
     """
     bad = [name for name, tensor in classifier.state_dict().items() if not torch.isfinite(tensor).all()]
     if bad:
-        raise InputError(f"{source} has numbers that are not finite in {len(bad)} tensors, {bad[0]} first; it cannot teach")
+        raise InputError(
+            f"{source} has numbers that are not finite in {len(bad)} tensors, {bad[0]} first; it cannot teach"
+        )

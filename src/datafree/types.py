@@ -65,6 +65,8 @@ class Batch:
     """the classes asked for, or soft labels"""
     terms: Terms
     """the summands of the objective at the last step, detached"""
+    answers: Logits | None = None
+    """the teacher's logits on these very images, where they are known already"""
 
     def __len__(self) -> int:
         return len(self.images)

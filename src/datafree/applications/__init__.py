@@ -3,7 +3,6 @@
 from collections.abc import Callable
 from typing import Any, Protocol, runtime_checkable
 
-
 from datafree.applications.distillation import DistillationConfig
 
 

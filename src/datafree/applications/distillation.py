@@ -98,9 +98,13 @@ def distill(
         raise InputError(f"optimizer {config.optimizer!r} is unknown; see timm.optim.list_optimizers()") from fault
     learner, optimizer = fabric.setup(student, optimizer, move_to_device=False)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: config.lr_factor(step))
-    average = torch.optim.swa_utils.AveragedModel(
-        student, multi_avg_fn=torch.optim.swa_utils.get_ema_multi_avg_fn(config.ema), use_buffers=True
-    ) if config.ema else None
+    average = (
+        torch.optim.swa_utils.AveragedModel(
+            student, multi_avg_fn=torch.optim.swa_utils.get_ema_multi_avg_fn(config.ema), use_buffers=True
+        )
+        if config.ema
+        else None
+    )
     kept = {"student": student, "optimizer": optimizer.optimizer, "schedule": schedule}
     start = watch.keep(**kept, **({"average": average} if average else {}))
 
@@ -110,10 +114,15 @@ def distill(
         for step in watch.track(range(start, config.steps), "distill"):
             batch = next(source, None)
             if batch is None:
-                raise InputError(f"the batches ended after {step} of {config.steps} steps; give a stream that does not end")
+                raise InputError(
+                    f"the batches ended after {step} of {config.steps} steps; give a stream that does not end"
+                )
             images = config.augment(batch.images)
-            with torch.no_grad():
-                answer = teacher(images)
+            if batch.answers is not None and not config.augment:
+                answer = batch.answers
+            else:
+                with torch.no_grad():
+                    answer = teacher(images)
             loss = distillation_loss(learner(images), answer, config.temperature)
             optimizer.zero_grad(set_to_none=True)
             fabric.backward(loss)

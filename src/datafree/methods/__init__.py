@@ -1,7 +1,9 @@
 """One paper a file. A new method is one file and one line in this dict."""
 
+from datafree.methods.dafl import DAFLConfig
 from datafree.methods.deep_inversion import DeepInversionConfig
 from datafree.methods.noise import NoiseConfig
+from datafree.methods.zskd import ZSKDConfig
 from datafree.synthesis import Method
 
 METHODS: dict[str, Method] = {
@@ -9,4 +11,19 @@ METHODS: dict[str, Method] = {
     "deep-dream": DeepInversionConfig(statistics=0.0),
     "deep-inversion": DeepInversionConfig(),
     "adi": DeepInversionConfig(compete=10.0),
+    "dafl": DAFLConfig(),
+    "dafl-authors": DAFLConfig(units="authors", activation=0.1, entropy=5.0, reuse=True),
+    "zskd": ZSKDConfig(),
+    "fast": DAFLConfig(
+        batch=128,
+        lr=1e-2,
+        units="authors",
+        activation=0.05,
+        entropy=5.0,
+        adversary=1.0,
+        generator="subpixel",
+        life=200,
+        skip=20,
+        reuse=True,
+    ),
 }

@@ -34,7 +34,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from datafree.classifier import BatchNorm, Classifier, frozen, record
+from datafree.classifier import Classifier, batch_norms, frozen, record
 from datafree.losses import batch_norm_statistics, image_norm, js_divergence, total_variation
 from datafree.synthesis import Method, Schedule, Synthesizer, descend
 from datafree.types import Batch, Images, InputError, Labels, Logits, Scalar, Terms, at_least
@@ -101,13 +101,15 @@ class DeepInversion(Synthesizer):
     def __init__(self, teacher: Classifier, config: DeepInversionConfig) -> None:
         coarsest = 2 ** (len(config.steps) - 1)
         if min(teacher.shape[1:]) < 2 * coarsest:
-            raise InputError(f"{len(config.steps)} resolutions are too many for images of {teacher.shape}; give fewer steps")
+            raise InputError(
+                f"{len(config.steps)} resolutions are too many for images of {teacher.shape}; give fewer steps"
+            )
         self.teacher, self.config = teacher, config
-        self.count = 0
+        self.norms = batch_norms(teacher) if config.statistics else []
 
     def objective(self, images: Images, labels: Labels, student: nn.Module | None = None) -> Terms:
         c = self.config
-        with record(self.teacher, *([BatchNorm] if c.statistics else [])) as visits:
+        with record(*self.norms) as visits:
             logits = self.teacher(images)
         normalized = self.teacher.normalize(images)
         terms = {
