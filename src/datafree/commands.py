@@ -320,6 +320,8 @@ def run_demo(arguments: list[str]) -> None:
 
 def run_bench(arguments: list[str]) -> None:
     """`datafree bench TABLE`."""
+    if arguments and arguments[0] in ("-h", "--help"):
+        parse(Bench, "bench", arguments)
     if not arguments or arguments[0].startswith("-"):
         raise InputError(f"name a table: {', '.join(BENCHMARKS)}")
     table, options = arguments[0], parse(Bench, "bench", arguments[1:])

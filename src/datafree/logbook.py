@@ -77,7 +77,7 @@ class Logbook(Watch):
         self.curve, self.judge = curve, judge
         self.began = self.saved_at = self.judged_at = time.monotonic()
         self.aside = self.save_took = 0.0
-        self.file = (folder.path / "log.jsonl").open("a") if folder else None
+        self.file = (folder.path / "log.jsonl").open("a", buffering=1) if folder else None
         self.events = _tensorboard(folder.path) if tensorboard and folder else None
         self.progress = Progress(
             TextColumn("{task.description:>9}"),
