@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 import toys
+from rich.console import Console
 from safetensors.torch import load_file, save_file
 
 from datafree import teachers
@@ -26,6 +27,11 @@ def distill(teacher: Path, *more: str) -> list[str]:
         "distill", "--teacher", f"local-dir:{teacher}", "--student", "convnet_w16", "--application.steps", "2", "--method",
         "deep-inversion", *QUICK, *more,
     ]  # fmt: skip
+
+
+@pytest.fixture(autouse=True)
+def wide(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("datafree.commands.console", Console(width=120))
 
 
 def refusal(capsys: Capture, arguments: list[str], code: int = 2) -> str:

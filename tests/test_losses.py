@@ -11,11 +11,16 @@ from torch.autograd import gradcheck
 
 from datafree.classifier import Visit
 from datafree.losses import (
+    activation_loss,
     batch_norm_statistics,
     channel_statistics,
+    decision_adversarial_loss,
     distillation_loss,
     image_norm,
+    information_entropy_loss,
     js_divergence,
+    one_hot_loss,
+    soft_cross_entropy,
     total_variation,
 )
 
@@ -133,19 +138,36 @@ class TestBatchNormStatistics:
 
     def test_does_not_lose_a_small_variance_in_half_precision(self):
         features = (100 + 0.25 * torch.randn(64, 1, 8, 8)).bfloat16()
-        mean, var = channel_statistics(features)
+        mean, var = channel_statistics(features, torch.tensor([90.0]))
         assert mean.dtype == var.dtype == torch.float32
         assert var.item() == pytest.approx(features.double().var(correction=0).item(), rel=1e-3)
 
     def test_sees_vectors_as_well_as_images(self):
         features = torch.randn(5, 3)
-        assert torch.allclose(channel_statistics(features)[0], features.mean(0))
+        assert torch.allclose(channel_statistics(features, torch.zeros(3))[0], features.mean(0))
 
-    def test_gradient(self):
-        def distance(features: Tensor) -> Tensor:  # computed in float32 on purpose, so differences are coarse
+    def test_does_not_depend_on_the_guess_of_the_mean(self):
+        features = torch.randn(8, 2, 4, 4) + 3
+        for near in (torch.zeros(2), torch.tensor([3.0, -5.0])):
+            mean, var = channel_statistics(features, near)
+            assert torch.allclose(mean, features.mean((0, 2, 3)), atol=1e-5)
+            assert torch.allclose(var, features.var((0, 2, 3), correction=0), atol=1e-4)
+
+    @pytest.mark.parametrize("shape", [(3, 2, 2, 2), (4, 2)])
+    def test_gradient(self, shape: tuple[int, ...]):
+        def distance(features: Tensor) -> Tensor:
             return batch_norm_statistics([visit(features, [0.5, -0.5], [2.0, 0.3])])
 
-        assert gradcheck(distance, double(3, 2, 2, 2), eps=1e-2, atol=1e-3, rtol=1e-2)
+        assert gradcheck(distance, double(*shape))
+
+    def test_gradient_in_any_memory_layout(self):
+        features = torch.randn(4, 3, 5, 5)
+        gradients = []
+        for memory_format in (torch.contiguous_format, torch.channels_last):
+            x = features.clone(memory_format=memory_format).requires_grad_()
+            batch_norm_statistics([visit(x, [0.5, 0.0, 1.0], [1.0, 2.0, 0.3])]).backward()
+            gradients.append(x.grad)
+        assert torch.allclose(*gradients, atol=1e-6)  # type: ignore[arg-type]
 
 
 class TestJensenShannon:
@@ -213,3 +235,117 @@ class TestDistillationLoss:
 
     def test_gradient(self):
         assert gradcheck(lambda s, t: distillation_loss(s, t, 3.0), (double(3, 4), double(3, 4)))
+
+
+class TestSoftCrossEntropy:
+    def test_by_hand(self):
+        logits, targets = torch.tensor([[0.25, 0.75]]).log(), torch.tensor([[0.5, 0.5]])
+        assert soft_cross_entropy(logits, targets).item() == pytest.approx(-0.5 * math.log(0.25) - 0.5 * math.log(0.75))
+
+    def test_is_its_definition(self):
+        logits, targets = torch.randn(5, 3, dtype=torch.float64), torch.rand(5, 3, dtype=torch.float64).softmax(1)
+        rows = [
+            -sum(y * math.log(p) for y, p in zip(wanted, slow_softmax(said), strict=True))
+            for said, wanted in zip(logits.tolist(), targets.tolist(), strict=True)
+        ]
+        assert soft_cross_entropy(logits, targets).item() == pytest.approx(slow_mean(rows))
+
+    def test_is_lowest_at_the_target_where_it_is_the_entropy(self):
+        targets = torch.rand(4, 6).softmax(1)
+        lowest = soft_cross_entropy(targets.log(), targets).item()
+        assert lowest == pytest.approx(torch.special.entr(targets).sum(1).mean().item(), rel=1e-5)
+        assert soft_cross_entropy(targets.log() + 0.1 * torch.randn(4, 6), targets).item() > lowest
+
+    def test_gradient(self):
+        targets = torch.rand(3, 4, dtype=torch.float64).softmax(1)
+        assert gradcheck(lambda logits: soft_cross_entropy(logits, targets), double(3, 4))
+
+
+class TestOneHotLoss:
+    def test_by_hand(self):
+        assert one_hot_loss(torch.tensor([[0.25, 0.75], [0.5, 0.5]]).log()).item() == pytest.approx(
+            slow_mean([-math.log(0.75), math.log(2)])
+        )
+
+    def test_is_its_definition(self):
+        logits = torch.randn(6, 4, dtype=torch.float64)
+        rows = [-math.log(max(slow_softmax(row))) for row in logits.tolist()]
+        assert one_hot_loss(logits).item() == pytest.approx(slow_mean(rows))
+
+    def test_is_highest_where_all_classes_are_alike_and_falls_with_certainty(self):
+        assert one_hot_loss(torch.zeros(3, 5)).item() == pytest.approx(math.log(5))
+        logits = torch.randn(3, 5)
+        assert one_hot_loss(9 * logits).item() < one_hot_loss(logits).item() < math.log(5)
+
+    def test_gradient(self):
+        assert gradcheck(one_hot_loss, double(3, 4))
+
+
+class TestActivationLoss:
+    def test_by_hand(self):
+        assert activation_loss(torch.tensor([[1.0, -2.0], [0.0, 5.0]])).item() == pytest.approx(-(3 + 5) / 2)
+
+    def test_is_its_definition(self):
+        features = torch.randn(3, 2, 4, 4, dtype=torch.float64)
+        rows = [sum(abs(x) for x in image.flatten().tolist()) for image in features]
+        assert activation_loss(features).item() == pytest.approx(-slow_mean(rows))
+
+    def test_minimising_it_excites_the_features(self):
+        features = torch.randn(3, 7, requires_grad=True)
+        activation_loss(features).backward()
+        assert features.grad is not None and (features.grad.sign() == -features.sign()).all()
+
+    def test_gradient(self):
+        assert gradcheck(activation_loss, double(3, 4))
+
+
+class TestInformationEntropyLoss:
+    def test_by_hand(self):
+        logits = torch.tensor([[1.0, 0.0], [0.5, 0.5]]).clamp(1e-12).log()  # the mean is 0.75, 0.25
+        expected = (0.75 * math.log(0.75) + 0.25 * math.log(0.25)) / 2
+        assert information_entropy_loss(logits).item() == pytest.approx(expected)
+
+    def test_is_its_definition(self):
+        logits = torch.randn(6, 4, dtype=torch.float64)
+        columns = zip(*(slow_softmax(row) for row in logits.tolist()), strict=True)
+        means = [slow_mean(list(column)) for column in columns]
+        assert information_entropy_loss(logits).item() == pytest.approx(sum(p * math.log(p) for p in means) / 4)
+
+    def test_is_lowest_for_a_batch_of_all_classes_and_zero_for_a_batch_of_one(self):
+        balanced, collapsed = 100 * torch.eye(5), 100 * torch.eye(5)[[2] * 5]
+        assert information_entropy_loss(balanced).item() == pytest.approx(-math.log(5) / 5)
+        assert information_entropy_loss(collapsed).item() == pytest.approx(0, abs=1e-6)
+
+    def test_takes_the_mean_of_probabilities_and_not_of_logits(self):
+        certain = torch.tensor([[50.0, 0.0], [0.0, 50.0]])  # both classes are there, though no image is undecided
+        assert information_entropy_loss(certain).item() == pytest.approx(-math.log(2) / 2)
+
+    def test_gradient(self):
+        assert gradcheck(information_entropy_loss, double(3, 4))
+
+
+class TestDecisionAdversarialLoss:
+    def test_by_hand(self):
+        teacher = torch.tensor([[0.75, 0.25], [0.75, 0.25]]).log()
+        student = torch.tensor([[0.6, 0.4], [0.4, 0.6]]).log()  # the second decides otherwise and does not count
+        expected = -(0.75 * math.log(0.75 / 0.6) + 0.25 * math.log(0.25 / 0.4)) / 2
+        assert decision_adversarial_loss(teacher, student).item() == pytest.approx(expected)
+
+    def test_is_its_definition(self):
+        teacher, student = torch.randn(2, 9, 3, dtype=torch.float64)
+        rows = [
+            slow_kl(slow_softmax(t), slow_softmax(s)) if t.index(max(t)) == s.index(max(s)) else 0.0
+            for t, s in zip(teacher.tolist(), student.tolist(), strict=True)
+        ]
+        assert 0 < sum(row > 0 for row in rows) < 9
+        assert decision_adversarial_loss(teacher, student).item() == pytest.approx(-slow_mean(rows))
+
+    def test_is_zero_at_equality_and_never_positive(self):
+        teacher, student = torch.randn(2, 20, 3)
+        assert decision_adversarial_loss(teacher, teacher).item() == pytest.approx(0, abs=1e-6)
+        assert decision_adversarial_loss(teacher, student).item() < 0
+
+    def test_gradient(self):
+        teacher = double(3, 4)
+        student = (teacher.detach() + 0.1).mul(0.5).requires_grad_()  # of the same decisions
+        assert gradcheck(decision_adversarial_loss, (teacher, student))

@@ -1,5 +1,7 @@
 """Every method keeps one contract; each keeps promises of its own."""
 
+import copy
+import math
 from collections.abc import Iterable, Iterator
 from dataclasses import fields, replace
 from typing import Any, TypeVar
@@ -10,12 +12,14 @@ import toys
 from torch import nn
 
 from datafree.applications import APPLICATIONS
-from datafree.classifier import BatchNorm, Classifier, frozen, record
+from datafree.classifier import Classifier, batch_norms, frozen, record
 from datafree.doctor import examine, require, usable
-from datafree.losses import batch_norm_statistics, js_divergence
+from datafree.losses import activation_loss, batch_norm_statistics, information_entropy_loss, js_divergence
 from datafree.methods import METHODS
 from datafree.methods.deep_inversion import DeepInversion, DeepInversionConfig, clamped_divergence, jitter
-from datafree.models import ConvNet
+from datafree.methods.dafl import DAFL, DAFLConfig, log10_entropy, mean_activation
+from datafree.methods.zskd import ZSKD, ZSKDConfig, class_similarity
+from datafree.models import ConvNet, LeNet5
 from datafree.synthesis import Method, Schedule, Stream, total
 from datafree.types import Batch, InputError
 from datafree.watch import Watch
@@ -76,8 +80,15 @@ class TestEveryMethod:
         students = [toys.conv_net((4, 4)), toys.conv_net((4, 4))]
         with torch.no_grad():
             students[0].model.head.weight.mul_(10)  # type: ignore[union-attr]
-        images = [synthesize(method, teacher, student).images for student in students]
-        assert torch.equal(*images) != bool(getattr(method, "compete", False))
+        batches = [synthesize(method, teacher, student) for student in students]
+        adaptive = getattr(method, "compete", 0) or getattr(method, "adversary", 0)
+        assert toys.same(*(dict(batch.terms) | {"images": batch.images} for batch in batches)) != bool(adaptive)
+
+    def test_answers_it_knows_are_the_teachers(self, method: Method, teacher: Classifier, student: Classifier):
+        batch = synthesize(method, teacher, student)
+        if batch.answers is not None:
+            assert torch.allclose(teacher(batch.images), batch.answers, atol=1e-4)
+            assert not batch.answers.requires_grad
 
     @pytest.mark.parametrize("name", APPLICATIONS)
     def test_feeds_every_application(self, method: Method, teacher: Classifier, student: Classifier, name: str):
@@ -91,9 +102,7 @@ class TestEveryMethod:
     def test_goes_on_from_its_state(self, method: Method, teacher: Classifier, student: Classifier):
         one, other = method.build(teacher), method.build(teacher)
         one.synthesize(student)
-        saved = {name: stateful.state_dict() for name, stateful in one.state().items()}
-        for name, stateful in other.state().items():
-            stateful.load_state_dict(saved[name])
+        other.load_state_dict(copy.deepcopy(one.state_dict()))
         images = []
         for synthesizer in (one, other):
             torch.manual_seed(5)
@@ -101,7 +110,7 @@ class TestEveryMethod:
         assert torch.equal(*images)
 
     def test_takes_a_teacher_without_batch_norm_or_names_the_methods_that_do(self, method: Method, plain_teacher: Classifier):
-        if method.needs:
+        if "batch-norm statistics" in method.needs:
             with pytest.raises(InputError, match=r"no batch-norm statistics; methods that work with it: noise, deep-dream"):
                 require(plain_teacher, method)
         else:
@@ -122,15 +131,15 @@ class TestEveryMethod:
 
     def test_works_on_colours_and_on_images_that_are_not_square(self, method: Method):
         teacher = Classifier(
-            ConvNet(num_classes=3, in_chans=4, widths=(4,)), shape=(4, 6, 10), classes=3, mean=(0.1, 0.2, 0.3, 0.4), std=(0.5,)
+            ConvNet(num_classes=3, in_chans=4, widths=(4,)), shape=(4, 8, 12), classes=3, mean=(0.1, 0.2, 0.3, 0.4), std=(0.5,)
         )
         images = synthesize(method, teacher.eval(), None).images
-        assert images.shape == (8, 4, 6, 10) and 0 <= images.min() and images.max() <= 1
+        assert images.shape == (8, 4, 8, 12) and 0 <= images.min() and images.max() <= 1
 
 
 class TestTheDoctor:
     def test_finds_what_a_teacher_has(self, teacher: Classifier):
-        assert examine(teacher).has == {"batch-norm statistics"}
+        assert examine(teacher).has == {"batch-norm statistics", "last layer"}
         assert usable(teacher) == list(METHODS)
 
     def test_sees_that_statistics_were_never_set(self):
@@ -157,7 +166,7 @@ class TestDeepInversion:
             return float(total(DeepInversion(teacher, SHORT).objective(batch.images, batch.targets)))
 
     def statistics(self, teacher: Classifier, batch: Batch) -> float:
-        with record(teacher, BatchNorm) as visits, torch.no_grad():
+        with record(*batch_norms(teacher)) as visits, torch.no_grad():
             teacher(batch.images)
         return batch_norm_statistics(visits).item()
 
@@ -210,7 +219,7 @@ class TestDeepInversion:
         assert disagreement(30.0) > 1.5 * disagreement(0.0)
 
     def test_works_from_coarse_to_fine(self, teacher: Classifier):
-        with record(teacher, ConvNet) as visits:
+        with record(teacher.model) as visits:
             batch = synthesize(replace(SHORT, steps=(2, 3, 1), batch=4), teacher, None)
         assert [visit.input.shape[-1] for visit in visits] == [2, 2, 4, 4, 4, 8]
         assert batch.images.shape == (4, *toys.SHAPE)
@@ -322,3 +331,83 @@ def test_noise_is_gaussian_in_the_normalized_space():
 def test_noise_is_called_what_the_teacher_sees_in_it(teacher: Classifier):
     batch = synthesize(toys.TINY["noise"], teacher, None)
     assert torch.equal(batch.targets, teacher(batch.images).argmax(1))
+
+
+class TestDAFL:
+    def test_the_authors_definitions_are_multiples_of_the_papers(self):
+        features, logits = torch.randn(6, 12), torch.randn(6, 5)
+        assert mean_activation(features).item() == pytest.approx(activation_loss(features).item() / 12, rel=1e-5)
+        assert log10_entropy(logits).item() == pytest.approx(
+            information_entropy_loss(logits).item() * 5 / math.log(10), rel=1e-5
+        )
+
+    def test_the_papers_weights_make_the_authors_objective_on_lenet5(self):
+        teacher = Classifier(LeNet5(), shape=(1, 32, 32), classes=10).eval()
+        images = torch.rand(16, 1, 32, 32)
+        paper, authors = (
+            {name: term.item() for name, term in DAFL(teacher, config).objective(images).items()}  # type: ignore[arg-type]
+            for config in (METHODS["dafl"], METHODS["dafl-authors"])
+        )
+        assert paper == pytest.approx(authors, rel=2e-3)
+
+    def test_the_generator_learns(self, teacher: Classifier):
+        synthesizer = DAFL(teacher, DAFLConfig(batch=64, show=64, lr=0.01, latent=16))
+        totals = [float(total(synthesizer.synthesize().terms)) for _ in range(25)]
+        assert sum(totals[-5:]) < sum(totals[:5]) - 1
+
+    def test_a_generator_lives_as_long_as_it_should(self, teacher: Classifier):
+        synthesizer = DAFL(teacher, replace(toys.TINY["dafl"], life=3, skip=1))  # type: ignore[arg-type]
+        ages = []
+        for _ in range(5):
+            synthesizer.synthesize()
+            ages.append(synthesizer.age)
+        assert ages == [2, 3, 2, 3, 2]
+
+    def test_what_it_makes_changes_with_the_generator_that_was_saved(self, teacher: Classifier):
+        one, other = (DAFL(teacher, toys.TINY["dafl"]) for _ in range(2))  # type: ignore[arg-type]
+        torch.manual_seed(1)
+        first = one.imagine(4)
+        torch.manual_seed(1)
+        assert not torch.equal(other.imagine(4), first)
+
+    def test_says_when_it_sees_no_features(self):
+        blind = toys.classifier(nn.Sequential(nn.Conv2d(1, 4, 8), nn.Flatten()))
+        assert "activation loss is off" in DAFL(blind, toys.TINY["dafl"]).notes[0]  # type: ignore[arg-type]
+        assert DAFL(toys.conv_net(), toys.TINY["dafl"]).notes == ()  # type: ignore[arg-type]
+
+
+class TestZSKD:
+    def test_class_similarity_by_hand(self):
+        found = class_similarity(torch.tensor([[1.0, 0.0], [1.0, 1.0], [0.0, 2.0]]))
+        middle = 1 / math.sqrt(2)  # the cosine of the neighbours; the outer two are orthogonal
+        assert found[0].tolist() == pytest.approx([1, middle, 0], abs=1e-6)
+        assert found[1].tolist() == pytest.approx([0, 1, 0], abs=1e-6)
+
+    def test_class_similarity_has_a_one_on_the_diagonal_and_a_zero_in_each_row(self):
+        found = class_similarity(torch.randn(6, 20))
+        assert torch.allclose(found.diagonal(), torch.ones(6)) and (found.amin(1) == 0).all()
+
+    def test_soft_labels_are_probabilities_that_prefer_their_class(self, teacher: Classifier):
+        labels = ZSKD(teacher, ZSKDConfig()).soft_labels(4000)
+        assert torch.allclose(labels.sum(1), torch.ones(4000), atol=1e-5) and labels.min() >= 0
+        for kind in range(4):
+            assert labels[kind::4].mean(0).argmax() == kind
+
+    def test_a_smaller_scale_makes_labels_more_certain(self, teacher: Classifier):
+        certainty = [ZSKD(teacher, ZSKDConfig(scales=(s,))).soft_labels(2000).amax(1).mean() for s in (10.0, 1.0, 0.1)]
+        assert certainty[0] < certainty[1] < certainty[2]
+
+    @pytest.mark.parametrize("smooth", [True, False])
+    def test_impressions_come_nearer_to_their_targets(self, teacher: Classifier, smooth: bool):
+        def residual(steps: int) -> float:
+            method = ZSKDConfig(batch=64, steps=steps, temperature=4.0, smooth=smooth, lr=0.1)
+            return float(synthesize(method, teacher, None).terms["residual"])
+
+        assert residual(60) < 0.7 * residual(1)
+
+    def test_refuses_a_teacher_whose_last_layer_is_hidden(self):
+        hidden = toys.classifier(nn.Sequential(nn.Conv2d(1, 4, 8), nn.Flatten()))
+        with pytest.raises(InputError, match="no last layer"):
+            require(hidden, METHODS["zskd"])
+        with pytest.raises(InputError, match="no last layer"):
+            METHODS["zskd"].build(hidden)

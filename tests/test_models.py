@@ -3,10 +3,11 @@
 import pytest
 import timm
 import torch
+import torch.nn.functional as F
 from torch import nn
 
 import datafree.models
-from datafree.models import NETWORKS
+from datafree.models import NETWORKS, PooledConv2d
 
 PARAMETERS = {
     "lenet5": 61_706,
@@ -75,3 +76,11 @@ def test_networks_learn_from_every_parameter():
         channels, height, width = datafree.models.NETWORKS[name][2]
         net(torch.rand(4, channels, height, width)).square().sum().backward()
         assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in net.parameters()), name
+
+
+@pytest.mark.parametrize("size", [14, 32])
+@pytest.mark.parametrize("bias", [True, False])
+def test_convolving_and_pooling_at_once_is_convolving_and_then_pooling(size: int, bias: bool):
+    at_once, images = PooledConv2d(3, 5, 5, bias=bias), torch.randn(2, 3, size, size)
+    apart = F.max_pool2d(F.conv2d(images, at_once.weight, at_once.bias), 2)
+    assert torch.allclose(at_once(images), apart, atol=1e-5)

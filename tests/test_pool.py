@@ -62,7 +62,7 @@ def test_an_empty_pool_says_so():
 
 def test_the_newest_batch_is_the_last_one_added():
     pool = filled(5)
-    assert pool.newest is not None and pool.newest.targets.tolist() == [4] * 4
+    assert pool.newest.targets.tolist() == [4] * 4
 
 
 def test_later_changes_of_a_batch_do_not_reach_the_pool():
@@ -89,7 +89,14 @@ def test_goes_on_from_its_state(count: int):
 def test_the_state_knows_the_newest_batch():
     other = Pool(3)
     other.load_state_dict(filled(5).state_dict())
-    assert other.newest is not None and torch.equal(other.newest.images, numbered(4).images)
+    assert torch.equal(other.newest.images, numbered(4).images)
+
+
+def test_answers_that_are_known_stay_with_their_images():
+    pool, images = Pool(3), torch.rand(6, 1, 2, 2)
+    pool.add(Batch(images, torch.zeros(6, dtype=torch.long), {}, images.flatten(1)))
+    drawn = pool.draw(4)
+    assert drawn.answers is not None and torch.equal(drawn.answers, drawn.images.flatten(1))
 
 
 def test_soft_targets_are_kept_as_well():

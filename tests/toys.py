@@ -86,9 +86,15 @@ def same(a: Any, b: Any) -> bool:
     return bool(a == b)
 
 
+SMALL = {"batch": 8, "show": 8, "latent": 4, "life": 3, "skip": 1}
+
+
 def tiny(method: Method) -> Method:
     """The same method, made in milliseconds."""
-    return replace(method, batch=8, **({"steps": (3,)} if hasattr(method, "steps") else {}))
+    changes: dict[str, Any] = {name: value for name, value in SMALL.items() if getattr(method, name, 0)}
+    if hasattr(method, "steps"):
+        changes["steps"] = (3,) if isinstance(method.steps, tuple) else 3
+    return replace(method, **changes)
 
 
 TINY = {name: tiny(method) for name, method in METHODS.items()}
