@@ -18,15 +18,35 @@ from datafree.logbook import Logbook
 from datafree.training import TrainingConfig
 
 Capture = pytest.CaptureFixture[str]
-QUICK = ["--method.batch", "8", "--method.steps", "2", "--schedule.warmup", "1", "--schedule.every", "0", "--schedule.show", "8"]
+QUICK = [
+    "--method.batch",
+    "8",
+    "--method.steps",
+    "2",
+    "--schedule.warmup",
+    "1",
+    "--schedule.every",
+    "0",
+    "--schedule.show",
+    "8",
+]
 
 
 def distill(teacher: Path, *more: str) -> list[str]:
     """A whole run in a second."""
     return [
-        "distill", "--teacher", f"local-dir:{teacher}", "--student", "convnet_w16", "--application.steps", "2", "--method",
-        "deep-inversion", *QUICK, *more,
-    ]  # fmt: skip
+        "distill",
+        "--teacher",
+        f"local-dir:{teacher}",
+        "--student",
+        "convnet_w16",
+        "--application.steps",
+        "2",
+        "--method",
+        "deep-inversion",
+        *QUICK,
+        *more,
+    ]
 
 
 @pytest.fixture(autouse=True)
@@ -59,14 +79,18 @@ class TestVerbs:
     @pytest.mark.parametrize("arguments", [["--help"], ["--version"], ["distil"]])
     def test_what_needs_no_torch_does_not_wait_for_it(self, arguments: list[str]):
         program = "import sys; from datafree.cli import main; main(sys.argv[1:]); sys.exit('torch' in sys.modules)"
-        assert subprocess.run([sys.executable, "-c", program, *arguments], capture_output=True, timeout=30).returncode == 0
+        assert (
+            subprocess.run([sys.executable, "-c", program, *arguments], capture_output=True, timeout=30).returncode == 0
+        )
 
     def test_methods_are_listed_with_what_they_need(self, capsys: Capture):
         assert main(["methods"]) == 0
         said = capsys.readouterr().out
         assert all(name in said for name in toys.TINY) and "batch-norm" in said and "1912.08795" in said
 
-    def test_a_student_is_distilled_judged_and_reported_again(self, digits_teacher: Path, tmp_path: Path, capsys: Capture):
+    def test_a_student_is_distilled_judged_and_reported_again(
+        self, digits_teacher: Path, tmp_path: Path, capsys: Capture
+    ):
         assert main(distill(digits_teacher, "--data", "digits", "--out", str(tmp_path / "run"))) == 0
         said = capsys.readouterr().out
         assert "held-out" in said and f"report   {tmp_path / 'run' / 'report.html'}" in said
@@ -76,7 +100,16 @@ class TestVerbs:
 
     def test_a_timm_name_with_a_file_of_weights_teaches_as_well(self, digits_teacher: Path, tmp_path: Path):
         torch.save(load_file(digits_teacher / "model.safetensors"), tmp_path / "w.pt")
-        teacher = ["--teacher", "convnet_w16", "--weights", str(tmp_path / "w.pt"), "--student", "convnet_w16", "--method", "noise"]
+        teacher = [
+            "--teacher",
+            "convnet_w16",
+            "--weights",
+            str(tmp_path / "w.pt"),
+            "--student",
+            "convnet_w16",
+            "--method",
+            "noise",
+        ]
         assert main(["distill", *teacher, "--application.steps", "2", "--out", str(tmp_path / "run")]) == 0
 
     def test_images_are_written_to_look_at_and_to_use(self, digits_teacher: Path, tmp_path: Path, capsys: Capture):
@@ -90,7 +123,10 @@ class TestVerbs:
 
     def test_a_teacher_is_trained_and_evaluated(self, tmp_path: Path, capsys: Capture):
         out = tmp_path / "teacher"
-        assert main(["train", "--network", "convnet_w16", "--data", "digits", "--training.steps", "5", "--out", str(out)]) == 0
+        assert (
+            main(["train", "--network", "convnet_w16", "--data", "digits", "--training.steps", "5", "--out", str(out)])
+            == 0
+        )
         assert '"teacher training"' in (out / "ledger.json").read_text()
         assert main(["evaluate", "--model", f"local-dir:{out}", "--data", "digits"]) == 0
         assert "held-out" in capsys.readouterr().out
@@ -118,7 +154,9 @@ class TestVerbs:
 
     def test_a_divergence_has_an_exit_code_of_its_own(self, digits_teacher: Path, tmp_path: Path, capsys: Capture):
         wild = ["--application.lr", "1e30", "--application.warmup", "0", "--application.steps", "30"]
-        assert "lower the learning rate" in refusal(capsys, [*distill(digits_teacher, "--out", str(tmp_path / "r")), *wild], 70)
+        assert "lower the learning rate" in refusal(
+            capsys, [*distill(digits_teacher, "--out", str(tmp_path / "r")), *wild], 70
+        )
 
 
 TEACHER = "local-dir:{digits}"
@@ -127,9 +165,18 @@ LEARN = ["--student", "convnet_w16", *OUT]
 
 BAD: dict[str, tuple[list[str], str]] = {
     "unknown verb": (["distil"], "'distil' is no verb; did you mean distill?"),
-    "unknown method": (["distill", "--method", "deep-inversio", "--teacher", TEACHER, *LEARN], "did you mean deep-inversion"),
-    "unknown option": (["distill", "--teacher", TEACHER, "--precison", "x", *LEARN], "option '--precison' is unknown; did you mean --precision?"),
-    "unknown option of a method": (["distill", "--teacher", TEACHER, "--method.stepz", "3", *LEARN], "did you mean --method.steps"),
+    "unknown method": (
+        ["distill", "--method", "deep-inversio", "--teacher", TEACHER, *LEARN],
+        "did you mean deep-inversion",
+    ),
+    "unknown option": (
+        ["distill", "--teacher", TEACHER, "--precison", "x", *LEARN],
+        "option '--precison' is unknown; did you mean --precision?",
+    ),
+    "unknown option of a method": (
+        ["distill", "--teacher", TEACHER, "--method.stepz", "3", *LEARN],
+        "did you mean --method.steps",
+    ),
     "missing option": (["distill", "--student", "convnet_w16", *OUT], "--teacher"),
     "no number": (["distill", "--teacher", TEACHER, "--seed", "many", *LEARN], "--seed"),
     "unknown option of a verb without any": (["methods", "--all"], "option '--all' is unknown"),
@@ -137,45 +184,116 @@ BAD: dict[str, tuple[list[str], str]] = {
     "unknown student": (["distill", "--teacher", TEACHER, "--student", "convnet_w1", *OUT], "did you mean convnet_w1"),
     "missing teacher": (["distill", "--teacher", "local-dir:{tmp}/nowhere", *LEARN], "config.json does not exist"),
     "truncated teacher": (["distill", "--teacher", "local-dir:{truncated}", *LEARN], "is truncated"),
-    "pickled teacher": (["distill", "--teacher", "convnet_w16", "--weights", "{pickle}", *LEARN], "a pickle that would run code"),
+    "pickled teacher": (
+        ["distill", "--teacher", "convnet_w16", "--weights", "{pickle}", *LEARN],
+        "a pickle that would run code",
+    ),
     "teacher of another architecture": (
         ["distill", "--teacher", "convnet_w64", "--weights", "{digits}/model.safetensors", *LEARN],
         "blocks.0.1.weight is (16, 1, 3, 3) instead of (32, 1, 3, 3)",
     ),
     "teacher with NaN": (["distill", "--teacher", "local-dir:{nan}", *LEARN], "not finite in 1 tensors"),
-    "student of other classes": (["distill", "--teacher", TEACHER, "--student", "local-dir:{three}", *OUT], "the teacher has 10 classes and the student 3"),
-    "student of other channels": (["distill", "--teacher", TEACHER, "--student", "local-dir:{colour}", *OUT], "the teacher has 1 channels and the student 3"),
-    "data of other classes": (["distill", "--teacher", "local-dir:{three}", "--method", "noise", "--data", "digits", *LEARN], "digits has 10 classes and the teacher 3"),
-    "data of other channels": (["distill", "--teacher", "local-dir:{colour}", "--method", "noise", "--data", "digits", *LEARN], "digits has 1 channels"),
+    "student of other classes": (
+        ["distill", "--teacher", TEACHER, "--student", "local-dir:{three}", *OUT],
+        "the teacher has 10 classes and the student 3",
+    ),
+    "student of other channels": (
+        ["distill", "--teacher", TEACHER, "--student", "local-dir:{colour}", *OUT],
+        "the teacher has 1 channels and the student 3",
+    ),
+    "data of other classes": (
+        ["distill", "--teacher", "local-dir:{three}", "--method", "noise", "--data", "digits", *LEARN],
+        "digits has 10 classes and the teacher 3",
+    ),
+    "data of other channels": (
+        ["distill", "--teacher", "local-dir:{colour}", "--method", "noise", "--data", "digits", *LEARN],
+        "digits has 1 channels",
+    ),
     "unknown data": (["distill", "--teacher", TEACHER, "--data", "digit", *LEARN], "did you mean digits"),
-    "teacher without batch norm": (["distill", "--teacher", "local-dir:{plain}", *LEARN], "methods that work with it: noise, deep-dream"),
-    "images from a teacher without batch norm": (["synthesize", "--teacher", "local-dir:{plain}", *OUT], "methods that work with it"),
+    "teacher without batch norm": (
+        ["distill", "--teacher", "local-dir:{plain}", *LEARN],
+        "methods that work with it: noise, deep-dream",
+    ),
+    "images from a teacher without batch norm": (
+        ["synthesize", "--teacher", "local-dir:{plain}", *OUT],
+        "methods that work with it",
+    ),
     "ceiling without data": (["distill", "--method", "real", "--teacher", TEACHER, *LEARN], "name them with --data"),
-    "real images to synthesize": (["synthesize", "--method", "real", "--teacher", TEACHER, *OUT], "need not be synthesized"),
-    "unknown optimizer": (["distill", "--teacher", TEACHER, "--application.optimizer", "adamm", *LEARN], "optimizer 'adamm' is unknown"),
+    "real images to synthesize": (
+        ["synthesize", "--method", "real", "--teacher", TEACHER, *OUT],
+        "need not be synthesized",
+    ),
+    "unknown optimizer": (
+        ["distill", "--teacher", TEACHER, "--application.optimizer", "adamm", *LEARN],
+        "optimizer 'adamm' is unknown",
+    ),
     "unknown device": (["distill", "--teacher", TEACHER, "--device", "abacus", *LEARN], "device 'abacus'"),
-    "batch of nothing": (["distill", "--teacher", TEACHER, "--method.batch", "0", *LEARN], "batch is 0, but it must be at least 1"),
+    "batch of nothing": (
+        ["distill", "--teacher", TEACHER, "--method.batch", "0", *LEARN],
+        "batch is 0, but it must be at least 1",
+    ),
     "no steps": (["distill", "--teacher", TEACHER, "--application.steps", "0", *LEARN], "steps is 0"),
     "negative warmup": (["distill", "--teacher", TEACHER, "--schedule.warmup", "-1", *LEARN], "warmup is -1"),
     "no threads": (["distill", "--teacher", TEACHER, "--threads", "0", *LEARN], "threads is 0"),
     "no devices": (["distill", "--teacher", TEACHER, "--devices", "0", *LEARN], "devices is 0"),
     "no images": (["synthesize", "--teacher", TEACHER, "--images", "0", *OUT], "images is 0"),
-    "huge input": (["distill", "--teacher", "convnet_w16", "--weights", "{digits}/model.safetensors", "--input", "1", "8", "99999", *LEARN], "from 1 to 4096"),
-    "input of two numbers": (["distill", "--teacher", "convnet_w16", "--weights", "{digits}/model.safetensors", "--input", "8", "8", *LEARN], "give channels, height and width"),
-    "too many resolutions": (["distill", "--teacher", TEACHER, "--method.steps", "1", "1", "1", "1", *LEARN], "4 resolutions are too many"),
-    "place that cannot be written": (["distill", "--teacher", TEACHER, "--student", "convnet_w16", "--out", "{file}/run"], "cannot be written"),
-    "place for images that cannot be written": (["synthesize", "--method", "noise", "--teacher", TEACHER, "--out", "{file}/run"], "cannot be written"),
-    "place with something else": (["distill", "--teacher", TEACHER, "--student", "convnet_w16", "--out", "{tmp}"], "is not empty and holds no run"),
+    "huge input": (
+        [
+            "distill",
+            "--teacher",
+            "convnet_w16",
+            "--weights",
+            "{digits}/model.safetensors",
+            "--input",
+            "1",
+            "8",
+            "99999",
+            *LEARN,
+        ],
+        "from 1 to 4096",
+    ),
+    "input of two numbers": (
+        ["distill", "--teacher", "convnet_w16", "--weights", "{digits}/model.safetensors", "--input", "8", "8", *LEARN],
+        "give channels, height and width",
+    ),
+    "too many resolutions": (
+        ["distill", "--teacher", TEACHER, "--method.steps", "1", "1", "1", "1", *LEARN],
+        "4 resolutions are too many",
+    ),
+    "place that cannot be written": (
+        ["distill", "--teacher", TEACHER, "--student", "convnet_w16", "--out", "{file}/run"],
+        "cannot be written",
+    ),
+    "place for images that cannot be written": (
+        ["synthesize", "--method", "noise", "--teacher", TEACHER, "--out", "{file}/run"],
+        "cannot be written",
+    ),
+    "place with something else": (
+        ["distill", "--teacher", TEACHER, "--student", "convnet_w16", "--out", "{tmp}"],
+        "is not empty and holds no run",
+    ),
     "images where something is": (["synthesize", "--teacher", TEACHER, "--out", "{tmp}"], "exists already"),
     "demo where something is": (["demo", "--out", "{tmp}"], "exists already"),
-    "training where something is": (["train", "--network", "convnet_w16", "--data", "digits", "--out", "{tmp}"], "exists already"),
-    "training an unknown network": (["train", "--network", "convnet_w1", "--data", "digits", *OUT], "is unknown to timm"),
-    "training without threads": (["train", "--network", "convnet_w16", "--data", "digits", "--threads", "0", *OUT], "threads is 0"),
+    "training where something is": (
+        ["train", "--network", "convnet_w16", "--data", "digits", "--out", "{tmp}"],
+        "exists already",
+    ),
+    "training an unknown network": (
+        ["train", "--network", "convnet_w1", "--data", "digits", *OUT],
+        "is unknown to timm",
+    ),
+    "training without threads": (
+        ["train", "--network", "convnet_w16", "--data", "digits", "--threads", "0", *OUT],
+        "threads is 0",
+    ),
     "demo without steps": (["demo", "--steps", "0", *OUT], "steps is 0"),
     "report of nothing": (["report", "{tmp}/nowhere"], "holds no finished run; give the folder of a run"),
     "resume of nothing": (["resume", "{tmp}/nowhere"], "holds no run"),
-    "evaluation on the wrong classes": (["evaluate", "--model", "local-dir:{three}", "--data", "digits"], "digits has 10 classes"),
-}  # fmt: skip
+    "evaluation on the wrong classes": (
+        ["evaluate", "--model", "local-dir:{three}", "--data", "digits"],
+        "digits has 10 classes",
+    ),
+}
 
 
 @pytest.fixture
@@ -222,7 +340,9 @@ def test_bad_input_is_one_sentence_and_leaves_nothing_behind(
     assert sorted(tmp_path.rglob("*")) == before
 
 
-def test_a_folder_that_holds_another_run_is_refused_and_left_alone(digits_teacher: Path, tmp_path: Path, capsys: Capture):
+def test_a_folder_that_holds_another_run_is_refused_and_left_alone(
+    digits_teacher: Path, tmp_path: Path, capsys: Capture
+):
     again = distill(digits_teacher, "--out", str(tmp_path / "run"))
     assert main(again) == 0
     capsys.readouterr()

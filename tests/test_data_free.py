@@ -1,13 +1,14 @@
 """Nothing here can begin by looking at real images: all of them are forbidden, and it works all the same."""
 
 import builtins
+import io
 import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
-import toys
 import torch
+import toys
 
 import datafree.data
 import datafree.experiment
@@ -48,12 +49,15 @@ def no_data(monkeypatch: pytest.MonkeyPatch) -> None:
         return real(file, *arguments, **settings)
 
     monkeypatch.setattr(builtins, "open", guarded)
+    monkeypatch.setattr(io, "open", guarded)  # pathlib's
 
 
 @pytest.mark.usefixtures("no_data")
 def test_the_prohibition_holds():
+    with pytest.raises(Touched), open("/somewhere/MNIST/raw/train-images-idx3-ubyte"):
+        pass
     with pytest.raises(Touched):
-        open("/somewhere/MNIST/raw/train-images-idx3-ubyte")
+        Path("/somewhere/cifar10/train.parquet").read_bytes()
     with pytest.raises(Touched):
         datafree.data._digits(Path(), "train")
     with pytest.raises(Touched):
@@ -82,8 +86,26 @@ def test_a_whole_run_touches_no_real_image(digits_teacher: Path, tmp_path: Path)
 
 @pytest.mark.usefixtures("no_data")
 def test_the_command_distils_and_synthesizes_without_data(digits_teacher: Path, tmp_path: Path):
-    teacher = ["--teacher", f"local-dir:{digits_teacher}", "--method", "deep-inversion", "--method.batch", "8", "--method.steps", "2"]
-    distilled = ["--student", "convnet_w16", "--application.steps", "2", "--schedule.warmup", "1", "--out", str(tmp_path / "run")]
+    teacher = [
+        "--teacher",
+        f"local-dir:{digits_teacher}",
+        "--method",
+        "deep-inversion",
+        "--method.batch",
+        "8",
+        "--method.steps",
+        "2",
+    ]
+    distilled = [
+        "--student",
+        "convnet_w16",
+        "--application.steps",
+        "2",
+        "--schedule.warmup",
+        "1",
+        "--out",
+        str(tmp_path / "run"),
+    ]
     assert main(["distill", *teacher, *distilled]) == 0
     assert main(["synthesize", *teacher, "--images", "8", "--out", str(tmp_path / "images")]) == 0
 

@@ -79,13 +79,17 @@ def undisturbed(digits_teacher: Path, tmp_path_factory: pytest.TempPathFactory) 
 
 @pytest.mark.parametrize("kind", KINDS)
 class TestEveryKindOfRun:
-    def test_equal_seeds_give_equal_students(self, kind: str, digits_teacher: Path, undisturbed: dict[str, Result], tmp_path: Path):
+    def test_equal_seeds_give_equal_students(
+        self, kind: str, digits_teacher: Path, undisturbed: dict[str, Result], tmp_path: Path
+    ):
         again = run(experiment(digits_teacher, kind, checkpoint=1e6), tmp_path / "run")
         expected = essence(undisturbed[kind])
         assert essence(again) | {"experiment": ""} == expected | {"experiment": ""}
         assert toys.same(dict(again.student.state_dict()), dict(undisturbed[kind].student.state_dict()))
 
-    def test_another_seed_gives_another_student(self, kind: str, digits_teacher: Path, undisturbed: dict[str, Result], tmp_path: Path):
+    def test_another_seed_gives_another_student(
+        self, kind: str, digits_teacher: Path, undisturbed: dict[str, Result], tmp_path: Path
+    ):
         other = run(experiment(digits_teacher, kind, seed=1, checkpoint=1e6), tmp_path / "run")
         assert other.summary["student sha256"] != undisturbed[kind].summary["student sha256"]
 
@@ -109,9 +113,14 @@ class TestEveryKindOfRun:
 @pytest.mark.parametrize(("name", "when"), [("log", 7), ("made", 2)])
 @pytest.mark.parametrize("kind", KINDS)
 def test_an_interrupted_run_ends_as_if_it_had_not_been(
-    kind: str, name: str, when: int, digits_teacher: Path, undisturbed: dict[str, Result], tmp_path: Path,
+    kind: str,
+    name: str,
+    when: int,
+    digits_teacher: Path,
+    undisturbed: dict[str, Result],
+    tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
-):  # fmt: skip
+):
     name = "log" if kind == "real images" else name  # none of its batches is made
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
         interrupt(patch, name, when)
@@ -189,7 +198,9 @@ def test_a_divergence_is_reported_and_leaves_what_was_saved(digits_teacher: Path
     ],
     ids=str,
 )
-def test_what_cannot_begin_leaves_nothing_behind(digits_teacher: Path, tmp_path: Path, changes: dict[str, Any], fault: str):
+def test_what_cannot_begin_leaves_nothing_behind(
+    digits_teacher: Path, tmp_path: Path, changes: dict[str, Any], fault: str
+):
     made = experiment(digits_teacher, "all first", **{name: value for name, value in changes.items() if name != "task"})
     if "task" in changes:
         made = replace(made, task=replace(made.task, data=""))
@@ -198,7 +209,10 @@ def test_what_cannot_begin_leaves_nothing_behind(digits_teacher: Path, tmp_path:
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("bad", [{"threads": 0}, {"devices": 0}, {"checkpoint": math.nan}, {"checkpoint": math.inf}, {"seed": -1}, {"seed": 2**64}])  # fmt: skip
+@pytest.mark.parametrize(
+    "bad",
+    [{"threads": 0}, {"devices": 0}, {"checkpoint": math.nan}, {"checkpoint": math.inf}, {"seed": -1}, {"seed": 2**64}],
+)
 def test_refuses_settings_out_of_range(digits_teacher: Path, bad: dict[str, Any]):
     with pytest.raises(InputError, match=next(iter(bad))):
         experiment(digits_teacher, "all first", **bad)
@@ -207,9 +221,12 @@ def test_refuses_settings_out_of_range(digits_teacher: Path, bad: dict[str, Any]
 @pytest.mark.parametrize("name", METHODS)
 def test_every_method_can_be_written_down_and_read_again(name: str):
     written = Experiment(
-        task=Task(teacher="a", student="b", input=(1, 8, 8), mean=(0.5,)), method=METHODS[name], schedule=METHODS[name].schedule,
-        application=DistillationConfig(augment=Augmentation(flip=True)), seed=3,
-    )  # fmt: skip
+        task=Task(teacher="a", student="b", input=(1, 8, 8), mean=(0.5,)),
+        method=METHODS[name],
+        schedule=METHODS[name].schedule,
+        application=DistillationConfig(augment=Augmentation(flip=True)),
+        seed=3,
+    )
     assert revive(json.loads(json.dumps(describe(written)))) == written
 
 
@@ -229,7 +246,9 @@ def test_methods_are_called_by_the_nearest_name():
     assert name_of(None) == "real images"
 
 
-def test_a_pixel_that_is_not_finite_stops_the_run(digits_teacher: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_a_pixel_that_is_not_finite_stops_the_run(
+    digits_teacher: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
     real = Logbook.made
 
     def spoilt(self: Logbook, batch: Batch, count: int, due: int) -> None:
@@ -245,6 +264,13 @@ def test_the_log_has_the_terms_and_the_health_of_each_batch(undisturbed: dict[st
     lines = [json.loads(line) for line in (undisturbed["alternating"].path / "log.jsonl").read_text().splitlines()]
     made = [line for line in lines if line["phase"] == "synthesis"]
     assert [line["step"] for line in made] == [1, 2, 3, 4]
-    assert {"classification", "statistics", "compete", "health/classes", "health/agreement", "health/statistics"} <= made[0].keys()
+    assert {
+        "classification",
+        "statistics",
+        "compete",
+        "health/classes",
+        "health/agreement",
+        "health/statistics",
+    } <= made[0].keys()
     taught: list[Terms] = [line for line in lines if line["phase"] == "application"]
     assert all("distillation" in line for line in taught) and taught

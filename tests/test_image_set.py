@@ -3,8 +3,8 @@
 from pathlib import Path
 
 import pytest
-import toys
 import torch
+import toys
 from PIL import Image
 from torchvision.transforms.v2.functional import pil_to_tensor
 

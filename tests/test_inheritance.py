@@ -1,8 +1,8 @@
 """A student that begins as its teacher's strongest channels."""
 
 import pytest
-import toys
 import torch
+import toys
 
 from datafree.classifier import Classifier
 from datafree.inheritance import inherit
