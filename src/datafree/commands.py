@@ -84,8 +84,8 @@ def parse(kind: type[T], verb: str, arguments: Sequence[str], default: T | None 
                 raise InputError(f"{argument.display_name()}: {reason}; see `datafree {verb} --help`")
             case _errors.InvalidChoice(argument=argument, value=value, choices=choices):
                 raise InputError(f"{argument.display_name()} is {value!r}, but it must be one of {', '.join(choices)}")
-            case _errors.InstantiationFailure(message=message):
-                raise InputError(message)
+            case _errors.InstantiationFailure(message=message, argument=argument):
+                raise InputError(f"{argument.display_name()}: {message}" if argument else message)
             case _:
                 raise InputError(f"the options of {verb} cannot be read together; see `datafree {verb} --help`")
 

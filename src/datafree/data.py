@@ -12,6 +12,7 @@ from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
+from jaxtyping import UInt8
 from torch import Tensor
 from torch.utils.data import Dataset
 
@@ -19,6 +20,8 @@ from datafree.types import Batch, Images, InputError, Labels, nearest
 
 Split = Literal["train", "test"]
 Purpose = Literal["teacher training", "evaluation", "student training (ceiling)"]
+Stored = Images | UInt8[Tensor, "n c h w"]
+"""images as they lie on the disk: pixels in [0, 1], or bytes"""
 
 
 @dataclass
@@ -51,7 +54,7 @@ class RealImages(Dataset[tuple[Tensor, int]]):
 
     def __init__(
         self,
-        images: Images,
+        images: Stored,
         labels: Labels,
         classes: tuple[str, ...],
         entry: Entry,
@@ -139,7 +142,7 @@ def open_real(
     return RealImages(images, labels, classes, entry, size=shape and shape[1:])
 
 
-Opened = tuple[Images, Labels, tuple[str, ...]]
+Opened = tuple[Stored, Labels, tuple[str, ...]]
 
 
 def _digits(_: Path, split: str) -> Opened:
@@ -179,7 +182,7 @@ def _cifar10(root: Path, split: str) -> Opened:
     return torch.from_numpy(cifar.data).permute(0, 3, 1, 2), torch.tensor(cifar.targets), classes
 
 
-def _parquet(path: Path) -> tuple[Images, Labels]:
+def _parquet(path: Path) -> tuple[Stored, Labels]:
     import io
 
     import numpy as np

@@ -14,6 +14,7 @@ from datafree.methods import METHODS
 from datafree.store import next_folder, write_json, write_text
 from datafree.synthesis import Method, Schedule
 from datafree.training import TrainingConfig, example_teacher
+from datafree.types import at_least
 
 TEACHER, STUDENT = "convnet_w64", "convnet_w16"
 
@@ -30,6 +31,9 @@ class Demo:
     """on the CPU; networks this small are fastest on one"""
     steps: int = 800
     """steps of each student"""
+
+    def __post_init__(self) -> None:
+        at_least(1, steps=self.steps, threads=self.threads)
 
 
 def rungs(steps: int) -> dict[str, tuple[Method | None, Schedule]]:

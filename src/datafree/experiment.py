@@ -28,7 +28,7 @@ from datafree.methods import METHODS
 from datafree.store import RunFolder, read_description
 from datafree.synthesis import Method, Schedule, Stream
 from datafree.teachers import fingerprint
-from datafree.types import Batch, InputError
+from datafree.types import Batch, InputError, at_least
 
 
 @describable
@@ -121,6 +121,12 @@ class Experiment:
     """seconds from one evaluation of the student to the next, for a plot; it selects nothing; 0: only at the end"""
     tensorboard: bool = False
     """write TensorBoard events as well"""
+
+    def __post_init__(self) -> None:
+        at_least(1, devices=self.devices, threads=self.threads)
+        at_least(0, checkpoint=self.checkpoint, seed=self.seed)
+        if not self.checkpoint < math.inf or not self.seed < 2**63:
+            raise InputError("checkpoint must be a number of seconds, and seed under 2 ** 63")
 
 
 @dataclass(frozen=True)

@@ -136,13 +136,15 @@ class Logbook(Watch):
         self.kept |= state
         found = self.folder.newest() if self.folder else None
         if found is None:
+            if self.file:
+                self.file.truncate(0)
             return 0
         self.step, saved = found
         for name, stateful in self.kept.items():
             if name != "random":
                 stateful.load_state_dict(saved["kept"][name])
         self.kept["random"].load_state_dict(saved["kept"]["random"])
-        self.images_made = saved["images_made"]
+        self.images_made, self.health = saved["images_made"], saved["health"]
         if saved["first"]:
             self.first = Batch(saved["first"]["images"], saved["first"]["targets"], {})
         if self.file:
@@ -195,7 +197,8 @@ class Logbook(Watch):
         first = None if self.first is None else {"images": self.first.images, "targets": self.first.targets}
         kept = {name: stateful.state_dict() for name, stateful in self.kept.items()}
         log = os.fstat(self.file.fileno()).st_size
-        self.folder.commit(self.step, {"kept": kept, "images_made": self.images_made, "first": first, "log": log})
+        told = {"images_made": self.images_made, "health": self.health, "first": first, "log": log}
+        self.folder.commit(self.step, {"kept": kept, **told})
         self.saved_at = time.monotonic()
 
 

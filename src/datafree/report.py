@@ -59,9 +59,9 @@ def contact_sheet(batch: Batch, classes: Sequence[str], columns: int = 16, rows:
 
 
 def displayable(images: Tensor) -> Tensor:
-    """Three channels in [0, 1]: grey is repeated, more than three are cut."""
+    """Three channels in [0, 1]: more than three are cut; of fewer, the first is shown in grey."""
     images = images.float().clamp(0, 1)
-    return images.expand(-1, 3, -1, -1) if images.shape[1] == 1 else images[:, :3]
+    return images[:, :3] if images.shape[1] >= 3 else images[:, :1].expand(-1, 3, -1, -1)
 
 
 def percent(value: float | None) -> str:

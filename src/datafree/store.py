@@ -38,10 +38,12 @@ def sync(path: Path) -> None:
 @contextmanager
 def replacing(folder: Path) -> Iterator[Path]:
     """A new folder that takes this place when the block ends well, and vanishes when it does not."""
-    folder.parent.mkdir(parents=True, exist_ok=True)
     new = folder.with_name(f"{TEMPORARY}{secrets.token_hex(4)}-{folder.name}")
     old = folder.with_name(f"{TEMPORARY}{secrets.token_hex(4)}-old-{folder.name}")
-    new.mkdir()
+    try:
+        new.mkdir(parents=True)
+    except OSError as fault:
+        raise InputError(f"{folder} cannot be written ({fault.strerror}); give another place") from fault
     try:
         yield new
         for path in sorted(new.rglob("*"), reverse=True):
@@ -52,6 +54,8 @@ def replacing(folder: Path) -> Iterator[Path]:
         new.rename(folder)
         sync(folder.parent)
     finally:
+        if old.exists() and not folder.exists():
+            old.rename(folder)
         shutil.rmtree(new, ignore_errors=True)
         shutil.rmtree(old, ignore_errors=True)
 
@@ -102,15 +106,18 @@ class RunFolder:
             self._enter(described, json.loads(json.dumps(identity)), resume)
         except BaseException:
             self._lock.release()
+            if not described.is_file():
+                (path / ".lock").unlink(missing_ok=True)
             raise
 
     def _enter(self, described: Path, identity: Any, resume: bool) -> None:
+        self._new = False
         others = [child.name for child in self.path.iterdir() if child.name != ".lock"]
         if not described.is_file():
             if others:
                 raise InputError(f"{self.path} is not empty and holds no run; give another --out")
-            self.checkpoints.mkdir()
             write_json(described, {"schema": SCHEMA, **identity})
+            self._new = True
         elif (self.path / "summary.json").is_file():
             raise InputError(f"{self.path} is a finished run; see `datafree report {self.path}`, or give another --out")
         elif not resume:
@@ -119,13 +126,16 @@ class RunFolder:
             )
         elif read_description(self.path) != identity:
             raise InputError(f"{self.path} holds another run; give another --out")
+        self.checkpoints.mkdir(exist_ok=True)
         for orphan in [*self.path.glob(f"{TEMPORARY}*"), *self.checkpoints.glob(f"{TEMPORARY}*")]:
             shutil.rmtree(orphan) if orphan.is_dir() else orphan.unlink()
 
     def __enter__(self) -> "RunFolder":
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, kind: type[BaseException] | None = None, *_: object) -> None:
+        if self._new and kind is not None and issubclass(kind, InputError) and not self._numbered():
+            shutil.rmtree(self.path)  # it could never have begun
         self._lock.release()
 
     def commit(self, step: int, state: Mapping[str, Any]) -> None:
@@ -150,7 +160,7 @@ class RunFolder:
                     continue
                 saved = json.loads((folder / TREE).read_text())
                 return saved["step"], _grow(saved["tree"], load_file(folder / TENSORS))
-            except (OSError, ValueError, KeyError):
+            except (OSError, ValueError, KeyError, TypeError):
                 continue
         return None
 
@@ -173,7 +183,7 @@ def read_description(path: Path) -> Any:
     try:
         found = json.loads((path / "experiment.json").read_text())
         schema = found.pop("schema")
-    except (OSError, ValueError, KeyError, AttributeError) as fault:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as fault:
         raise InputError(
             f"{path} holds no run (its experiment.json is missing or damaged); give the folder of a run"
         ) from fault

@@ -79,6 +79,7 @@ def example_teacher(
     Raises:
         InputError: If the network or the data are not to be had.
     """
+    at_least(1, threads=threads)
     torch.set_num_threads(threads)
     torch.manual_seed(seed)
     ledger = Ledger()

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
-from typing import Any, Protocol, TypeAlias
+from typing import Any, Protocol, TypeAlias, runtime_checkable
 
 from jaxtyping import Float, Int
 from torch import Tensor
@@ -46,6 +46,7 @@ class Diverged(RuntimeError):
     """A loss or an image stopped being finite; what was saved before is untouched."""
 
 
+@runtime_checkable
 class Stateful(Protocol):
     """What a checkpoint can hold: a module, an optimiser, a learning-rate schedule, a stream."""
 

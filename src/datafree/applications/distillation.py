@@ -97,7 +97,7 @@ def distill(
     except (ValueError, AssertionError) as fault:
         raise InputError(f"optimizer {config.optimizer!r} is unknown; see timm.optim.list_optimizers()") from fault
     learner, optimizer = fabric.setup(student, optimizer, move_to_device=False)
-    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, config.lr_factor)
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: config.lr_factor(step))
     average = (
         torch.optim.swa_utils.AveragedModel(
             student, multi_avg_fn=torch.optim.swa_utils.get_ema_multi_avg_fn(config.ema), use_buffers=True

@@ -1,0 +1,61 @@
+"""One seed and one thread for every test; what takes long to make is made once."""
+
+from pathlib import Path
+
+import pytest
+import torch
+import toys
+
+from datafree import teachers
+from datafree.classifier import Classifier
+from datafree.training import TrainingConfig, example_teacher
+from datafree.types import Batch
+
+
+@pytest.fixture(autouse=True)
+def seed() -> None:
+    torch.manual_seed(0)
+    torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session")
+def bars() -> Batch:
+    """What the toy teachers were shown."""
+    torch.manual_seed(0)
+    return toys.bars()
+
+
+@pytest.fixture(scope="session")
+def teacher(bars: Batch) -> Classifier:
+    """Knows the bars, and their batch-norm statistics are known to us."""
+    torch.manual_seed(0)
+    return toys.teach(toys.conv_net(), bars)
+
+
+@pytest.fixture(scope="session")
+def plain_teacher(bars: Batch) -> Classifier:
+    """Knows the bars without any batch norm."""
+    torch.manual_seed(0)
+    return toys.teach(toys.plain_net(), bars)
+
+
+@pytest.fixture
+def student() -> Classifier:
+    return toys.conv_net((4, 4))
+
+
+@pytest.fixture(scope="session")
+def digits_teacher(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a network trained on real digits, small and quick."""
+    folder = tmp_path_factory.mktemp("teachers") / "digits"
+    example_teacher(network="convnet_w16", data="digits", out=folder, training=TrainingConfig(steps=150, lr=1e-2))
+    return folder
+
+
+@pytest.fixture(scope="session")
+def plain_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a network without batch norm, untrained."""
+    torch.manual_seed(0)
+    folder = tmp_path_factory.mktemp("teachers") / "plain"
+    teachers.save_folder(teachers.create("lenet5"), folder)
+    return folder

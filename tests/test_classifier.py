@@ -1,0 +1,136 @@
+"""The classifier owns its normalisation; whoever touches a network leaves it as it was."""
+
+import pytest
+import torch
+import toys
+from timm.layers.norm_act import BatchNormAct2d
+from torch import nn
+
+from datafree.classifier import Classifier, batch_norms, frozen, record
+from datafree.types import InputError
+
+
+def colour_net(**settings: object) -> Classifier:
+    return Classifier(nn.Flatten(), shape=(2, 1, 1), classes=2, mean=(0.5, 0.25), std=(0.5, 0.125), **settings)  # type: ignore[arg-type]
+
+
+def test_normalization_by_hand():
+    image = torch.tensor([1.0, 0.5]).view(1, 2, 1, 1)
+    assert colour_net().normalize(image).flatten().tolist() == [1.0, 2.0]
+
+
+def test_the_network_sees_normalized_pixels():
+    assert colour_net()(torch.tensor([1.0, 0.5]).view(1, 2, 1, 1)).tolist() == [[1.0, 2.0]]
+
+
+def test_denormalize_is_the_inverse_of_normalize():
+    images = torch.rand(3, 2, 4, 4)
+    assert torch.allclose(colour_net().denormalize(colour_net().normalize(images)), images, atol=1e-6)
+
+
+def test_one_mean_stands_for_all_channels():
+    net = Classifier(nn.Flatten(), shape=(3, 1, 1), classes=3, mean=(0.5,), std=(0.5,))
+    assert net(torch.ones(1, 3, 1, 1)).tolist() == [[1.0, 1.0, 1.0]]
+
+
+def test_a_number_of_classes_gets_numbers_as_names():
+    assert colour_net().classes == ("0", "1")
+
+
+def test_normalization_is_no_part_of_the_weights():
+    net = toys.conv_net()
+    assert net.state_dict().keys() == {f"model.{name}" for name in net.model.state_dict()}
+
+
+@pytest.mark.parametrize(
+    ("settings", "fault"),
+    [
+        ({"mean": (0.1, 0.2)}, "mean has 2 values for 3 channels"),
+        ({"std": (1.0, 1.0, 1.0, 1.0)}, "std has 4 values for 3 channels"),
+        ({"std": (1.0, 0.0, 1.0)}, "a standard deviation is positive"),
+    ],
+)
+def test_refuses_a_normalization_that_cannot_be(settings: dict[str, tuple[float, ...]], fault: str):
+    with pytest.raises(InputError, match=fault):
+        Classifier(nn.Flatten(), shape=(3, 1, 1), classes=3, **settings)
+
+
+def test_logits_are_float32_in_any_precision(teacher: Classifier):
+    images = torch.rand(2, *toys.SHAPE)
+    exact = teacher(images)
+    half = Classifier(teacher.model, shape=toys.SHAPE, classes=4, mean=(0.4,), std=(0.3,), precision=torch.bfloat16)
+    assert half(images).dtype == torch.float32
+    assert not torch.equal(half(images), exact)
+    assert torch.allclose(half(images), exact, atol=0.2, rtol=0.1)
+
+
+def test_record_sees_the_calls_in_the_order_they_happen():
+    net = nn.Sequential(nn.Linear(2, 3), nn.ReLU(), nn.Linear(3, 1))
+    with record(net, nn.Linear) as visits:
+        out = net(torch.ones(1, 2))
+    assert [visit.module for visit in visits] == [net[0], net[2]]
+    assert visits[0].input.tolist() == [[1.0, 1.0]]
+    assert torch.equal(visits[1].output, out)
+
+
+def test_record_sees_a_shared_layer_each_time_it_is_called():
+    layer = nn.Linear(2, 2)
+    with record(layer, nn.Linear) as visits:
+        layer(layer(torch.ones(1, 2)))
+    assert len(visits) == 2
+    assert torch.equal(visits[1].input, visits[0].output)
+
+
+def test_record_keeps_the_graph():
+    net, images = toys.conv_net(), torch.rand(2, *toys.SHAPE, requires_grad=True)
+    with record(net, nn.BatchNorm2d) as visits:
+        net(images)
+    assert torch.autograd.grad(visits[-1].input.sum(), images)[0].abs().sum() > 0
+
+
+def test_record_leaves_no_hook_even_after_a_fault():
+    net = toys.conv_net()
+    before = toys.snapshot(net)
+    with pytest.raises(ZeroDivisionError), record(net, nn.Module):
+        raise ZeroDivisionError
+    assert toys.snapshot(net)["hooks"] == before["hooks"] == [0] * len(list(net.modules()))
+
+
+@pytest.mark.parametrize("fault", [None, ZeroDivisionError])
+def test_frozen_restores_every_mode_and_flag_exactly(fault: type[Exception] | None):
+    net = toys.conv_net().train()
+    next(batch_norm for batch_norm in batch_norms(net)).eval()  # someone's own choice
+    next(net.parameters()).requires_grad_(False)
+    before = toys.snapshot(net)
+    try:
+        with frozen(net, None):
+            assert not any(module.training for module in net.modules())
+            assert not any(parameter.requires_grad for parameter in net.parameters())
+            if fault:
+                raise fault
+    except ZeroDivisionError:
+        pass
+    assert toys.same(toys.snapshot(net), before)
+
+
+def test_frozen_networks_still_pass_gradients_to_images(teacher: Classifier):
+    images = torch.rand(2, *toys.SHAPE, requires_grad=True)
+    with frozen(teacher):
+        teacher(images).sum().backward()
+    assert images.grad is not None and images.grad.abs().sum() > 0
+    assert all(parameter.grad is None for parameter in teacher.parameters())
+
+
+def test_frozen_may_be_nested(student: Classifier):
+    student.train()
+    with frozen(student):
+        with frozen(student):
+            pass
+        assert not student.training
+    assert student.training
+
+
+def test_batch_norms_are_those_that_remember():
+    remembering, fused = nn.BatchNorm2d(4), BatchNormAct2d(4)
+    net = nn.Sequential(remembering, nn.BatchNorm2d(4, track_running_stats=False), nn.GroupNorm(2, 4), fused)
+    assert batch_norms(net) == [remembering, fused]

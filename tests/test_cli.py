@@ -1,0 +1,229 @@
+"""Every verb does its work; every fault of the user's is one sentence and leaves nothing behind."""
+
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+import toys
+from safetensors.torch import load_file, save_file
+
+from datafree import teachers
+from datafree.cli import INTERRUPTED, VERBS, main
+from datafree.demo import rungs
+from datafree.logbook import Logbook
+from datafree.training import TrainingConfig
+
+Capture = pytest.CaptureFixture[str]
+QUICK = ["--method.batch", "8", "--method.steps", "2", "--schedule.warmup", "1", "--schedule.every", "0", "--schedule.show", "8"]
+
+
+def distill(teacher: Path, *more: str) -> list[str]:
+    """A whole run in a second."""
+    return [
+        "distill", "--teacher", f"local-dir:{teacher}", "--student", "convnet_w16", "--application.steps", "2", "--method",
+        "deep-inversion", *QUICK, *more,
+    ]  # fmt: skip
+
+
+def refusal(capsys: Capture, arguments: list[str], code: int = 2) -> str:
+    """The one sentence with which the command refuses."""
+    assert main(arguments) == code
+    said = capsys.readouterr()
+    assert said.out == "" and said.err.count("\n") == 1
+    assert said.err.startswith("datafree: ") and "Traceback" not in said.err and len(said.err) < 600
+    return said.err
+
+
+class TestVerbs:
+    def test_help_names_every_verb(self, capsys: Capture):
+        assert main(["--help"]) == main([]) == 0
+        said = capsys.readouterr().out
+        assert all(verb in said for verb in VERBS)
+
+    @pytest.mark.parametrize("verb", VERBS)
+    def test_every_verb_has_help(self, verb: str, capsys: Capture):
+        with pytest.raises(SystemExit) as end:
+            main([verb, "--help"])
+        assert end.value.code == 0
+        assert f"datafree {verb}" in capsys.readouterr().out
+
+    @pytest.mark.parametrize("arguments", [["--help"], ["--version"], ["distil"]])
+    def test_what_needs_no_torch_does_not_wait_for_it(self, arguments: list[str]):
+        program = "import sys; from datafree.cli import main; main(sys.argv[1:]); sys.exit('torch' in sys.modules)"
+        assert subprocess.run([sys.executable, "-c", program, *arguments], capture_output=True, timeout=30).returncode == 0
+
+    def test_methods_are_listed_with_what_they_need(self, capsys: Capture):
+        assert main(["methods"]) == 0
+        said = capsys.readouterr().out
+        assert all(name in said for name in toys.TINY) and "batch-norm" in said and "1912.08795" in said
+
+    def test_a_student_is_distilled_judged_and_reported_again(self, digits_teacher: Path, tmp_path: Path, capsys: Capture):
+        assert main(distill(digits_teacher, "--data", "digits", "--out", str(tmp_path / "run"))) == 0
+        said = capsys.readouterr().out
+        assert "held-out" in said and f"report   {tmp_path / 'run' / 'report.html'}" in said
+        (tmp_path / "run" / "report.html").unlink()
+        assert main(["report", str(tmp_path / "run")]) == 0
+        assert (tmp_path / "run" / "report.html").is_file() and "held-out" in capsys.readouterr().out
+
+    def test_a_timm_name_with_a_file_of_weights_teaches_as_well(self, digits_teacher: Path, tmp_path: Path):
+        torch.save(load_file(digits_teacher / "model.safetensors"), tmp_path / "w.pt")
+        teacher = ["--teacher", "convnet_w16", "--weights", str(tmp_path / "w.pt"), "--student", "convnet_w16", "--method", "noise"]
+        assert main(["distill", *teacher, "--application.steps", "2", "--out", str(tmp_path / "run")]) == 0
+
+    def test_images_are_written_to_look_at_and_to_use(self, digits_teacher: Path, tmp_path: Path, capsys: Capture):
+        out = tmp_path / "images"
+        options = ["--method.batch", "8", "--method.steps", "2", "--images", "12", "--out", str(out)]
+        assert main(["synthesize", "--teacher", f"local-dir:{digits_teacher}", *options]) == 0
+        assert "(16)" in capsys.readouterr().out
+        assert load_file(out / "images.safetensors")["images"].shape == (16, 1, 8, 8)
+        assert len(list(out.rglob("png/*/*.png"))) == 16
+        assert (out / "grid.png").is_file() and "**Privacy.**" in (out / "README.md").read_text()
+
+    def test_a_teacher_is_trained_and_evaluated(self, tmp_path: Path, capsys: Capture):
+        out = tmp_path / "teacher"
+        assert main(["train", "--network", "convnet_w16", "--data", "digits", "--training.steps", "5", "--out", str(out)]) == 0
+        assert '"teacher training"' in (out / "ledger.json").read_text()
+        assert main(["evaluate", "--model", f"local-dir:{out}", "--data", "digits"]) == 0
+        assert "held-out" in capsys.readouterr().out
+
+    def test_the_demo_draws_its_ladder(self, tmp_path: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch):
+        quick = {name: (method and toys.tiny(method), schedule) for name, (method, schedule) in rungs(2).items()}
+        monkeypatch.setattr("datafree.demo.rungs", lambda steps: quick)
+        monkeypatch.setattr("datafree.demo.TrainingConfig", lambda: TrainingConfig(steps=5))
+        assert main(["demo", "--steps", "2", "--out", str(tmp_path / "demo")]) == 0
+        said = capsys.readouterr().out
+        assert all(name in said for name in ("teacher", "noise", "deep-dream", "deep-inversion", "adi", "real images"))
+        assert {"ladder.json", "report.html", "teacher", "adi"} <= {path.name for path in (tmp_path / "demo").iterdir()}
+
+    def test_an_interrupted_run_says_how_to_go_on_and_does(
+        self, digits_teacher: Path, tmp_path: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch
+    ):
+        def interrupted(self: Logbook, step: int, terms: object) -> None:
+            raise KeyboardInterrupt
+
+        with monkeypatch.context() as patch:
+            patch.setattr(Logbook, "log", interrupted)
+            said = refusal(capsys, distill(digits_teacher, "--out", str(tmp_path / "run")), INTERRUPTED)
+        assert said == f"datafree: interrupted; go on with: datafree resume {tmp_path / 'run'}\n"
+        assert main(["resume", str(tmp_path / "run")]) == 0
+
+    def test_a_divergence_has_an_exit_code_of_its_own(self, digits_teacher: Path, tmp_path: Path, capsys: Capture):
+        wild = ["--application.lr", "1e30", "--application.warmup", "0", "--application.steps", "30"]
+        assert "lower the learning rate" in refusal(capsys, [*distill(digits_teacher, "--out", str(tmp_path / "r")), *wild], 70)
+
+
+TEACHER = "local-dir:{digits}"
+OUT = ["--out", "{out}"]
+LEARN = ["--student", "convnet_w16", *OUT]
+
+BAD: dict[str, tuple[list[str], str]] = {
+    "unknown verb": (["distil"], "'distil' is no verb; did you mean distill?"),
+    "unknown method": (["distill", "--method", "deep-inversio", "--teacher", TEACHER, *LEARN], "did you mean deep-inversion"),
+    "unknown option": (["distill", "--teacher", TEACHER, "--precison", "x", *LEARN], "option '--precison' is unknown; did you mean --precision?"),
+    "unknown option of a method": (["distill", "--teacher", TEACHER, "--method.stepz", "3", *LEARN], "did you mean --method.steps"),
+    "missing option": (["distill", "--student", "convnet_w16", *OUT], "--teacher"),
+    "no number": (["distill", "--teacher", TEACHER, "--seed", "many", *LEARN], "--seed"),
+    "unknown option of a verb without any": (["methods", "--all"], "option '--all' is unknown"),
+    "unknown teacher": (["distill", "--teacher", "convnet_w1", *LEARN], "network 'convnet_w1' is unknown to timm"),
+    "unknown student": (["distill", "--teacher", TEACHER, "--student", "convnet_w1", *OUT], "did you mean convnet_w1"),
+    "missing teacher": (["distill", "--teacher", "local-dir:{tmp}/nowhere", *LEARN], "config.json does not exist"),
+    "truncated teacher": (["distill", "--teacher", "local-dir:{truncated}", *LEARN], "is truncated"),
+    "pickled teacher": (["distill", "--teacher", "convnet_w16", "--weights", "{pickle}", *LEARN], "a pickle that would run code"),
+    "teacher of another architecture": (
+        ["distill", "--teacher", "convnet_w64", "--weights", "{digits}/model.safetensors", *LEARN],
+        "blocks.0.1.weight is (16, 1, 3, 3) instead of (32, 1, 3, 3)",
+    ),
+    "teacher with NaN": (["distill", "--teacher", "local-dir:{nan}", *LEARN], "not finite in 1 tensors"),
+    "student of other classes": (["distill", "--teacher", TEACHER, "--student", "local-dir:{three}", *OUT], "the teacher has 10 classes and the student 3"),
+    "student of other channels": (["distill", "--teacher", TEACHER, "--student", "local-dir:{colour}", *OUT], "the teacher has 1 channels and the student 3"),
+    "data of other classes": (["distill", "--teacher", "local-dir:{three}", "--method", "noise", "--data", "digits", *LEARN], "digits has 10 classes and the teacher 3"),
+    "data of other channels": (["distill", "--teacher", "local-dir:{colour}", "--method", "noise", "--data", "digits", *LEARN], "digits has 1 channels"),
+    "unknown data": (["distill", "--teacher", TEACHER, "--data", "digit", *LEARN], "did you mean digits"),
+    "teacher without batch norm": (["distill", "--teacher", "local-dir:{plain}", *LEARN], "methods that work with it: noise, deep-dream"),
+    "images from a teacher without batch norm": (["synthesize", "--teacher", "local-dir:{plain}", *OUT], "methods that work with it"),
+    "ceiling without data": (["distill", "--method", "real", "--teacher", TEACHER, *LEARN], "name them with --data"),
+    "real images to synthesize": (["synthesize", "--method", "real", "--teacher", TEACHER, *OUT], "need not be synthesized"),
+    "unknown optimizer": (["distill", "--teacher", TEACHER, "--application.optimizer", "adamm", *LEARN], "optimizer 'adamm' is unknown"),
+    "unknown device": (["distill", "--teacher", TEACHER, "--device", "abacus", *LEARN], "device 'abacus'"),
+    "batch of nothing": (["distill", "--teacher", TEACHER, "--method.batch", "0", *LEARN], "batch is 0, but it must be at least 1"),
+    "no steps": (["distill", "--teacher", TEACHER, "--application.steps", "0", *LEARN], "steps is 0"),
+    "negative warmup": (["distill", "--teacher", TEACHER, "--schedule.warmup", "-1", *LEARN], "warmup is -1"),
+    "no threads": (["distill", "--teacher", TEACHER, "--threads", "0", *LEARN], "threads is 0"),
+    "no devices": (["distill", "--teacher", TEACHER, "--devices", "0", *LEARN], "devices is 0"),
+    "no images": (["synthesize", "--teacher", TEACHER, "--images", "0", *OUT], "images is 0"),
+    "huge input": (["distill", "--teacher", "convnet_w16", "--weights", "{digits}/model.safetensors", "--input", "1", "8", "99999", *LEARN], "from 1 to 4096"),
+    "input of two numbers": (["distill", "--teacher", "convnet_w16", "--weights", "{digits}/model.safetensors", "--input", "8", "8", *LEARN], "give channels, height and width"),
+    "too many resolutions": (["distill", "--teacher", TEACHER, "--method.steps", "1", "1", "1", "1", *LEARN], "4 resolutions are too many"),
+    "place that cannot be written": (["distill", "--teacher", TEACHER, "--student", "convnet_w16", "--out", "{file}/run"], "cannot be written"),
+    "place for images that cannot be written": (["synthesize", "--method", "noise", "--teacher", TEACHER, "--out", "{file}/run"], "cannot be written"),
+    "place with something else": (["distill", "--teacher", TEACHER, "--student", "convnet_w16", "--out", "{tmp}"], "is not empty and holds no run"),
+    "images where something is": (["synthesize", "--teacher", TEACHER, "--out", "{tmp}"], "exists already"),
+    "demo where something is": (["demo", "--out", "{tmp}"], "exists already"),
+    "training where something is": (["train", "--network", "convnet_w16", "--data", "digits", "--out", "{tmp}"], "exists already"),
+    "training an unknown network": (["train", "--network", "convnet_w1", "--data", "digits", *OUT], "is unknown to timm"),
+    "training without threads": (["train", "--network", "convnet_w16", "--data", "digits", "--threads", "0", *OUT], "threads is 0"),
+    "demo without steps": (["demo", "--steps", "0", *OUT], "steps is 0"),
+    "report of nothing": (["report", "{tmp}/nowhere"], "holds no finished run; give the folder of a run"),
+    "resume of nothing": (["resume", "{tmp}/nowhere"], "holds no run"),
+    "evaluation on the wrong classes": (["evaluate", "--model", "local-dir:{three}", "--data", "digits"], "digits has 10 classes"),
+}  # fmt: skip
+
+
+@pytest.fixture
+def places(digits_teacher: Path, plain_folder: Path, tmp_path: Path) -> dict[str, str]:
+    """Good and spoilt teachers, and where to write."""
+
+    def spoilt(name: str, spoil: Callable[[Path], object]) -> Path:
+        folder = tmp_path / name
+        folder.mkdir()
+        for file in digits_teacher.iterdir():
+            (folder / file.name).write_bytes(file.read_bytes())
+        spoil(folder / "model.safetensors")
+        return folder
+
+    def with_nan(file: Path) -> None:
+        tensors = load_file(file)
+        tensors["head.bias"][0] = float("nan")
+        save_file(tensors, file)
+
+    for name, classes, channels in (("three", 3, 1), ("colour", 10, 3)):
+        teachers.save_folder(teachers.create("convnet_w16", classes=classes, shape=(channels, 8, 8)), tmp_path / name)
+    torch.save(toys.plain_net(), tmp_path / "pickle.pt")
+    (tmp_path / "file").write_text("")
+    return {
+        "digits": str(digits_teacher),
+        "plain": str(plain_folder),
+        "truncated": str(spoilt("truncated", lambda file: file.write_bytes(file.read_bytes()[:999]))),
+        "nan": str(spoilt("nan", with_nan)),
+        "three": str(tmp_path / "three"),
+        "colour": str(tmp_path / "colour"),
+        "pickle": str(tmp_path / "pickle.pt"),
+        "file": str(tmp_path / "file"),
+        "tmp": str(tmp_path),
+        "out": str(tmp_path / "out"),
+    }
+
+
+@pytest.mark.parametrize(("arguments", "sentence"), BAD.values(), ids=BAD)
+def test_bad_input_is_one_sentence_and_leaves_nothing_behind(
+    arguments: list[str], sentence: str, places: dict[str, str], tmp_path: Path, capsys: Capture
+):
+    before = sorted(tmp_path.rglob("*"))
+    assert sentence in refusal(capsys, [argument.format(**places) for argument in arguments])
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_a_folder_that_holds_another_run_is_refused_and_left_alone(digits_teacher: Path, tmp_path: Path, capsys: Capture):
+    again = distill(digits_teacher, "--out", str(tmp_path / "run"))
+    assert main(again) == 0
+    capsys.readouterr()
+    before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")}
+    assert "is a finished run; see `datafree report" in refusal(capsys, [*again, "--seed", "1"])
+    assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")} == before
+
+
+def test_control_characters_of_the_user_do_not_reach_the_terminal(capsys: Capture):
+    assert "\x1b" not in refusal(capsys, ["distill", "--method", "a\x1b[31m\nb"])

@@ -1,0 +1,162 @@
+"""The gate to real images, and the ledger that counts what passed it."""
+
+import struct
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+
+from datafree.data import Ledger, open_real
+from datafree.types import InputError
+
+
+@pytest.fixture
+def picture_folder(tmp_path: Path) -> Path:
+    """Two classes of colour pictures, 3 and 2 of them, with one colour each."""
+    for split in ("train", "test"):
+        for label, count in (("cat", 3), ("dog", 2)):
+            place = tmp_path / split / label
+            place.mkdir(parents=True)
+            for number in range(count):
+                Image.new("RGB", (6, 4), (255, 51 * number, 0 if label == "cat" else 255)).save(place / f"{number}.png")
+    return tmp_path
+
+
+@pytest.fixture
+def tiny_mnist(tmp_path: Path) -> Path:
+    """Three images in MNIST's own format."""
+    raw = tmp_path / "MNIST" / "raw"
+    raw.mkdir(parents=True)
+    for part in ("train", "t10k"):
+        (raw / f"{part}-images-idx3-ubyte").write_bytes(struct.pack(">IIII", 2051, 3, 28, 28) + bytes([255]) * 3 * 784)
+        (raw / f"{part}-labels-idx1-ubyte").write_bytes(struct.pack(">II", 2049, 3) + bytes([7, 0, 9]))
+    return tmp_path
+
+
+def test_digits_are_split_once_and_for_all():
+    train, test = (next(open_real("digits", split, "evaluation", Ledger()).once(2000)) for split in ("train", "test"))
+    assert (len(train), len(test)) == (1347, 450)
+    seen = {image.numpy().tobytes() for image in train.images}
+    assert sum(image.numpy().tobytes() in seen for image in test.images) <= 1  # the data set itself repeats a scan or two
+    assert torch.equal(next(open_real("digits", "test", "evaluation", Ledger()).once(2000)).images, test.images)
+    assert torch.bincount(test.targets).min() >= 40
+
+
+def test_digits_are_pixels():
+    real = open_real("digits", "train", "evaluation", Ledger())
+    images = next(real.once(2000)).images
+    assert real.shape == (1, 8, 8) and real.classes == tuple("0123456789")
+    assert images.dtype == torch.float32 and images.min() == 0 and images.max() == 1
+
+
+def test_nothing_is_counted_before_it_is_handed_out():
+    ledger = Ledger()
+    open_real("digits", "test", "evaluation", ledger)
+    assert [entry.images for entry in ledger.entries] == [0]
+
+
+def test_the_ledger_counts_exactly_the_different_images_handed_out():
+    ledger = Ledger()
+    real = open_real("digits", "train", "student training (ceiling)", ledger)
+    real.take(torch.tensor([3, 5, 5]))
+    assert ledger.entries[0].images == 2
+    real[5], real[6]
+    assert ledger.entries[0].images == 3
+    stream, handed = real.forever(40), {3, 5, 6}
+    for _ in range(3):
+        random = torch.get_rng_state()
+        next(stream)
+        torch.set_rng_state(random)
+        handed |= set(torch.randint(len(real), (40,)).tolist())
+    assert ledger.entries[0].images == len(handed)
+    assert sum(len(batch) for batch in real.once()) == ledger.entries[0].images == 1347
+
+
+def test_the_ledger_knows_what_for():
+    ledger = Ledger()
+    for purpose, count in (("evaluation", 10), ("teacher training", 20), ("student training (ceiling)", 30)):
+        open_real("digits", "train", purpose, ledger).take(torch.arange(count))  # type: ignore[arg-type]
+    assert ledger.students() == 30
+    assert ledger.as_json()[1] == {"source": "digits", "split": "train", "purpose": "teacher training", "images": 20}
+
+
+def test_the_count_goes_on_after_a_resume():
+    first, second = Ledger(), Ledger()
+    real = open_real("digits", "train", "evaluation", first)
+    real.take(torch.arange(10))
+    again = open_real("digits", "train", "evaluation", second)
+    again.load_state_dict(real.state_dict())
+    again.take(torch.arange(5, 15))
+    assert second.entries[0].images == 15
+
+
+def test_a_folder_of_pictures(picture_folder: Path):
+    real = open_real(f"folder:{picture_folder}", "train", "evaluation", Ledger())
+    batch = next(real.once())
+    assert real.classes == ("cat", "dog") and real.shape == (3, 4, 6)
+    assert batch.targets.tolist() == [0, 0, 0, 1, 1]
+    assert batch.images[1, :, 0, 0].tolist() == pytest.approx([1, 0.2, 0])
+    assert batch.images[4, :, 3, 5].tolist() == pytest.approx([1, 0.2, 1])
+
+
+def test_images_take_the_size_the_classifier_wants(picture_folder: Path):
+    real = open_real(f"folder:{picture_folder}", "test", "evaluation", Ledger(), shape=(3, 8, 8))
+    assert real.shape == (3, 8, 8) and next(real.once()).images.shape == (5, 3, 8, 8)
+
+
+def test_mnist_in_its_own_format(tiny_mnist: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("DATAFREE_DATA", str(tiny_mnist))
+    batch = next(open_real("mnist", "test", "evaluation", Ledger(), shape=(1, 32, 32)).once())
+    assert batch.targets.tolist() == [7, 0, 9]
+    assert batch.images.shape == (3, 1, 32, 32) and batch.images.min() == 1
+
+
+def test_a_root_that_is_given_is_stronger_than_the_environment(tiny_mnist: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("DATAFREE_DATA", "/nowhere")
+    assert len(open_real("mnist", "train", "evaluation", Ledger(), root=str(tiny_mnist))) == 3
+
+
+def test_cifar10_from_parquet(tmp_path: Path):
+    pyarrow, parquet = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
+    picture = tmp_path / "red.png"
+    Image.new("RGB", (32, 32), (255, 0, 0)).save(picture)
+    (tmp_path / "cifar10").mkdir()
+    table = pyarrow.table({"img": [{"bytes": picture.read_bytes(), "path": ""}], "label": [6]})
+    parquet.write_table(table, tmp_path / "cifar10" / "test.parquet")
+    real = open_real("cifar10", "test", "evaluation", Ledger(), root=str(tmp_path))
+    batch = next(real.once())
+    assert real.classes[int(batch.targets[0])] == "frog" and batch.images[0].mean((1, 2)).tolist() == [1, 0, 0]
+
+
+def test_data_that_is_not_there_is_named_with_its_cure(tmp_path: Path):
+    (tmp_path / "MNIST").mkdir()
+    with pytest.raises(InputError, match="MNIST is not under .*; set DATAFREE_DATA or --data-root"):
+        open_real("mnist", "test", "evaluation", Ledger(), root=str(tmp_path))
+    (tmp_path / "cifar-10-batches-py").mkdir()
+    with pytest.raises(InputError, match="CIFAR-10 is not under"):
+        open_real("cifar10", "test", "evaluation", Ledger(), root=str(tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("name", "shape", "fault"),
+    [
+        ("digit", None, "data set 'digit' is unknown.*did you mean digits"),
+        ("folder:/nowhere", None, "/nowhere/test is no folder"),
+        ("digits", (3, 8, 8), "digits has 1 channels, but the classifier takes 3"),
+    ],
+)
+def test_refuses_what_cannot_be_used_and_enters_nothing(name: str, shape: tuple[int, int, int] | None, fault: str):
+    ledger = Ledger()
+    with pytest.raises(InputError, match=fault):
+        open_real(name, "test", "evaluation", ledger, shape=shape)
+    assert ledger.entries == []
+
+
+def test_refuses_pictures_of_different_sizes_and_broken_ones(picture_folder: Path):
+    Image.new("RGB", (5, 5)).save(picture_folder / "train" / "cat" / "odd.png")
+    with pytest.raises(InputError, match="one size"):
+        open_real(f"folder:{picture_folder}", "train", "evaluation", Ledger())
+    (picture_folder / "test" / "dog" / "0.png").write_bytes(b"no picture")
+    with pytest.raises(InputError, match="readable"):
+        open_real(f"folder:{picture_folder}", "test", "evaluation", Ledger())

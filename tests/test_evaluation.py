@@ -1,0 +1,112 @@
+"""Numbers about a network, checked on networks whose answers we write ourselves."""
+
+import math
+
+import pytest
+import torch
+import toys
+from torch import nn
+
+from datafree.classifier import Classifier
+from datafree.evaluation import diversity, evaluate, health, measure
+from datafree.types import Batch
+
+
+def echo(classes: int = 4, scale: float = 1.0) -> Classifier:
+    """Its logits are the pixels, times `scale`."""
+    return Classifier(nn.Flatten(), shape=(1, 1, classes), classes=classes, std=(1 / scale,))
+
+
+class Reversed(nn.Module):
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        return images.flatten(1).flip(1)
+
+
+def saying(answers: list[int], truths: list[int], classes: int = 4) -> Batch:
+    """Images to which `echo` gives these answers."""
+    images = nn.functional.one_hot(torch.tensor(answers), classes).float()
+    return Batch(images[:, None, None], torch.tensor(truths), {})
+
+
+def test_accuracy_by_hand():
+    found = evaluate(echo(), echo(), [saying([0, 1, 2], [0, 1, 1]), saying([3], [0])])
+    assert found.accuracy == 0.5
+    assert found.images == 4
+    assert found.per_class[:2] == (0.5, 0.5) and all(math.isnan(accuracy) for accuracy in found.per_class[2:])
+
+
+def test_agreement_is_with_the_teacher_and_not_with_the_truth():
+    backwards = Classifier(Reversed(), shape=(1, 1, 4), classes=4)
+    batches = [saying([0, 1, 2, 3], [0, 1, 2, 3])]
+    assert evaluate(echo(), echo(), batches).agreement == 1
+    assert evaluate(echo(), backwards, batches).agreement == 0
+    assert evaluate(echo(), backwards, batches).accuracy == 1
+
+
+def test_calibration_error_by_hand():
+    sure = echo(classes=2, scale=math.log(3))  # always 75 % sure
+    assert evaluate(sure, sure, [saying([0, 0, 1, 1], [0, 1, 1, 0], 2)]).calibration_error == pytest.approx(0.25)
+
+
+def test_evaluation_leaves_everything_as_it_was(teacher: Classifier, student: Classifier, bars: Batch):
+    student.train()
+    before = toys.snapshot(teacher), toys.snapshot(student)
+    evaluate(student, teacher, [bars])
+    health(teacher, student, bars)
+    measure(student)
+    assert toys.same((toys.snapshot(teacher), toys.snapshot(student)), before)
+
+
+def test_health_by_hand():
+    found = health(echo(), Classifier(Reversed(), shape=(1, 1, 4), classes=4), saying([0, 1, 2, 3], [0] * 4))
+    assert found["classes"] == pytest.approx(1)
+    assert found["confidence"] == pytest.approx(math.e / (math.e + 3))
+    assert found["agreement"] == 0
+    assert found["diversity"] == pytest.approx(math.sqrt(2) / 2)  # one-hot vectors of four pixels
+
+
+def test_health_shows_that_only_one_class_is_left():
+    found = health(echo(), None, saying([2] * 8, [0, 1, 2, 3] * 2))
+    assert found["classes"] == 0 and found["diversity"] == 0
+
+
+def test_health_says_only_what_can_be_known(teacher: Classifier, student: Classifier, plain_teacher: Classifier, bars: Batch):
+    everything = {"classes", "confidence", "diversity", "agreement", "statistics"}
+    assert health(teacher, student, bars).keys() == everything
+    assert health(plain_teacher, None, bars).keys() == everything - {"agreement", "statistics"}
+
+
+def test_health_knows_noise_from_what_the_teacher_saw(teacher: Classifier, bars: Batch):
+    noise = Batch(torch.rand_like(bars.images), bars.targets, {})
+    assert health(teacher, None, bars)["statistics"] < 0.1 * health(teacher, None, noise)["statistics"]
+
+
+class TestDiversity:
+    def test_by_hand(self):
+        assert diversity(torch.tensor([0.0, 0.0, 3.0, 4.0]).view(2, 1, 1, 2)) == pytest.approx(5 / math.sqrt(2))
+
+    def test_is_the_mean_over_all_pairs(self):
+        images = torch.rand(5, 2, 3, 3)
+        pairs = [(images[i] - images[j]).norm().item() for i in range(5) for j in range(i)]
+        assert diversity(images) == pytest.approx(sum(pairs) / 10 / math.sqrt(18), rel=1e-5)
+
+    def test_of_independent_unit_noise_is_the_square_root_of_two(self):
+        assert diversity(torch.randn(64, 3, 16, 16)) == pytest.approx(math.sqrt(2), rel=0.01)
+
+    def test_of_copies_or_of_one_image_is_zero(self):
+        assert diversity(torch.rand(1, 1, 4, 4)) == 0
+        assert diversity(torch.rand(1, 1, 4, 4).repeat(3, 1, 1, 1)) == 0
+
+
+def test_size_by_hand():
+    size = measure(toys.plain_net())
+    assert size.parameters == (9 + 1) * 8 + (128 + 1) * 4
+    assert size.macs == 64 * 8 * 9 + 128 * 4
+    assert size.bytes == 4 * size.parameters
+    assert size.milliseconds > 0
+
+
+def test_size_counts_statistics_as_bytes_but_not_as_parameters():
+    size = measure(toys.classifier(nn.Sequential(nn.BatchNorm2d(1), nn.Flatten(), nn.Linear(64, 4))))
+    assert size.parameters == 2 + 65 * 4
+    assert size.bytes == 4 * (size.parameters + 2) + 8  # running mean and variance, and a counter of eight bytes

@@ -1,0 +1,215 @@
+"""Every loss four ways: by hand, against plain loops, by what must always hold, by its gradient."""
+
+import math
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor, nn
+from torch.autograd import gradcheck
+
+from datafree.classifier import Visit
+from datafree.losses import (
+    batch_norm_statistics,
+    channel_statistics,
+    distillation_loss,
+    image_norm,
+    js_divergence,
+    total_variation,
+)
+
+LN2 = math.log(2)
+
+
+def double(*shape: int) -> Tensor:
+    return torch.randn(*shape, dtype=torch.float64, requires_grad=True)
+
+
+def slow_softmax(logits: list[float]) -> list[float]:
+    powers = [math.exp(x) for x in logits]
+    return [power / sum(powers) for power in powers]
+
+
+def slow_kl(p: list[float], q: list[float]) -> float:
+    return sum(a * math.log(a / b) for a, b in zip(p, q, strict=True))
+
+
+def slow_mean(values: list[float]) -> float:
+    return sum(values) / len(values)
+
+
+def visit(features: Tensor, mean: list[float], var: list[float]) -> Visit:
+    norm = nn.BatchNorm2d(len(mean))
+    norm.running_mean, norm.running_var = torch.tensor(mean), torch.tensor(var)
+    return Visit(norm, features, features)
+
+
+class TestTotalVariation:
+    def test_by_hand(self):
+        images = torch.tensor([[[[0.0, 3.0], [4.0, 0.0]]]])
+        # across: 3, -4; down: 4, -3; main diagonal: 0; other diagonal: 1
+        assert total_variation(images).item() == pytest.approx(5 + 5 + 0 + 1)
+
+    def test_is_its_definition(self):
+        images = torch.randn(3, 2, 4, 5, dtype=torch.float64)
+        n, channels, height, width = images.shape
+        expected = 0.0
+        for down, right in ((0, 1), (1, 0), (1, 1), (1, -1)):
+            for i in range(n):
+                square = 0.0
+                for c in range(channels):
+                    for y in range(height - down):
+                        for x in range(max(0, -right), min(width, width - right)):
+                            square += (images[i, c, y + down, x + right] - images[i, c, y, x]).item() ** 2
+                expected += math.sqrt(square) / n
+        assert total_variation(images).item() == pytest.approx(expected)
+
+    def test_is_zero_for_one_colour_and_blind_to_brightness(self):
+        images = torch.rand(2, 3, 6, 6)
+        assert total_variation(torch.full((2, 3, 6, 6), 0.3)).item() == 0
+        assert total_variation(images + 5).item() == pytest.approx(total_variation(images).item(), rel=1e-5)
+
+    def test_does_not_depend_on_how_often_an_image_is_in_the_batch(self):
+        images = torch.rand(2, 1, 5, 5)
+        assert total_variation(images.repeat(7, 1, 1, 1)).item() == pytest.approx(total_variation(images).item())
+
+    def test_gradient(self):
+        assert gradcheck(total_variation, double(2, 2, 3, 4))
+
+
+class TestImageNorm:
+    def test_by_hand(self):
+        images = torch.tensor([[[[3.0, 4.0]]], [[[0.0, 1.0]]]])
+        assert image_norm(images).item() == pytest.approx((5 + 1) / 2)
+
+    def test_is_its_definition(self):
+        images = torch.randn(4, 3, 2, 2, dtype=torch.float64)
+        lengths = [math.sqrt(sum(x**2 for x in image.flatten().tolist())) for image in images]
+        assert image_norm(images).item() == pytest.approx(slow_mean(lengths))
+
+    def test_grows_with_the_image_in_proportion(self):
+        images = torch.randn(4, 3, 2, 2)
+        assert image_norm(-3 * images).item() == pytest.approx(3 * image_norm(images).item(), rel=1e-5)
+
+    def test_gradient(self):
+        assert gradcheck(image_norm, double(2, 1, 3, 3))
+
+
+class TestBatchNormStatistics:
+    def test_by_hand(self):
+        features = torch.tensor([[[[1.0, 3.0]]], [[[5.0, 7.0]]]])  # mean 4, biased variance 5
+        assert batch_norm_statistics([visit(features, [1.0], [1.0])]).item() == pytest.approx(3 + 4)
+
+    def test_takes_one_norm_over_the_channels_of_a_layer(self):
+        features = torch.tensor([[[[3.0]], [[4.0]]]])  # means 3 and 4, variances 0
+        assert batch_norm_statistics([visit(features, [0.0, 0.0], [0.0, 0.0])]).item() == pytest.approx(5)
+
+    def test_is_its_definition(self):
+        features, means, variances, weights = torch.randn(3, 4, 2, 5, 5), torch.randn(3, 2), torch.rand(3, 2), (2.0, 0.5)
+        visits = [visit(features[i], means[i].tolist(), variances[i].tolist()) for i in range(3)]
+        expected = 0.0
+        for i, weight in enumerate((2.0, 0.5, 0.5)):  # the last weight holds for all that follow
+            squares = [0.0, 0.0]
+            for channel in range(2):
+                values = features[i, :, channel].flatten().tolist()
+                mean = slow_mean(values)
+                squares[0] += (mean - means[i, channel].item()) ** 2
+                squares[1] += (slow_mean([(x - mean) ** 2 for x in values]) - variances[i, channel].item()) ** 2
+            expected += weight * (math.sqrt(squares[0]) + math.sqrt(squares[1]))
+        assert batch_norm_statistics(visits, weights).item() == pytest.approx(expected, rel=1e-4)
+
+    def test_vanishes_on_the_batch_that_set_the_statistics(self):
+        norm, features = nn.BatchNorm2d(3, momentum=1.0), 5 + 2 * torch.randn(64, 3, 8, 8)
+        norm(features)
+        assert batch_norm_statistics([Visit(norm, features, features)]).item() < 0.01
+        assert batch_norm_statistics([Visit(norm, features + 1, features)]).item() > 1
+
+    def test_ignores_the_order_of_images_and_pixels(self):
+        features = torch.randn(6, 2, 3, 3)
+        shuffled = features[torch.randperm(6)].flip(2, 3)
+        one, other = (batch_norm_statistics([visit(x, [0.5, 0.0], [1.0, 2.0])]).item() for x in (features, shuffled))
+        assert one == pytest.approx(other, rel=1e-5)
+
+    def test_does_not_lose_a_small_variance_in_half_precision(self):
+        features = (100 + 0.25 * torch.randn(64, 1, 8, 8)).bfloat16()
+        mean, var = channel_statistics(features)
+        assert mean.dtype == var.dtype == torch.float32
+        assert var.item() == pytest.approx(features.double().var(correction=0).item(), rel=1e-3)
+
+    def test_sees_vectors_as_well_as_images(self):
+        features = torch.randn(5, 3)
+        assert torch.allclose(channel_statistics(features)[0], features.mean(0))
+
+    def test_gradient(self):
+        def distance(features: Tensor) -> Tensor:  # computed in float32 on purpose, so differences are coarse
+            return batch_norm_statistics([visit(features, [0.5, -0.5], [2.0, 0.3])])
+
+        assert gradcheck(distance, double(3, 2, 2, 2), eps=1e-2, atol=1e-3, rtol=1e-2)
+
+
+class TestJensenShannon:
+    def test_by_hand(self):
+        a, b = torch.tensor([[0.75, 0.25]]).log(), torch.tensor([[0.25, 0.75]]).log()
+        expected = 0.75 * math.log(0.75 / 0.5) + 0.25 * math.log(0.25 / 0.5)  # m is even; both halves are equal
+        assert js_divergence(a, b).item() == pytest.approx(expected)
+
+    @pytest.mark.parametrize("temperature", [0.5, 1.0, 4.0])
+    def test_is_its_definition(self, temperature: float):
+        a, b = torch.randn(2, 5, 3, dtype=torch.float64)
+        rows = []
+        for s, t in zip((a / temperature).tolist(), (b / temperature).tolist(), strict=True):
+            p, q = slow_softmax(s), slow_softmax(t)
+            m = [slow_mean([x, y]) for x, y in zip(p, q, strict=True)]
+            rows.append((slow_kl(p, m) + slow_kl(q, m)) / 2)
+        assert js_divergence(a, b, temperature).item() == pytest.approx(slow_mean(rows))
+
+    @settings(deadline=None, max_examples=50)
+    @given(st.lists(st.floats(-50, 50), min_size=3, max_size=3), st.lists(st.floats(-50, 50), min_size=3, max_size=3))
+    def test_is_symmetric_bounded_and_zero_at_equality(self, one: list[float], other: list[float]):
+        a, b = torch.tensor([one], dtype=torch.float64), torch.tensor([other], dtype=torch.float64)
+        assert js_divergence(a, b).item() == pytest.approx(js_divergence(b, a).item(), abs=1e-12)
+        assert -1e-12 <= js_divergence(a, b).item() <= LN2 + 1e-12
+        assert js_divergence(a, a).item() == pytest.approx(0, abs=1e-12)
+
+    def test_reaches_its_bound_and_stays_finite_for_opposite_certainties(self):
+        a = torch.tensor([[1000.0, 0.0]])
+        assert js_divergence(a, a.flip(1)).item() == pytest.approx(LN2)
+
+    def test_gradient(self):
+        assert gradcheck(lambda a, b: js_divergence(a, b, 2.0), (double(3, 4), double(3, 4)))
+
+
+class TestDistillationLoss:
+    def test_by_hand(self):
+        teacher, student = torch.tensor([[0.5, 0.5]]).log(), torch.tensor([[0.25, 0.75]]).log()
+        expected = 0.5 * math.log(0.5 / 0.25) + 0.5 * math.log(0.5 / 0.75)
+        assert distillation_loss(student, teacher).item() == pytest.approx(expected)
+
+    @pytest.mark.parametrize("temperature", [0.5, 1.0, 4.0])
+    def test_is_its_definition(self, temperature: float):
+        student, teacher = torch.randn(2, 5, 3, dtype=torch.float64)
+        rows = [
+            slow_kl(slow_softmax(t), slow_softmax(s))
+            for s, t in zip((student / temperature).tolist(), (teacher / temperature).tolist(), strict=True)
+        ]
+        assert distillation_loss(student, teacher, temperature).item() == pytest.approx(slow_mean(rows) * temperature**2)
+
+    def test_is_zero_at_equality_and_positive_elsewhere(self):
+        logits = torch.randn(6, 4)
+        assert distillation_loss(logits + 3, logits).item() == pytest.approx(0, abs=1e-6)  # softmax ignores a shift
+        assert distillation_loss(logits.flip(1), logits).item() > 0.01
+
+    def test_is_not_symmetric(self):
+        sure, unsure = torch.tensor([[4.0, 0.0, 0.0]]), torch.tensor([[1.0, 0.0, 0.0]])
+        assert distillation_loss(sure, unsure).item() != pytest.approx(distillation_loss(unsure, sure).item(), rel=0.05)
+
+    def test_keeps_the_size_of_its_gradient_when_the_temperature_rises(self):
+        student, teacher = double(5, 4), torch.randn(5, 4, dtype=torch.float64)
+        sizes = [
+            torch.autograd.grad(distillation_loss(student, teacher, t), student)[0].norm().item() for t in (50.0, 100.0)
+        ]
+        assert sizes[0] == pytest.approx(sizes[1], rel=0.05)
+
+    def test_gradient(self):
+        assert gradcheck(lambda s, t: distillation_loss(s, t, 3.0), (double(3, 4), double(3, 4)))

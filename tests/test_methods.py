@@ -1,0 +1,324 @@
+"""Every method keeps one contract; each keeps promises of its own."""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import fields, replace
+from typing import Any, TypeVar
+
+import pytest
+import torch
+import toys
+from torch import nn
+
+from datafree.applications import APPLICATIONS
+from datafree.classifier import BatchNorm, Classifier, frozen, record
+from datafree.doctor import examine, require, usable
+from datafree.losses import batch_norm_statistics, js_divergence
+from datafree.methods import METHODS
+from datafree.methods.deep_inversion import DeepInversion, DeepInversionConfig, clamped_divergence, jitter
+from datafree.models import ConvNet
+from datafree.synthesis import Method, Schedule, Stream, total
+from datafree.types import Batch, InputError
+from datafree.watch import Watch
+
+T = TypeVar("T")
+
+
+def synthesize(method: Method, teacher: Classifier, student: Classifier | None, seed: int = 0) -> Batch:
+    torch.manual_seed(seed)
+    return method.build(teacher).synthesize(student)
+
+
+@pytest.mark.parametrize("method", toys.TINY.values(), ids=toys.TINY)
+class TestEveryMethod:
+    def test_makes_images_of_the_right_shape_in_the_unit_range(self, method: Method, teacher: Classifier, student: Classifier):
+        images = synthesize(method, teacher, student).images
+        assert images.shape == (8, *toys.SHAPE) and images.dtype == torch.float32
+        assert 0 <= images.min() and images.max() <= 1 and images.std() > 0.01
+
+    def test_says_what_the_images_should_be(self, method: Method, teacher: Classifier, student: Classifier):
+        targets = synthesize(method, teacher, student).targets
+        assert len(targets) == 8
+        assert set(targets.tolist()) <= set(range(4)) if targets.ndim == 1 else torch.allclose(targets.sum(1), torch.ones(8))
+
+    def test_hands_out_no_graph(self, method: Method, teacher: Classifier, student: Classifier):
+        batch = synthesize(method, teacher, student)
+        assert not batch.images.requires_grad
+        assert all(term.isfinite() and not term.requires_grad for term in batch.terms.values())
+
+    @pytest.mark.parametrize("training", [True, False])
+    def test_leaves_teacher_and_student_as_they_were(
+        self, method: Method, teacher: Classifier, student: Classifier, training: bool
+    ):
+        student.train(training)
+        next(student.parameters()).requires_grad_(False)
+        before = toys.snapshot(teacher), toys.snapshot(student)
+        synthesize(method, teacher, student)
+        assert toys.same((toys.snapshot(teacher), toys.snapshot(student)), before)
+
+    def test_follows_from_the_seed(self, method: Method, teacher: Classifier, student: Classifier):
+        first, again = (synthesize(method, teacher, student, seed=7) for _ in range(2))
+        assert torch.equal(first.images, again.images) and torch.equal(first.targets, again.targets)
+
+    def test_differs_with_the_seed(self, method: Method, teacher: Classifier, student: Classifier):
+        assert not torch.equal(*(synthesize(method, teacher, student, seed).images for seed in (1, 2)))
+
+    def test_neither_prints_nor_seeds(
+        self, method: Method, teacher: Classifier, student: Classifier, capfd: pytest.CaptureFixture[str]
+    ):
+        synthesize(method, teacher, student, seed=3)
+        assert torch.initial_seed() == 3
+        assert capfd.readouterr() == ("", "")
+
+    def test_needs_no_student(self, method: Method, teacher: Classifier):
+        assert len(synthesize(method, teacher, None)) == 8
+
+    def test_looks_at_the_student_only_if_it_is_adaptive(self, method: Method, teacher: Classifier):
+        students = [toys.conv_net((4, 4)), toys.conv_net((4, 4))]
+        with torch.no_grad():
+            students[0].model.head.weight.mul_(10)  # type: ignore[union-attr]
+        images = [synthesize(method, teacher, student).images for student in students]
+        assert torch.equal(*images) != bool(getattr(method, "compete", False))
+
+    @pytest.mark.parametrize("name", APPLICATIONS)
+    def test_feeds_every_application(self, method: Method, teacher: Classifier, student: Classifier, name: str):
+        application: Any = replace(APPLICATIONS[name], steps=3)  # type: ignore[type-var]
+        stream = Stream(method.build(teacher), student, Schedule(warmup=1, every=2, keep=2, show=8))
+        before = toys.snapshot(teacher)
+        result = application.build()(student, teacher, stream)
+        assert result(torch.rand(2, *toys.SHAPE)).isfinite().all()
+        assert toys.same(toys.snapshot(teacher), before)
+
+    def test_goes_on_from_its_state(self, method: Method, teacher: Classifier, student: Classifier):
+        one, other = method.build(teacher), method.build(teacher)
+        one.synthesize(student)
+        saved = {name: stateful.state_dict() for name, stateful in one.state().items()}
+        for name, stateful in other.state().items():
+            stateful.load_state_dict(saved[name])
+        images = []
+        for synthesizer in (one, other):
+            torch.manual_seed(5)
+            images.append(synthesizer.synthesize(student).images)
+        assert torch.equal(*images)
+
+    def test_takes_a_teacher_without_batch_norm_or_names_the_methods_that_do(self, method: Method, plain_teacher: Classifier):
+        if method.needs:
+            with pytest.raises(InputError, match=r"no batch-norm statistics; methods that work with it: noise, deep-dream"):
+                require(plain_teacher, method)
+        else:
+            require(plain_teacher, method)
+            assert synthesize(method, plain_teacher, None).images.isfinite().all()
+
+    def test_refuses_settings_out_of_range(self, method: Method):
+        for f in fields(method):
+            if isinstance(getattr(method, f.name), (int, float)) and not isinstance(getattr(method, f.name), bool):
+                with pytest.raises(InputError, match=f.name):
+                    replace(method, **{f.name: -1})
+
+    def test_has_a_paper_a_cost_and_a_schedule(self, method: Method):
+        assert method.paper and method.passes >= 0 and isinstance(method.schedule, Schedule)
+
+    def test_says_in_one_expression_what_it_is(self, method: Method):
+        assert eval(repr(method), {type(method).__name__: type(method)}) == method
+
+    def test_works_on_colours_and_on_images_that_are_not_square(self, method: Method):
+        teacher = Classifier(
+            ConvNet(num_classes=3, in_chans=4, widths=(4,)), shape=(4, 6, 10), classes=3, mean=(0.1, 0.2, 0.3, 0.4), std=(0.5,)
+        )
+        images = synthesize(method, teacher.eval(), None).images
+        assert images.shape == (8, 4, 6, 10) and 0 <= images.min() and images.max() <= 1
+
+
+class TestTheDoctor:
+    def test_finds_what_a_teacher_has(self, teacher: Classifier):
+        assert examine(teacher).has == {"batch-norm statistics"}
+        assert usable(teacher) == list(METHODS)
+
+    def test_sees_that_statistics_were_never_set(self):
+        fresh = toys.conv_net()
+        assert examine(fresh).batch_norms == examine(fresh).untouched == 2
+        assert "deep-inversion" not in usable(fresh)
+
+    def test_counts(self, plain_teacher: Classifier):
+        found = examine(plain_teacher)
+        assert (found.parameters, found.shape, found.classes, found.batch_norms) == (596, toys.SHAPE, 4, 0)
+
+
+SHORT = DeepInversionConfig(batch=32, steps=(150,), jitter=1)
+
+
+@pytest.fixture(scope="module")
+def dreamt(teacher: Classifier) -> Batch:
+    return synthesize(SHORT, teacher, None)
+
+
+class TestDeepInversion:
+    def score(self, teacher: Classifier, batch: Batch) -> float:
+        with torch.no_grad():
+            return float(total(DeepInversion(teacher, SHORT).objective(batch.images, batch.targets)))
+
+    def statistics(self, teacher: Classifier, batch: Batch) -> float:
+        with record(teacher, BatchNorm) as visits, torch.no_grad():
+            teacher(batch.images)
+        return batch_norm_statistics(visits).item()
+
+    def test_lowers_its_own_objective(self, teacher: Classifier, dreamt: Batch):
+        noise = Batch(torch.rand_like(dreamt.images), dreamt.targets, {})
+        assert self.score(teacher, dreamt) < 0.25 * self.score(teacher, noise)
+
+    def test_has_the_statistics_of_the_images_the_teacher_saw(self, teacher: Classifier, dreamt: Batch, bars: Batch):
+        noise = replace(dreamt, images=torch.rand_like(dreamt.images))
+        assert self.statistics(teacher, dreamt) < 0.15 * self.statistics(teacher, noise)
+        assert self.statistics(teacher, bars) < 0.05 * self.statistics(teacher, noise)
+
+    def test_makes_the_classes_it_asked_for(self, teacher: Classifier, dreamt: Batch):
+        assert (teacher(dreamt.images).argmax(1) == dreamt.targets).float().mean() > 0.7
+
+    def test_reports_the_summands_of_the_equation(self, teacher: Classifier, student: Classifier, dreamt: Batch):
+        assert set(dreamt.terms) == {"classification", "tv", "l2", "statistics"}
+        assert "compete" in synthesize(toys.TINY["adi"], teacher, student).terms
+
+    def test_statistics_weigh_what_the_config_says(self, teacher: Classifier, bars: Batch):
+        def term(**changes: Any) -> float:
+            method = DeepInversion(teacher, replace(SHORT, **changes))
+            return method.objective(bars.images[:16], bars.targets[:16])["statistics"].item()
+
+        assert term(statistics=5.0) == pytest.approx(0.5 * term(statistics=10.0), rel=1e-5)
+        parts = term(layers=(1.0, 0.0)), term(layers=(0.0, 1.0))
+        assert sum(parts) == pytest.approx(term(), rel=1e-5) and min(parts) > 0
+
+    def test_deep_dream_makes_the_teacher_sure(self, teacher: Classifier):
+        dreamt = synthesize(replace(SHORT, statistics=0.0), teacher, None)
+        assert "statistics" not in dreamt.terms
+
+        def confidence(batch: Batch) -> float:
+            return teacher(batch.images).softmax(1).gather(1, batch.targets[:, None]).mean().item()
+
+        assert confidence(dreamt) > 0.95
+        assert confidence(dreamt) > confidence(replace(dreamt, images=torch.rand_like(dreamt.images))) + 0.3
+
+    @pytest.mark.parametrize("js", ["paper", "clamped"])
+    def test_adaptive_images_divide_teacher_and_student(self, teacher: Classifier, bars: Batch, js: str):
+        torch.manual_seed(3)
+        student = toys.teach(toys.conv_net((4, 4)), bars, steps=40)
+
+        def disagreement(compete: float) -> float:
+            method = replace(SHORT, compete=compete, js=js, steps=(60,), temperature=1.0)
+            images = synthesize(method, teacher, student).images
+            with frozen(student):
+                return js_divergence(teacher(images), student(images)).item()
+
+        assert disagreement(30.0) > 1.5 * disagreement(0.0)
+
+    def test_works_from_coarse_to_fine(self, teacher: Classifier):
+        with record(teacher, ConvNet) as visits:
+            batch = synthesize(replace(SHORT, steps=(2, 3, 1), batch=4), teacher, None)
+        assert [visit.input.shape[-1] for visit in visits] == [2, 2, 4, 4, 4, 8]
+        assert batch.images.shape == (4, *toys.SHAPE)
+
+    def test_refuses_more_resolutions_than_an_image_has(self, teacher: Classifier):
+        with pytest.raises(InputError, match="4 resolutions are too many"):
+            replace(SHORT, steps=(1, 1, 1, 1)).build(teacher)
+
+    def test_cost_counts_a_coarse_pass_as_its_part(self):
+        assert DeepInversionConfig(steps=(2000, 1000, 100)).passes == 2000 / 16 + 1000 / 4 + 100
+
+    def test_a_cosine_begins_at_the_full_rate_and_ends_near_zero(self, teacher: Classifier):
+        def moved(steps: int, cosine: bool) -> Batch:
+            return synthesize(replace(SHORT, steps=(steps,), cosine=cosine, jitter=0), teacher, None)
+
+        assert torch.equal(moved(1, True).images, moved(1, False).images)
+        late = (moved(30, True).images - moved(30, False).images).abs().max()
+        assert late > 0.001
+
+    def test_tells_its_watch_about_each_step(self, teacher: Classifier):
+        class Counter(Watch):
+            steps = 0
+
+            def track(self, steps: Iterable[T], label: str) -> Iterator[T]:
+                for step in steps:
+                    self.steps += 1
+                    yield step
+
+        synthesizer, counter = replace(SHORT, steps=(4, 3), batch=2).build(teacher), Counter()
+        synthesizer.watch = counter
+        synthesizer.synthesize()
+        assert counter.steps == 7
+
+    @pytest.mark.parametrize("bad", [{"steps": ()}, {"steps": (0,)}, {"layers": ()}, {"lr": 0.0}, {"temperature": 0.0}])
+    def test_refuses_settings_that_cannot_be(self, bad: dict[str, Any]):
+        with pytest.raises(InputError, match="at least"):
+            DeepInversionConfig(**bad)
+
+
+class TestJitter:
+    def test_without_reach_and_flip_changes_nothing(self):
+        images = torch.rand(4, 3, 5, 6)
+        assert torch.equal(jitter(images, 0, False), images)
+
+    @pytest.mark.parametrize("flip", [True, False])
+    def test_moves_each_image_cyclically_within_its_reach(self, flip: bool):
+        images = torch.rand(40, 2, 6, 5)
+        found = set()
+        for old, new in zip(images, jitter(images, 2, flip), strict=True):
+            found |= {
+                (down, right, mirrored)
+                for down in range(-2, 3)
+                for right in range(-2, 3)
+                for mirrored in ((False, True) if flip else (False,))
+                if torch.equal(new, (old.flip(-1) if mirrored else old).roll((down, right), (-2, -1)))
+            }
+        assert len(found) > 10, "images move in many different ways"
+        assert {mirrored for _, _, mirrored in found} == ({True, False} if flip else {False})
+
+    def test_every_image_is_still_there(self):
+        images = torch.rand(30, 1, 4, 4)
+        assert torch.allclose(jitter(images, 3, True).flatten(1).sort(1).values, images.flatten(1).sort(1).values)
+
+    def test_passes_gradients_to_every_pixel(self):
+        images = torch.rand(5, 1, 4, 4, requires_grad=True)
+        jitter(images, 2, True).sum().backward()
+        assert torch.equal(images.grad, torch.ones_like(images))  # type: ignore[arg-type]
+
+
+class TestClampedDivergence:
+    def test_by_hand(self):
+        p, q = torch.tensor([[0.75, 0.25]]).log(), torch.tensor([[0.25, 0.75]]).log()
+        expected = 0.5 * torch.tensor(0.5 / 0.75).log() + 0.5 * torch.tensor(0.5 / 0.25).log()  # KL(m || p) = KL(m || q)
+        assert clamped_divergence(p, q).item() == pytest.approx(expected.item())
+
+    def test_is_another_quantity_than_the_papers(self):
+        p, q = torch.tensor([[0.75, 0.25]]).log(), torch.tensor([[0.25, 0.75]]).log()
+        assert clamped_divergence(p, q).item() > js_divergence(p, q).item() + 0.01
+
+    def test_is_symmetric_and_zero_at_equality(self):
+        a, b = torch.randn(2, 6, 3)
+        assert clamped_divergence(a, b).item() == pytest.approx(clamped_divergence(b, a).item(), rel=1e-5)
+        assert clamped_divergence(a, a).item() == pytest.approx(0, abs=1e-6)
+
+    @pytest.mark.parametrize("divergence", [clamped_divergence, js_divergence])
+    def test_has_no_gradient_where_they_disagree_strongly_while_the_papers_has(self, divergence: Any):
+        teacher = torch.tensor([[4.5, 0.0]], dtype=torch.float64, requires_grad=True)
+        divergence(teacher, torch.tensor([[-4.5, 0.0]], dtype=torch.float64)).backward()
+        assert teacher.grad is not None
+        assert (teacher.grad.abs().sum() > 1e-6) == (divergence is js_divergence)
+
+    def test_is_flat_at_zero_for_hundreds_of_even_classes(self):
+        a = torch.randn(4, 500).mul(0.1).requires_grad_()
+        divergence = clamped_divergence(a, torch.randn(4, 500).mul(0.1))
+        divergence.backward()
+        assert divergence.item() == pytest.approx(0, abs=1e-6) and a.grad is not None and a.grad.abs().sum() == 0
+
+    def test_gradient(self):
+        a, b = (torch.randn(3, 3, dtype=torch.float64, requires_grad=True) for _ in range(2))
+        assert torch.autograd.gradcheck(lambda x, y: clamped_divergence(x, y, 2.0), (a, b))
+
+
+def test_noise_is_gaussian_in_the_normalized_space():
+    wide = Classifier(nn.Flatten(), shape=(1, 64, 64), classes=4096, mean=(0.5,), std=(0.1,))
+    images = synthesize(METHODS["noise"], wide, None).images
+    assert images.mean().item() == pytest.approx(0.5, abs=0.001) and images.std().item() == pytest.approx(0.1, abs=0.001)
+
+
+def test_noise_is_called_what_the_teacher_sees_in_it(teacher: Classifier):
+    batch = synthesize(toys.TINY["noise"], teacher, None)
+    assert torch.equal(batch.targets, teacher(batch.images).argmax(1))

@@ -1,0 +1,107 @@
+"""Things small enough to test with: bars to look at, a teacher that has seen them, students, experiments."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from datafree.applications.distillation import DistillationConfig
+from datafree.classifier import Classifier, batch_norms
+from datafree.experiment import Experiment, Task
+from datafree.methods import METHODS
+from datafree.models import ConvNet
+from datafree.synthesis import Method, Schedule
+from datafree.types import Batch
+
+SHAPE = (1, 8, 8)
+CLASSES = ("top", "bottom", "left", "right")
+
+
+def bars(count: int = 256) -> Batch:
+    """Images with a bright bar at one of their edges; the class says which edge."""
+    labels = torch.arange(count) % 4
+    images = 0.2 * torch.rand(count, *SHAPE)
+    for image, label in zip(images, labels.tolist(), strict=True):
+        (image[:, :3], image[:, 5:], image[:, :, :3], image[:, :, 5:])[label].add_(0.7)
+    return Batch(images, labels, {})
+
+
+def classifier(model: nn.Module) -> Classifier:
+    return Classifier(model, shape=SHAPE, classes=CLASSES, mean=(0.4,), std=(0.3,)).eval()
+
+
+def conv_net(widths: Sequence[int] = (8, 8)) -> Classifier:
+    """Two blocks with batch norm, untrained."""
+    return classifier(ConvNet(num_classes=4, in_chans=1, widths=tuple(widths)))
+
+
+def plain_net() -> Classifier:
+    """No batch norm anywhere, untrained."""
+    return classifier(
+        nn.Sequential(nn.Conv2d(1, 8, 3, padding=1), nn.ReLU(), nn.AvgPool2d(2), nn.Flatten(), nn.Linear(128, 4))
+    )
+
+
+def teach(student: Classifier, batch: Batch, steps: int = 60) -> Classifier:
+    """Trains on one batch, then lets batch norm remember the statistics of exactly this batch."""
+    optimizer = torch.optim.Adam(student.parameters(), 1e-2)
+    student.train()
+    for _ in range(steps):
+        optimizer.zero_grad()
+        F.cross_entropy(student(batch.images), batch.targets).backward()
+        optimizer.step()
+    for norm in batch_norms(student):
+        norm.momentum = 1.0
+    with torch.no_grad():
+        student(batch.images)
+    for norm in batch_norms(student):
+        norm.momentum = 0.1
+    student.zero_grad()
+    return student.eval()
+
+
+def snapshot(model: nn.Module) -> dict[str, Any]:
+    """Everything about a network that a visitor could change."""
+    return {
+        "weights": {name: tensor.clone() for name, tensor in model.state_dict().items()},
+        "modes": [module.training for module in model.modules()],
+        "wanted": [parameter.requires_grad for parameter in model.parameters()],
+        "gradients": [parameter.grad is not None for parameter in model.parameters()],
+        "hooks": [len(module._forward_hooks) + len(module._forward_pre_hooks) for module in model.modules()],
+    }
+
+
+def same(a: Any, b: Any) -> bool:
+    """Equal to the last bit, tensors and what holds them."""
+    if isinstance(a, Tensor):
+        return isinstance(b, Tensor) and a.dtype == b.dtype and torch.equal(a, b)
+    if isinstance(a, dict):
+        return a.keys() == b.keys() and all(same(a[key], b[key]) for key in a)
+    if isinstance(a, (list, tuple)):
+        return len(a) == len(b) and all(same(x, y) for x, y in zip(a, b, strict=True))
+    return bool(a == b)
+
+
+def tiny(method: Method) -> Method:
+    """The same method, made in milliseconds."""
+    return replace(method, batch=8, **({"steps": (3,)} if hasattr(method, "steps") else {}))
+
+
+TINY = {name: tiny(method) for name, method in METHODS.items()}
+
+
+def experiment(teacher: Path, **changes: Any) -> Experiment:
+    """A whole run in a second."""
+    settings: dict[str, Any] = {
+        "task": Task(teacher=f"local-dir:{teacher}", student="convnet_w16"),
+        "method": TINY["deep-inversion"],
+        "schedule": Schedule(warmup=2, every=0, keep=2, show=8),
+        "application": DistillationConfig(steps=12),
+        "device": "cpu",
+        "checkpoint": 0.0,
+    }
+    return Experiment(**settings | changes)
