@@ -66,7 +66,7 @@ def test_each_image_moves_in_its_own_way():
 
 def test_pixels_stay_between_those_that_were_there():
     moved = ALL(0.2 + 0.5 * torch.rand(50, 3, 8, 8))
-    assert 0.2 <= moved.min() and moved.max() <= 0.7 + 1e-6
+    assert moved.min() >= 0.2 and moved.max() <= 0.7 + 1e-6
 
 
 def test_one_colour_stays_one_colour():

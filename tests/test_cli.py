@@ -17,7 +17,18 @@ from datafree.logbook import Logbook
 from datafree.training import TrainingConfig
 
 Capture = pytest.CaptureFixture[str]
-QUICK = ["--method.batch", "8", "--method.steps", "2", "--schedule.warmup", "1", "--schedule.every", "0", "--schedule.show", "8"]
+QUICK = [
+    "--method.batch",
+    "8",
+    "--method.steps",
+    "2",
+    "--schedule.warmup",
+    "1",
+    "--schedule.every",
+    "0",
+    "--schedule.show",
+    "8",
+]
 
 
 def distill(teacher: Path, *more: str) -> list[str]:
@@ -53,14 +64,18 @@ class TestVerbs:
     @pytest.mark.parametrize("arguments", [["--help"], ["--version"], ["distil"]])
     def test_what_needs_no_torch_does_not_wait_for_it(self, arguments: list[str]):
         program = "import sys; from datafree.cli import main; main(sys.argv[1:]); sys.exit('torch' in sys.modules)"
-        assert subprocess.run([sys.executable, "-c", program, *arguments], capture_output=True, timeout=30).returncode == 0
+        assert (
+            subprocess.run([sys.executable, "-c", program, *arguments], capture_output=True, timeout=30).returncode == 0
+        )
 
     def test_methods_are_listed_with_what_they_need(self, capsys: Capture):
         assert main(["methods"]) == 0
         said = capsys.readouterr().out
         assert all(name in said for name in toys.TINY) and "batch-norm" in said and "1912.08795" in said
 
-    def test_a_student_is_distilled_judged_and_reported_again(self, digits_teacher: Path, tmp_path: Path, capsys: Capture):
+    def test_a_student_is_distilled_judged_and_reported_again(
+        self, digits_teacher: Path, tmp_path: Path, capsys: Capture
+    ):
         assert main(distill(digits_teacher, "--data", "digits", "--out", str(tmp_path / "run"))) == 0
         said = capsys.readouterr().out
         assert "held-out" in said and f"report   {tmp_path / 'run' / 'report.html'}" in said
@@ -70,7 +85,16 @@ class TestVerbs:
 
     def test_a_timm_name_with_a_file_of_weights_teaches_as_well(self, digits_teacher: Path, tmp_path: Path):
         torch.save(load_file(digits_teacher / "model.safetensors"), tmp_path / "w.pt")
-        teacher = ["--teacher", "convnet_w16", "--weights", str(tmp_path / "w.pt"), "--student", "convnet_w16", "--method", "noise"]
+        teacher = [
+            "--teacher",
+            "convnet_w16",
+            "--weights",
+            str(tmp_path / "w.pt"),
+            "--student",
+            "convnet_w16",
+            "--method",
+            "noise",
+        ]
         assert main(["distill", *teacher, "--application.steps", "2", "--out", str(tmp_path / "run")]) == 0
 
     def test_images_are_written_to_look_at_and_to_use(self, digits_teacher: Path, tmp_path: Path, capsys: Capture):
@@ -84,7 +108,10 @@ class TestVerbs:
 
     def test_a_teacher_is_trained_and_evaluated(self, tmp_path: Path, capsys: Capture):
         out = tmp_path / "teacher"
-        assert main(["train", "--network", "convnet_w16", "--data", "digits", "--training.steps", "5", "--out", str(out)]) == 0
+        assert (
+            main(["train", "--network", "convnet_w16", "--data", "digits", "--training.steps", "5", "--out", str(out)])
+            == 0
+        )
         assert '"teacher training"' in (out / "ledger.json").read_text()
         assert main(["evaluate", "--model", f"local-dir:{out}", "--data", "digits"]) == 0
         assert "held-out" in capsys.readouterr().out
@@ -112,7 +139,9 @@ class TestVerbs:
 
     def test_a_divergence_has_an_exit_code_of_its_own(self, digits_teacher: Path, tmp_path: Path, capsys: Capture):
         wild = ["--application.lr", "1e30", "--application.warmup", "0", "--application.steps", "30"]
-        assert "lower the learning rate" in refusal(capsys, [*distill(digits_teacher, "--out", str(tmp_path / "r")), *wild], 70)
+        assert "lower the learning rate" in refusal(
+            capsys, [*distill(digits_teacher, "--out", str(tmp_path / "r")), *wild], 70
+        )
 
 
 TEACHER = "local-dir:{digits}"
@@ -216,7 +245,9 @@ def test_bad_input_is_one_sentence_and_leaves_nothing_behind(
     assert sorted(tmp_path.rglob("*")) == before
 
 
-def test_a_folder_that_holds_another_run_is_refused_and_left_alone(digits_teacher: Path, tmp_path: Path, capsys: Capture):
+def test_a_folder_that_holds_another_run_is_refused_and_left_alone(
+    digits_teacher: Path, tmp_path: Path, capsys: Capture
+):
     again = distill(digits_teacher, "--out", str(tmp_path / "run"))
     assert main(again) == 0
     capsys.readouterr()

@@ -38,7 +38,9 @@ def test_digits_are_split_once_and_for_all():
     train, test = (next(open_real("digits", split, "evaluation", Ledger()).once(2000)) for split in ("train", "test"))
     assert (len(train), len(test)) == (1347, 450)
     seen = {image.numpy().tobytes() for image in train.images}
-    assert sum(image.numpy().tobytes() in seen for image in test.images) <= 1  # the data set itself repeats a scan or two
+    assert (
+        sum(image.numpy().tobytes() in seen for image in test.images) <= 1
+    )  # the data set itself repeats a scan or two
     assert torch.equal(next(open_real("digits", "test", "evaluation", Ledger()).once(2000)).images, test.images)
     assert torch.bincount(test.targets).min() >= 40
 

@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import toys
 import torch
+import toys
 
 import datafree.data
 import datafree.experiment
@@ -82,8 +82,26 @@ def test_a_whole_run_touches_no_real_image(digits_teacher: Path, tmp_path: Path)
 
 @pytest.mark.usefixtures("no_data")
 def test_the_command_distils_and_synthesizes_without_data(digits_teacher: Path, tmp_path: Path):
-    teacher = ["--teacher", f"local-dir:{digits_teacher}", "--method", "deep-inversion", "--method.batch", "8", "--method.steps", "2"]
-    distilled = ["--student", "convnet_w16", "--application.steps", "2", "--schedule.warmup", "1", "--out", str(tmp_path / "run")]
+    teacher = [
+        "--teacher",
+        f"local-dir:{digits_teacher}",
+        "--method",
+        "deep-inversion",
+        "--method.batch",
+        "8",
+        "--method.steps",
+        "2",
+    ]
+    distilled = [
+        "--student",
+        "convnet_w16",
+        "--application.steps",
+        "2",
+        "--schedule.warmup",
+        "1",
+        "--out",
+        str(tmp_path / "run"),
+    ]
     assert main(["distill", *teacher, *distilled]) == 0
     assert main(["synthesize", *teacher, "--images", "8", "--out", str(tmp_path / "images")]) == 0
 

@@ -120,7 +120,9 @@ def test_without_warmup_the_learning_rate_begins_at_its_highest():
 
 def test_images_are_moved_before_both_see_them(teacher: Classifier, student: Classifier, bars: Batch):
     shown: list[Tensor] = []
-    handles = [model.register_forward_pre_hook(lambda _, inputs: shown.append(inputs[0])) for model in (teacher, student)]
+    handles = [
+        model.register_forward_pre_hook(lambda _, inputs: shown.append(inputs[0])) for model in (teacher, student)
+    ]
     distill(student, teacher, [bars], replace(PLAIN, steps=1, augment=Augmentation(shift=2.0)))
     for handle in handles:
         handle.remove()
@@ -153,7 +155,16 @@ def test_an_unknown_optimizer_is_refused(teacher: Classifier, student: Classifie
 
 @pytest.mark.parametrize(
     "bad",
-    [{"steps": 0}, {"lr": 0.0}, {"lr": float("nan")}, {"temperature": 0.0}, {"ema": 1.0}, {"ema": -0.1}, {"warmup": 1.5}, {"weight_decay": -1.0}],
+    [
+        {"steps": 0},
+        {"lr": 0.0},
+        {"lr": float("nan")},
+        {"temperature": 0.0},
+        {"ema": 1.0},
+        {"ema": -0.1},
+        {"warmup": 1.5},
+        {"weight_decay": -1.0},
+    ],
 )
 def test_refuses_settings_that_cannot_be(bad: dict[str, float]):
     with pytest.raises(InputError, match=next(iter(bad)).replace("_", "-")):

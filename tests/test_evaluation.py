@@ -70,7 +70,9 @@ def test_health_shows_that_only_one_class_is_left():
     assert found["classes"] == 0 and found["diversity"] == 0
 
 
-def test_health_says_only_what_can_be_known(teacher: Classifier, student: Classifier, plain_teacher: Classifier, bars: Batch):
+def test_health_says_only_what_can_be_known(
+    teacher: Classifier, student: Classifier, plain_teacher: Classifier, bars: Batch
+):
     everything = {"classes", "confidence", "diversity", "agreement", "statistics"}
     assert health(teacher, student, bars).keys() == everything
     assert health(plain_teacher, None, bars).keys() == everything - {"agreement", "statistics"}

@@ -79,13 +79,17 @@ def undisturbed(digits_teacher: Path, tmp_path_factory: pytest.TempPathFactory) 
 
 @pytest.mark.parametrize("kind", KINDS)
 class TestEveryKindOfRun:
-    def test_equal_seeds_give_equal_students(self, kind: str, digits_teacher: Path, undisturbed: dict[str, Result], tmp_path: Path):
+    def test_equal_seeds_give_equal_students(
+        self, kind: str, digits_teacher: Path, undisturbed: dict[str, Result], tmp_path: Path
+    ):
         again = run(experiment(digits_teacher, kind, checkpoint=1e6), tmp_path / "run")
         expected = essence(undisturbed[kind])
         assert essence(again) | {"experiment": ""} == expected | {"experiment": ""}
         assert toys.same(dict(again.student.state_dict()), dict(undisturbed[kind].student.state_dict()))
 
-    def test_another_seed_gives_another_student(self, kind: str, digits_teacher: Path, undisturbed: dict[str, Result], tmp_path: Path):
+    def test_another_seed_gives_another_student(
+        self, kind: str, digits_teacher: Path, undisturbed: dict[str, Result], tmp_path: Path
+    ):
         other = run(experiment(digits_teacher, kind, seed=1, checkpoint=1e6), tmp_path / "run")
         assert other.summary["student sha256"] != undisturbed[kind].summary["student sha256"]
 
@@ -188,7 +192,9 @@ def test_a_divergence_is_reported_and_leaves_what_was_saved(digits_teacher: Path
     ],
     ids=str,
 )
-def test_what_cannot_begin_leaves_nothing_behind(digits_teacher: Path, tmp_path: Path, changes: dict[str, Any], fault: str):
+def test_what_cannot_begin_leaves_nothing_behind(
+    digits_teacher: Path, tmp_path: Path, changes: dict[str, Any], fault: str
+):
     made = experiment(digits_teacher, "all first", **{name: value for name, value in changes.items() if name != "task"})
     if "task" in changes:
         made = replace(made, task=replace(made.task, data=""))
@@ -228,7 +234,9 @@ def test_methods_are_called_by_the_nearest_name():
     assert name_of(None) == "real images"
 
 
-def test_a_pixel_that_is_not_finite_stops_the_run(digits_teacher: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_a_pixel_that_is_not_finite_stops_the_run(
+    digits_teacher: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
     real = Logbook.made
 
     def spoilt(self: Logbook, batch: Batch, count: int, due: int) -> None:
@@ -244,6 +252,13 @@ def test_the_log_has_the_terms_and_the_health_of_each_batch(undisturbed: dict[st
     lines = [json.loads(line) for line in (undisturbed["alternating"].path / "log.jsonl").read_text().splitlines()]
     made = [line for line in lines if line["phase"] == "synthesis"]
     assert [line["step"] for line in made] == [1, 2, 3, 4]
-    assert {"classification", "statistics", "compete", "health/classes", "health/agreement", "health/statistics"} <= made[0].keys()
+    assert {
+        "classification",
+        "statistics",
+        "compete",
+        "health/classes",
+        "health/agreement",
+        "health/statistics",
+    } <= made[0].keys()
     taught: list[Terms] = [line for line in lines if line["phase"] == "application"]
     assert all("distillation" in line for line in taught) and taught

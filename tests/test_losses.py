@@ -106,7 +106,12 @@ class TestBatchNormStatistics:
         assert batch_norm_statistics([visit(features, [0.0, 0.0], [0.0, 0.0])]).item() == pytest.approx(5)
 
     def test_is_its_definition(self):
-        features, means, variances, weights = torch.randn(3, 4, 2, 5, 5), torch.randn(3, 2), torch.rand(3, 2), (2.0, 0.5)
+        features, means, variances, weights = (
+            torch.randn(3, 4, 2, 5, 5),
+            torch.randn(3, 2),
+            torch.rand(3, 2),
+            (2.0, 0.5),
+        )
         visits = [visit(features[i], means[i].tolist(), variances[i].tolist()) for i in range(3)]
         expected = 0.0
         for i, weight in enumerate((2.0, 0.5, 0.5)):  # the last weight holds for all that follow
@@ -193,7 +198,9 @@ class TestDistillationLoss:
             slow_kl(slow_softmax(t), slow_softmax(s))
             for s, t in zip((student / temperature).tolist(), (teacher / temperature).tolist(), strict=True)
         ]
-        assert distillation_loss(student, teacher, temperature).item() == pytest.approx(slow_mean(rows) * temperature**2)
+        assert distillation_loss(student, teacher, temperature).item() == pytest.approx(
+            slow_mean(rows) * temperature**2
+        )
 
     def test_is_zero_at_equality_and_positive_elsewhere(self):
         logits = torch.randn(6, 4)

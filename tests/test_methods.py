@@ -30,15 +30,21 @@ def synthesize(method: Method, teacher: Classifier, student: Classifier | None, 
 
 @pytest.mark.parametrize("method", toys.TINY.values(), ids=toys.TINY)
 class TestEveryMethod:
-    def test_makes_images_of_the_right_shape_in_the_unit_range(self, method: Method, teacher: Classifier, student: Classifier):
+    def test_makes_images_of_the_right_shape_in_the_unit_range(
+        self, method: Method, teacher: Classifier, student: Classifier
+    ):
         images = synthesize(method, teacher, student).images
         assert images.shape == (8, *toys.SHAPE) and images.dtype == torch.float32
-        assert 0 <= images.min() and images.max() <= 1 and images.std() > 0.01
+        assert images.min() >= 0 and images.max() <= 1 and images.std() > 0.01
 
     def test_says_what_the_images_should_be(self, method: Method, teacher: Classifier, student: Classifier):
         targets = synthesize(method, teacher, student).targets
         assert len(targets) == 8
-        assert set(targets.tolist()) <= set(range(4)) if targets.ndim == 1 else torch.allclose(targets.sum(1), torch.ones(8))
+        assert (
+            set(targets.tolist()) <= set(range(4))
+            if targets.ndim == 1
+            else torch.allclose(targets.sum(1), torch.ones(8))
+        )
 
     def test_hands_out_no_graph(self, method: Method, teacher: Classifier, student: Classifier):
         batch = synthesize(method, teacher, student)
@@ -100,9 +106,13 @@ class TestEveryMethod:
             images.append(synthesizer.synthesize(student).images)
         assert torch.equal(*images)
 
-    def test_takes_a_teacher_without_batch_norm_or_names_the_methods_that_do(self, method: Method, plain_teacher: Classifier):
+    def test_takes_a_teacher_without_batch_norm_or_names_the_methods_that_do(
+        self, method: Method, plain_teacher: Classifier
+    ):
         if method.needs:
-            with pytest.raises(InputError, match=r"no batch-norm statistics; methods that work with it: noise, deep-dream"):
+            with pytest.raises(
+                InputError, match=r"no batch-norm statistics; methods that work with it: noise, deep-dream"
+            ):
                 require(plain_teacher, method)
         else:
             require(plain_teacher, method)
@@ -122,10 +132,14 @@ class TestEveryMethod:
 
     def test_works_on_colours_and_on_images_that_are_not_square(self, method: Method):
         teacher = Classifier(
-            ConvNet(num_classes=3, in_chans=4, widths=(4,)), shape=(4, 6, 10), classes=3, mean=(0.1, 0.2, 0.3, 0.4), std=(0.5,)
+            ConvNet(num_classes=3, in_chans=4, widths=(4,)),
+            shape=(4, 6, 10),
+            classes=3,
+            mean=(0.1, 0.2, 0.3, 0.4),
+            std=(0.5,),
         )
         images = synthesize(method, teacher.eval(), None).images
-        assert images.shape == (8, 4, 6, 10) and 0 <= images.min() and images.max() <= 1
+        assert images.shape == (8, 4, 6, 10) and images.min() >= 0 and images.max() <= 1
 
 
 class TestTheDoctor:
@@ -283,7 +297,9 @@ class TestJitter:
 class TestClampedDivergence:
     def test_by_hand(self):
         p, q = torch.tensor([[0.75, 0.25]]).log(), torch.tensor([[0.25, 0.75]]).log()
-        expected = 0.5 * torch.tensor(0.5 / 0.75).log() + 0.5 * torch.tensor(0.5 / 0.25).log()  # KL(m || p) = KL(m || q)
+        expected = (
+            0.5 * torch.tensor(0.5 / 0.75).log() + 0.5 * torch.tensor(0.5 / 0.25).log()
+        )  # KL(m || p) = KL(m || q)
         assert clamped_divergence(p, q).item() == pytest.approx(expected.item())
 
     def test_is_another_quantity_than_the_papers(self):
@@ -316,7 +332,9 @@ class TestClampedDivergence:
 def test_noise_is_gaussian_in_the_normalized_space():
     wide = Classifier(nn.Flatten(), shape=(1, 64, 64), classes=4096, mean=(0.5,), std=(0.1,))
     images = synthesize(METHODS["noise"], wide, None).images
-    assert images.mean().item() == pytest.approx(0.5, abs=0.001) and images.std().item() == pytest.approx(0.1, abs=0.001)
+    assert images.mean().item() == pytest.approx(0.5, abs=0.001) and images.std().item() == pytest.approx(
+        0.1, abs=0.001
+    )
 
 
 def test_noise_is_called_what_the_teacher_sees_in_it(teacher: Classifier):

@@ -17,7 +17,7 @@ from datafree.types import Batch, InputError
 
 HOSTILE = [
     "<script>alert(1)</script>",
-    "\"><img src=x onerror=alert(1)>",
+    '"><img src=x onerror=alert(1)>',
     "</table><iframe src='http://evil.example'>",
     "<svg onload=alert(1)>",
     "{{ 7 * 7 }}",
@@ -79,7 +79,12 @@ def test_the_page_loads_nothing_from_elsewhere(page: Page):
 
 def test_the_page_says_what_matters(finished: Path, page: Page):
     summary = json.loads((finished / "summary.json").read_text())
-    for fact in ("Real images seen by the student: 0", summary["teacher sha256"], summary["experiment"][:40], report.PRIVACY):
+    for fact in (
+        "Real images seen by the student: 0",
+        summary["teacher sha256"],
+        summary["experiment"][:40],
+        report.PRIVACY,
+    ):
         assert fact in page.words
     assert report.percent(summary["student"]["accuracy"]) in page.words
     assert {"svg", "img"} <= set(page.tags)
@@ -134,7 +139,15 @@ def test_percent_by_hand():
 def test_the_ladder_by_hand():
     rows = [
         {"model": "teacher", "parameters": 1000, "macs": 2000, "accuracy": 0.99, "agreement": 1.0, "real": None},
-        {"model": "student", "parameters": 10, "macs": 20, "accuracy": 0.965, "agreement": 0.9, "real": 0, "seconds": 3.21},
+        {
+            "model": "student",
+            "parameters": 10,
+            "macs": 20,
+            "accuracy": 0.965,
+            "agreement": 0.9,
+            "real": 0,
+            "seconds": 3.21,
+        },
     ]
     console = Console(width=120, file=io.StringIO())
     with console.capture() as capture:

@@ -161,7 +161,9 @@ class TestCheckpoints:
         ],
         ids=["missing", "empty", "cut off", "zeroed", "a list", "null", "no hashes"],
     )
-    def test_rot_in_any_file_falls_back_to_the_one_before(self, tmp_path: Path, name: str, rot: Callable[[Path], object]):
+    def test_rot_in_any_file_falls_back_to_the_one_before(
+        self, tmp_path: Path, name: str, rot: Callable[[Path], object]
+    ):
         saved(tmp_path / "run", 4).__exit__()
         last = sorted((tmp_path / "run" / "checkpoints").iterdir())[-1]
         rot(last / name)
@@ -289,7 +291,9 @@ class TestState:
         def steps(net: Any, optimizer: Any, schedule: Any) -> None:
             for seed in range(3):
                 optimizer.zero_grad()
-                net(torch.rand(4, *toys.SHAPE, generator=torch.Generator().manual_seed(seed))).square().mean().backward()
+                net(
+                    torch.rand(4, *toys.SHAPE, generator=torch.Generator().manual_seed(seed))
+                ).square().mean().backward()
                 optimizer.step()
                 schedule.step()
 

@@ -104,7 +104,9 @@ def test_the_watch_is_told_of_every_batch():
     assert diary.pages == [(4, 1, 2), (4, 2, 2)]
 
 
-@pytest.mark.parametrize("schedule", [Schedule(warmup=3, every=0, keep=3, show=5), Schedule(warmup=2, every=3, keep=2), Schedule()])
+@pytest.mark.parametrize(
+    "schedule", [Schedule(warmup=3, every=0, keep=3, show=5), Schedule(warmup=2, every=3, keep=2), Schedule()]
+)
 @pytest.mark.parametrize("steps", [0, 1, 4])
 def test_a_stream_goes_on_from_its_state_as_if_nothing_had_happened(schedule: Schedule, steps: int):
     stream = Stream(Counting(), None, schedule)

@@ -25,7 +25,9 @@ NETWORK = "convnet_w16"
 
 
 def network(**settings: Any) -> Classifier:
-    return teachers.create(NETWORK, **{"classes": ("a", "b", "c"), "shape": (2, 8, 8), "mean": (0.1, 0.2), "std": (0.3, 0.4)} | settings)
+    return teachers.create(
+        NETWORK, **{"classes": ("a", "b", "c"), "shape": (2, 8, 8), "mean": (0.1, 0.2), "std": (0.3, 0.4)} | settings
+    )
 
 
 @pytest.fixture
@@ -74,7 +76,10 @@ class TestFolders:
         config = json.loads((tmp_path / "net" / "config.json").read_text())["pretrained_cfg"]
         assert config["mean"] == [0.5, 0.5] and config["std"] == [0.25, 0.25]
 
-    @pytest.mark.parametrize("text", ["", "{", "[]", "null", "{}", '{"architecture": "convnet_w16"}', '{"architecture": 3, "pretrained_cfg": {}}'])
+    @pytest.mark.parametrize(
+        "text",
+        ["", "{", "[]", "null", "{}", '{"architecture": "convnet_w16"}', '{"architecture": 3, "pretrained_cfg": {}}'],
+    )
     def test_a_damaged_configuration_is_refused(self, folder: Path, text: str):
         (folder / "config.json").write_text(text)
         with pytest.raises(InputError, match="config.json is not a model configuration"):
@@ -131,7 +136,9 @@ class Hostile:
 class TestFiles:
     @pytest.mark.parametrize("name", ["x.safetensors", "x.pt", "x.pth"])
     @pytest.mark.parametrize("wrap", [lambda w: w, lambda w: {f"module.{k}": v for k, v in w.items()}, lambda w: {f"module._orig_mod.{k}": v for k, v in w.items()}])  # fmt: skip
-    def test_weights_come_with_and_without_a_prefix(self, tmp_path: Path, name: str, wrap: Callable[..., dict[str, Tensor]]):
+    def test_weights_come_with_and_without_a_prefix(
+        self, tmp_path: Path, name: str, wrap: Callable[..., dict[str, Tensor]]
+    ):
         plain = weights()
         (save_file if name.endswith("s") else torch.save)(wrap(plain), tmp_path / name)
         found = teachers.load(NETWORK, weights=str(tmp_path / name))
@@ -149,7 +156,9 @@ class TestFiles:
 
     @pytest.mark.parametrize("forced", [False, True])
     @pytest.mark.parametrize("legacy", [False, True])
-    def test_code_in_a_pickle_is_not_run(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, forced: bool, legacy: bool):
+    def test_code_in_a_pickle_is_not_run(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, forced: bool, legacy: bool
+    ):
         if forced:
             monkeypatch.setenv("TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD", "1")
         hostile = {"w": Hostile(tmp_path / "canary")}
@@ -170,7 +179,9 @@ class TestFiles:
 
     @pytest.mark.parametrize("name", ["x.pt", "x.safetensors"])
     @pytest.mark.parametrize(
-        "data", [b"", b"<!doctype html><title>404</title>", b"\xff" * 100, b"PK\x03\x04"], ids=["empty", "page", "bytes", "zip"]
+        "data",
+        [b"", b"<!doctype html><title>404</title>", b"\xff" * 100, b"PK\x03\x04"],
+        ids=["empty", "page", "bytes", "zip"],
     )
     def test_what_is_no_file_of_weights_is_refused(self, tmp_path: Path, name: str, data: bytes):
         (tmp_path / name).write_bytes(data)
@@ -190,7 +201,9 @@ class TestFiles:
         with pytest.raises(InputError, match="does not exist; give a file of weights"):
             teachers.read_weights(tmp_path / "x.pt")
 
-    @pytest.mark.parametrize("found", [{}, {"epoch": 3}, [torch.zeros(2)], torch.zeros(3)], ids=["empty", "number", "list", "tensor"])
+    @pytest.mark.parametrize(
+        "found", [{}, {"epoch": 3}, [torch.zeros(2)], torch.zeros(3)], ids=["empty", "number", "list", "tensor"]
+    )
     def test_what_is_no_state_dict_is_refused(self, tmp_path: Path, found: Any):
         torch.save(found, tmp_path / "x.pt")
         with pytest.raises(InputError, match="holds no state dict of tensors"):
@@ -203,7 +216,10 @@ class TestFiles:
 
     def test_an_archive_that_unpacks_to_much_more_is_refused(self, tmp_path: Path):
         torch.save({"w": torch.zeros(2**20)}, tmp_path / "x.pt")
-        with zipfile.ZipFile(tmp_path / "x.pt") as plain, zipfile.ZipFile(tmp_path / "bomb.pt", "w", zipfile.ZIP_DEFLATED) as bomb:
+        with (
+            zipfile.ZipFile(tmp_path / "x.pt") as plain,
+            zipfile.ZipFile(tmp_path / "bomb.pt", "w", zipfile.ZIP_DEFLATED) as bomb,
+        ):
             for member in plain.namelist():
                 bomb.writestr(member, plain.read(member))
         assert (tmp_path / "bomb.pt").stat().st_size < 2**16
