@@ -18,10 +18,11 @@ from rich.console import Console
 from datafree import report
 from datafree.applications.distillation import DistillationConfig
 from datafree.augmentation import Augmentation
+from datafree.description import describe
 from datafree.experiment import Experiment, Task, run
 from datafree.logbook import read_log
 from datafree.methods import METHODS
-from datafree.store import write_json, write_text
+from datafree.store import read_description, write_json, write_text
 from datafree.synthesis import Method, Schedule
 from datafree.training import TrainingConfig, example_teacher
 from datafree.types import InputError, nearest
@@ -216,6 +217,8 @@ def bench(name: str, options: Bench, console: Console) -> dict[str, Any]:
             experiment = experiment_of(table, table.rows[row], teacher, seed, options)
             if not (place / "summary.json").is_file():
                 run(experiment, place, console=console, resuming=place.is_dir())
+            elif read_description(place) != json.loads(json.dumps(describe(experiment))):
+                raise InputError(f"{place} was made with other settings; remove it or give another --out")
             summary: dict[str, Any] = {**report.read_summary(place), "curve": curve_of(place)}
             found.setdefault(row, []).append(summary)
             accuracy, seconds = summary["student"]["accuracy"], summary["seconds"]
