@@ -18,10 +18,11 @@ from rich.console import Console
 from datafree import report
 from datafree.applications.distillation import DistillationConfig
 from datafree.augmentation import Augmentation
-from datafree.experiment import Experiment, Task, resume, run
+from datafree.description import describe
+from datafree.experiment import Experiment, Task, run
 from datafree.logbook import read_log
 from datafree.methods import METHODS
-from datafree.store import write_json, write_text
+from datafree.store import read_description, write_json, write_text
 from datafree.synthesis import Method, Schedule
 from datafree.training import TrainingConfig, example_teacher
 from datafree.types import InputError, nearest
@@ -89,26 +90,26 @@ BENCHMARKS: dict[str, Benchmark] = {
             "dafl, replayed": Row(
                 method=replace(METHODS["fast"], adversary=0.0),
                 schedule=METHODS["fast"].schedule,
-                application=DistillationConfig(steps=12000, lr=8e-3, weight_decay=0.0),
+                application=DistillationConfig(steps=8000, lr=8e-3, weight_decay=0.0),
                 published="98.20 (DAFL)",
             ),
             "dafl": Row(
                 method=replace(METHODS["dafl"], generator="subpixel", lr=0.02, batch=256, show=512),
                 schedule=Schedule(every=4),
-                application=DistillationConfig(steps=24000, lr=4e-3, weight_decay=0.0),
+                application=DistillationConfig(steps=10000, lr=4e-3, weight_decay=0.0),
                 published="98.20 (DAFL)",
             ),
             "dafl, inherited": Row(
                 method=replace(METHODS["dafl"], generator="subpixel", lr=0.02, batch=256, show=512),
                 schedule=Schedule(every=4),
-                application=DistillationConfig(steps=6000, lr=4e-3, weight_decay=0.0),
+                application=DistillationConfig(steps=4000, lr=4e-3, weight_decay=0.0),
                 inherit=True,
             ),
             "zskd": Row(
                 method=METHODS["zskd"],
                 schedule=METHODS["zskd"].schedule,
                 application=DistillationConfig(
-                    steps=6000,
+                    steps=3000,
                     lr=8e-3,
                     weight_decay=0.0,
                     temperature=20.0,
@@ -119,7 +120,7 @@ BENCHMARKS: dict[str, Benchmark] = {
                 method=METHODS["zskd"],
                 schedule=METHODS["zskd"].schedule,
                 application=DistillationConfig(
-                    steps=6000,
+                    steps=3000,
                     lr=4e-3,
                     weight_decay=0.0,
                     temperature=20.0,
@@ -131,18 +132,18 @@ BENCHMARKS: dict[str, Benchmark] = {
             "fast": Row(
                 method=METHODS["fast"],
                 schedule=METHODS["fast"].schedule,
-                application=DistillationConfig(steps=12000, lr=8e-3, weight_decay=0.0),
+                application=DistillationConfig(steps=8000, lr=8e-3, weight_decay=0.0),
             ),
             "fast, inherited": Row(
                 method=METHODS["fast"],
                 schedule=METHODS["fast"].schedule,
-                application=DistillationConfig(steps=12000, lr=4e-3, weight_decay=0.0),
+                application=DistillationConfig(steps=9000, lr=4e-3, weight_decay=0.0),
                 inherit=True,
             ),
             "real images": Row(
                 method=None,
                 schedule=Schedule(),
-                application=DistillationConfig(steps=4700, lr=4e-3),
+                application=DistillationConfig(steps=4000, lr=4e-3),
                 published="98.91 (DAFL)",
             ),
         },
@@ -215,7 +216,9 @@ def bench(name: str, options: Bench, console: Console) -> dict[str, Any]:
             place = out / row.replace(", ", "-").replace(" ", "-") / f"seed-{seed}"
             experiment = experiment_of(table, table.rows[row], teacher, seed, options)
             if not (place / "summary.json").is_file():
-                (resume(place, console) if place.is_dir() else run(experiment, place, console=console))
+                run(experiment, place, console=console, resuming=place.is_dir())
+            elif read_description(place) != json.loads(json.dumps(describe(experiment))):
+                raise InputError(f"{place} was made with other settings; remove it or give another --out")
             summary: dict[str, Any] = {**report.read_summary(place), "curve": curve_of(place)}
             found.setdefault(row, []).append(summary)
             accuracy, seconds = summary["student"]["accuracy"], summary["seconds"]

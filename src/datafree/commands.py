@@ -1,5 +1,6 @@
 """What each verb of the command does: its options are dataclasses, its errors one sentence."""
 
+import signal
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, fields, make_dataclass
@@ -32,6 +33,7 @@ T = TypeVar("T")
 
 def carry_out(verb: str, arguments: Sequence[str]) -> int:
     """Runs a verb and turns what a user can cause into one sentence and an exit code."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # a job that is ended says how to go on, too
     try:
         COMMANDS[verb](list(arguments))
     except InputError as fault:
@@ -50,11 +52,7 @@ _open_run: list[Path] = []
 
 
 def _resumable() -> str:
-    return (
-        f"interrupted; go on with: datafree resume {_open_run[-1]}"
-        if _open_run
-        else "interrupted; nothing was left behind"
-    )
+    return f"interrupted; go on with: datafree resume {_open_run[-1]}" if _open_run else "interrupted; start it again"
 
 
 def _fail(message: str, code: int) -> int:

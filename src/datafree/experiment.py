@@ -2,7 +2,6 @@
 
 import math
 import platform
-import time
 from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field, fields
@@ -156,7 +155,6 @@ def run(experiment: Experiment, out: Path, *, console: Console | None = None, re
         InputError: If something the user gave cannot be used; nothing half-written is left.
         Diverged: If a loss or an image stopped being finite; the last checkpoint is intact.
     """
-    begin = time.monotonic()
     fabric = launch(experiment)
     torch.manual_seed(experiment.seed + fabric.global_rank)
     teacher, student = (place(model, experiment, fabric) for model in experiment.task.load())
@@ -170,23 +168,18 @@ def run(experiment: Experiment, out: Path, *, console: Console | None = None, re
         folder = None
         if fabric.is_global_zero:
             folder = stack.enter_context(RunFolder(out, describe(experiment), resume=resuming))
-        logbook = stack.enter_context(
-            Logbook(
-                folder,
-                teacher,
-                student,
-                console=console,
-                interval=experiment.checkpoint if fabric.world_size == 1 else math.inf,
-                tensorboard=experiment.tensorboard,
-                curve=experiment.curve,
-                judge=(lambda: evaluate(student, teacher, test.once()).accuracy) if test else None,
-            )
-        )
-        batches = batches_of(experiment, teacher, student, ledger, logbook)
-        notes = batches.synthesizer.notes if isinstance(batches, Stream) else ()
-        for note in notes:
-            (console or Console(quiet=True)).print(f"note     {note}", highlight=False, soft_wrap=True)
-        student = experiment.application.build()(student, teacher, batches, fabric=fabric, watch=logbook)
+        with Logbook(
+            folder,
+            teacher,
+            student,
+            console=console,
+            interval=experiment.checkpoint if fabric.world_size == 1 else math.inf,
+            tensorboard=experiment.tensorboard,
+            curve=experiment.curve,
+            judge=(lambda: evaluate(student, teacher, test.once()).accuracy) if test else None,
+        ) as logbook:
+            batches = batches_of(experiment, teacher, student, ledger, logbook)
+            student = experiment.application.build()(student, teacher, batches, fabric=fabric, watch=logbook)
         if fingerprint(teacher.model) != digest:
             raise RuntimeError("the teacher was changed by this run; that is a fault of datafree, please report it")
         summary: dict[str, Any] = {
@@ -200,9 +193,9 @@ def run(experiment: Experiment, out: Path, *, console: Console | None = None, re
             "images synthesized": logbook.images_made,
             "real images seen by the student": ledger.students(),
             "health": logbook.health,
-            "notes": list(notes),
+            "notes": logbook.notes,
             "ledger": ledger.as_json(),
-            "seconds": round(time.monotonic() - begin - logbook.aside, 2),
+            "seconds": round(logbook.seconds(), 2),
             "environment": environment(experiment, fabric),
         }
         if folder:
@@ -250,7 +243,10 @@ def batches_of(
 ) -> Iterator[Batch]:
     """The stream of the method; or real images, for the ceiling, counted by the ledger."""
     if experiment.method is not None:
-        stream = Stream(experiment.method.build(teacher), student, experiment.schedule, logbook)
+        synthesizer = experiment.method.build(teacher)
+        for note in synthesizer.notes:
+            logbook.note(note)
+        stream = Stream(synthesizer, student, experiment.schedule, logbook)
         logbook.keep_also(stream=stream)
         return stream
     if not experiment.task.data:

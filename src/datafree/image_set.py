@@ -44,7 +44,8 @@ def synthesize(
     count = -(-images // method.batch)
     with Logbook(None, classifier, None, console=console) as logbook:
         stream = Stream(method.build(classifier), None, Schedule(warmup=count, every=0, keep=count), logbook)
-        stream.fill(count)
+        for batch in logbook.track(range(1, method.learning + count + 1), "make"):
+            stream.fill(batch)
     everything = stream.pool.all()
     write(everything, classifier, out, f"{method!r}, seed {seed}")
     return len(everything)

@@ -67,6 +67,8 @@ class Logbook(Watch):
         curve: float = 0.0,
         judge: Callable[[], float] | None = None,
     ) -> None:
+        self.console = console or Console(quiet=True)
+        self.notes: list[str] = []
         self.folder, self.teacher, self.student = folder, teacher, student
         self.interval = interval
         self.kept: dict[str, Stateful] = {"random": RandomState()}
@@ -76,8 +78,8 @@ class Logbook(Watch):
         self.images_made = 0
         self.curve, self.judge = curve, judge
         self.began = self.saved_at = self.judged_at = time.monotonic()
-        self.aside = self.save_took = 0.0
-        self.file = (folder.path / "log.jsonl").open("a", buffering=1) if folder else None
+        self.save_took = 0.0
+        self.file = (folder.path / "log.jsonl").open("a") if folder else None
         self.events = _tensorboard(folder.path) if tensorboard and folder else None
         self.progress = Progress(
             TextColumn("{task.description:>9}"),
@@ -87,9 +89,9 @@ class Logbook(Watch):
             TimeElapsedColumn(),
             TimeRemainingColumn(),
             TextColumn("{task.fields[note]}"),
-            console=console or Console(quiet=True),
+            console=self.console,
             transient=True,
-            disable=console is None or not console.is_terminal,
+            disable=not self.console.is_terminal,
         )
 
     def __enter__(self) -> "Logbook":
@@ -128,6 +130,15 @@ class Logbook(Watch):
             self.write("synthesis", count, {**terms, **{f"health/{name}": x for name, x in self.health.items()}})
         self.maybe_save()
 
+    def seconds(self) -> float:
+        """How long the run has taken, before it was interrupted too; evaluations along the curve are left out."""
+        return time.monotonic() - self.began
+
+    def note(self, text: str) -> None:
+        """What a user must know."""
+        self.notes.append(text)
+        self.console.print(f"note     {text}", highlight=False, soft_wrap=True)
+
     def keep_also(self, **state: Stateful) -> None:
         """What a checkpoint must hold besides what the application keeps."""
         self.kept |= state
@@ -145,6 +156,7 @@ class Logbook(Watch):
                 stateful.load_state_dict(saved["kept"][name])
         self.kept["random"].load_state_dict(saved["kept"]["random"])
         self.images_made, self.health = saved["images_made"], saved["health"]
+        self.began = time.monotonic() - saved["seconds"]
         if saved["first"]:
             self.first = Batch(saved["first"]["images"], saved["first"]["targets"], {})
         if self.file:
@@ -168,10 +180,9 @@ class Logbook(Watch):
     def draw_point(self, step: int, judge: Callable[[], float]) -> None:
         """One point of the accuracy curve. The clock of the run stands still for it."""
         begin = time.monotonic()
-        seconds = begin - self.began - self.aside
-        self.write("curve", step, {"seconds": seconds, "accuracy": judge()})
+        self.write("curve", step, {"seconds": self.seconds(), "accuracy": judge()})
         self.judged_at = time.monotonic()
-        self.aside += self.judged_at - begin
+        self.began += self.judged_at - begin
 
     def write(self, phase: str, step: int, values: dict[str, float]) -> None:
         """One line of the log."""
@@ -197,7 +208,13 @@ class Logbook(Watch):
         first = None if self.first is None else {"images": self.first.images, "targets": self.first.targets}
         kept = {name: stateful.state_dict() for name, stateful in self.kept.items()}
         log = os.fstat(self.file.fileno()).st_size
-        told = {"images_made": self.images_made, "health": self.health, "first": first, "log": log}
+        told = {
+            "images_made": self.images_made,
+            "health": self.health,
+            "first": first,
+            "log": log,
+            "seconds": self.seconds(),
+        }
         self.folder.commit(self.step, {"kept": kept, **told})
         self.saved_at = time.monotonic()
 

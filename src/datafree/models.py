@@ -41,10 +41,10 @@ class PooledConv2d(nn.Conv2d):
     convolution with half the kernel and four times the channels, by which a CPU's vectors are filled.
     """
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, input: Tensor) -> Tensor:
         shifted = [F.pad(self.weight, (right, 1 - right, down, 1 - down)) for down in (0, 1) for right in (0, 1)]
         kernels = torch.cat([F.pixel_unshuffle(kernel, 2) for kernel in shifted])
-        pooled = F.conv2d(F.pixel_unshuffle(x, 2), kernels).unflatten(1, (4, -1)).amax(1)
+        pooled = F.conv2d(F.pixel_unshuffle(input, 2), kernels).unflatten(1, (4, -1)).amax(1)
         return pooled if self.bias is None else pooled + self.bias[:, None, None]
 
 

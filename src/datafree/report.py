@@ -72,8 +72,8 @@ def percent(value: float | None) -> str:
 def ladder(rows: Sequence[Mapping[str, Any]]) -> Table:
     """The table at the end: who, how large, how good, and how many real images it has seen."""
     table = Table(box=SIMPLE_HEAD, pad_edge=False)
-    table.add_column("model", no_wrap=True)
-    for column in ("params", "MACs", "held-out", "vs teacher", "agrees", "real images", "seconds"):
+    table.add_column("model", overflow="fold")
+    for column in ("parameters", "held-out", "vs teacher", "real images", "seconds"):
         table.add_column(column, justify="right", no_wrap=True)
     reference = rows[0].get("accuracy")
     for row in rows:
@@ -82,10 +82,8 @@ def ladder(rows: Sequence[Mapping[str, Any]]) -> Table:
         table.add_row(
             row["model"],
             f"{row['parameters']:,}",
-            f"{row['macs']:,}",
             percent(accuracy),
             "-" if gap is None else f"{gap:+.2f}",
-            percent(row.get("agreement")),
             "-" if row.get("real") is None else f"{row['real']:,}",
             "-" if row.get("seconds") is None else f"{row['seconds']:.1f}",
         )

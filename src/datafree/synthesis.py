@@ -63,6 +63,11 @@ class Method(ABC):
         """Teacher passes, forward and backward, that one image costs."""
 
     @property
+    def learning(self) -> int:
+        """Batches that pass before one is worth keeping: a generator has to learn first."""
+        return 0
+
+    @property
     def needs(self) -> tuple[str, ...]:
         """What a teacher must have, by the names that `doctor` reports."""
         return ()

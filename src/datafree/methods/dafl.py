@@ -91,6 +91,10 @@ class DAFLConfig(Method):
     def passes(self) -> float:
         return self.batch / self.show
 
+    @property
+    def learning(self) -> int:
+        return self.life // 2 or 500
+
     def build(self, teacher: Classifier) -> "DAFL":
         return DAFL(teacher, self)
 

@@ -128,7 +128,9 @@ class DeepInversion(Synthesizer):
         teacher, c = self.teacher, self.config
         labels = torch.randint(len(teacher.classes), (c.batch,), device=teacher.device)
         pixels = torch.randn(c.batch, *teacher.shape, device=teacher.device).requires_grad_()
-        low, high = (teacher.normalize(torch.full((1, *teacher.shape), bound, device=teacher.device)) for bound in (0.0, 1.0))
+        low, high = (
+            teacher.normalize(torch.full((1, *teacher.shape), bound, device=teacher.device)) for bound in (0.0, 1.0)
+        )
         terms: Terms = {}
         with frozen(teacher, student):
             for coarser, steps in zip(reversed(range(len(c.steps))), c.steps, strict=True):
