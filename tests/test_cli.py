@@ -8,7 +8,6 @@ from pathlib import Path
 import pytest
 import torch
 import toys
-from rich.console import Console
 from safetensors.torch import load_file, save_file
 
 from datafree import teachers
@@ -47,11 +46,6 @@ def distill(teacher: Path, *more: str) -> list[str]:
         *QUICK,
         *more,
     ]
-
-
-@pytest.fixture(autouse=True)
-def wide(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("datafree.commands.console", Console(width=120))
 
 
 def refusal(capsys: Capture, arguments: list[str], code: int = 2) -> str:
@@ -93,7 +87,7 @@ class TestVerbs:
     ):
         assert main(distill(digits_teacher, "--data", "digits", "--out", str(tmp_path / "run"))) == 0
         said = capsys.readouterr().out
-        assert "held-out" in said and f"report   {tmp_path / 'run' / 'report.html'}" in said
+        assert "student · deep-inversion" in said and f"report   {tmp_path / 'run' / 'report.html'}" in said
         (tmp_path / "run" / "report.html").unlink()
         assert main(["report", str(tmp_path / "run")]) == 0
         assert (tmp_path / "run" / "report.html").is_file() and "held-out" in capsys.readouterr().out
