@@ -2,6 +2,8 @@
 
 import math
 import platform
+import resource
+import sys
 from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field, fields
@@ -196,6 +198,7 @@ def run(experiment: Experiment, out: Path, *, console: Console | None = None, re
             "notes": logbook.notes,
             "ledger": ledger.as_json(),
             "seconds": round(logbook.seconds(), 2),
+            "peak memory MB": peak_memory(),
             "environment": environment(experiment, fabric),
         }
         if folder:
@@ -288,6 +291,13 @@ def name_of(method: Method | None) -> str:
 
     presets = {name: preset for name, preset in METHODS.items() if type(preset) is type(method)}
     return min(presets, key=lambda name: differences(presets[name]))
+
+
+def peak_memory() -> int:
+    """The most memory this process has held, in MB; on an accelerator, the most held there."""
+    if torch.cuda.is_initialized():
+        return torch.cuda.max_memory_allocated() // 10**6
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024) // 10**6
 
 
 def environment(experiment: Experiment, fabric: Fabric) -> dict[str, Any]:
