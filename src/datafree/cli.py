@@ -2,17 +2,7 @@
 
 import sys
 
-VERBS = {
-    "demo": "the main job on scikit-learn's digits, with its floor and its ceiling; no network, about a minute",
-    "distill": "a smaller student from a teacher, without its training data",
-    "synthesize": "images from a teacher, as PNG files, tensors and a contact sheet",
-    "train": "an example teacher, on real images",
-    "evaluate": "a classifier on real images",
-    "bench": "a table of methods with seeds, floor, ceiling and published figures: bench digits, bench mnist",
-    "methods": "the methods: paper, what a teacher must have, cost",
-    "report": "the table of a finished run, and where its page is",
-    "resume": "go on with a run that was interrupted",
-}
+from datafree.verbs import VERBS
 
 USAGE = """usage: datafree VERB [OPTIONS]
 
@@ -22,9 +12,6 @@ Compress a trained image classifier when its training data is gone.
 
 `datafree VERB --help` lists the options of a verb.
 Synthetic images may reveal the teacher's training data; see the privacy note of every report."""
-
-INTERRUPTED = 75
-"""exit code of a run that can be resumed"""
 
 
 def main(arguments: list[str] | None = None) -> int:

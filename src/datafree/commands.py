@@ -15,7 +15,6 @@ from datafree import image_set, report, teachers
 from datafree.applications import Application
 from datafree.applications.distillation import DistillationConfig
 from datafree.bench import BENCHMARKS, Bench, bench
-from datafree.cli import INTERRUPTED, VERBS
 from datafree.data import Ledger
 from datafree.demo import Demo, demo
 from datafree.experiment import Experiment, Result, Task, judge, open_task_data, resume, run
@@ -24,8 +23,8 @@ from datafree.store import next_folder
 from datafree.synthesis import Method, Schedule
 from datafree.training import TrainingConfig, example_teacher
 from datafree.types import Diverged, InputError, nearest
+from datafree.verbs import DIVERGED, INTERRUPTED, VERBS
 
-DIVERGED = 70
 Flat = tyro.conf.OmitArgPrefixes
 console = Console()
 T = TypeVar("T")

@@ -54,11 +54,13 @@ def synthesize(
 def write(batch: Batch, teacher: Classifier, out: Path, made_by: str) -> None:
     """Writes a set; the folder appears at once and complete."""
     with replacing(out) as new:
-        save_file({"images": batch.images.contiguous(), "targets": batch.targets}, new / TENSORS)
+        save_file({"images": batch.images.cpu().contiguous(), "targets": batch.targets.cpu()}, new / TENSORS)
         report.contact_sheet(batch, teacher.classes).save(new / "grid.png")
         (new / "README.md").write_text(card(batch, teacher, made_by))
         labels = batch.targets if batch.targets.ndim == 1 else batch.targets.argmax(1)
-        for place, (image, label) in enumerate(zip(report.displayable(batch.images), labels.tolist(), strict=True)):
+        for place, (image, label) in enumerate(
+            zip(report.displayable(batch.images.cpu()), labels.tolist(), strict=True)
+        ):
             # A number first: a class may be called anything, a folder may not.
             folder = new / "png" / f"{label:04d}"
             folder.mkdir(parents=True, exist_ok=True)

@@ -53,13 +53,14 @@ class Pool:
     def state_dict(self) -> dict[str, Any]:
         kept = {name: part[: len(self)] for name, part in self.ring.items()}
         size = len(self.ring["images"]) if self.ring else 0
-        return {"written": self.written, "latest": self.latest, "size": size, "kept": kept}
+        device = str(self.ring["images"].device) if self.ring else "cpu"
+        return {"written": self.written, "latest": self.latest, "size": size, "device": device, "kept": kept}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self.written, self.latest = state["written"], state["latest"]
         self.ring = {}
         for name, part in state["kept"].items():
-            self.ring[name] = part.new_empty(state["size"], *part.shape[1:])
+            self.ring[name] = part.new_empty(state["size"], *part.shape[1:], device=state["device"])
             self.ring[name][: len(part)] = part
 
     def _places(self, start: int, count: int) -> Tensor:

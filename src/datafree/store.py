@@ -203,7 +203,10 @@ def _plant(value: Any, tensors: dict[str, Tensor]) -> Any:
     """A state as JSON; its tensors go aside under numbers."""
     if isinstance(value, Tensor):
         name = str(len(tensors))
-        plain, held = value.detach().cpu().contiguous(), {tensor.untyped_storage().data_ptr() for tensor in tensors.values()}
+        plain, held = (
+            value.detach().cpu().contiguous(),
+            {tensor.untyped_storage().data_ptr() for tensor in tensors.values()},
+        )
         tensors[name] = plain.clone() if plain.untyped_storage().data_ptr() in held else plain
         return {"tensor": name, "channels_last": _is_channels_last(value)}
     if isinstance(value, Mapping):

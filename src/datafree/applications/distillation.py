@@ -117,7 +117,7 @@ def distill(
                 raise InputError(
                     f"the batches ended after {step} of {config.steps} steps; give a stream that does not end"
                 )
-            images = config.augment(batch.images)
+            images = config.augment(batch.images.to(teacher.device))
             if batch.answers is not None and not config.augment:
                 answer = batch.answers
             else:
