@@ -11,10 +11,11 @@ import toys
 from safetensors.torch import load_file, save_file
 
 from datafree import teachers
-from datafree.cli import INTERRUPTED, VERBS, main
+from datafree.cli import main
 from datafree.demo import rungs
 from datafree.logbook import Logbook
 from datafree.training import TrainingConfig
+from datafree.verbs import INTERRUPTED, VERBS
 
 Capture = pytest.CaptureFixture[str]
 QUICK = [
