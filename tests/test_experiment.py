@@ -56,7 +56,7 @@ def interrupt(monkeypatch: pytest.MonkeyPatch, name: str, when: int) -> None:
 
 def essence(result: Result) -> dict[str, Any]:
     """What must not depend on time or interruptions."""
-    timeless = {name: value for name, value in result.summary.items() if name != "seconds"}
+    timeless = {name: value for name, value in result.summary.items() if name not in ("seconds", "peak memory MB")}
     for who in ("teacher", "student"):
         timeless[who] = {name: value for name, value in timeless[who].items() if name != "milliseconds"}
     return timeless | {"log": (result.path / "log.jsonl").read_text()}
