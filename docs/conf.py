@@ -9,6 +9,7 @@ extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphin
 myst_enable_extensions = ["dollarmath"]
 myst_heading_anchors = 3
 exclude_patterns = ["_build"]
+default_role = "code"  # single backticks in docstrings
 html_theme = "furo"
 html_title = f"datafree {__version__}"
 autodoc_member_order = "bysource"
