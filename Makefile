@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 # Networks this small are fastest on one thread, and two processes with two threads each would be ruinous.
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: demo test slow check format bench clean
+.PHONY: demo test slow check format bench docs clean
 
 $(VENV)/installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -34,6 +34,10 @@ format: $(VENV)/installed  ## writes the format and mends what can be mended
 bench: $(VENV)/installed  ## the benchmarks that a laptop can run
 	$(BIN)/python benchmarks/inversion_step.py --out benchmarks/results/inversion_step.json
 	$(BIN)/python benchmarks/ladder.py --out benchmarks/results/ladder.json
+
+docs: $(VENV)/installed  ## the pages, as docs/_build/index.html; warnings are errors
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[docs]'
+	$(BIN)/python -m sphinx -W --keep-going -q docs docs/_build
 
 clean:
 	rm -rf $(VENV) runs

@@ -1,0 +1,65 @@
+"""What the pages say can be typed: every command parses, every public name is described, every method has its page."""
+
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+
+import datafree
+from datafree import commands
+from datafree.bench import benchmark
+from datafree.methods import METHODS
+
+ROOT = Path(__file__).parents[1]
+PAGES = sorted([*(ROOT / "docs").rglob("*.md"), *ROOT.glob("*.md")])
+
+
+def lines_of(page: Path) -> list[str]:
+    blocks = re.findall(r"```(?:sh|console)\n(.*?)```", page.read_text(), flags=re.DOTALL)
+    lines = "\n".join(blocks).replace("\\\n", " ").splitlines()
+    return [line.removeprefix("$ ") for line in lines if re.match(r"(\$ )?datafree ", line)]
+
+
+COMMANDS = sorted({line for page in PAGES if "_build" not in page.parts for line in lines_of(page)})
+
+
+class Parsed(Exception):
+    """The options were understood; nothing was done."""
+
+
+@pytest.mark.parametrize("line", COMMANDS)
+def test_a_command_in_the_docs_parses(line, monkeypatch):
+    understand = commands.parse
+
+    def only_parse(*arguments, **settings):
+        understand(*arguments, **settings)
+        raise Parsed
+
+    monkeypatch.setattr(commands, "parse", only_parse)
+    verb, *arguments = shlex.split(line, comments=True)[1:]
+    if verb.startswith("-") or verb == "methods" or "--help" in arguments:
+        return
+    with pytest.raises(Parsed):
+        commands.COMMANDS[verb](arguments)
+    if verb == "bench":
+        table = benchmark(arguments[0])
+        named = arguments[arguments.index("--rows") + 1 :] if "--rows" in arguments else []
+        rows = [row for row in named if not row.startswith("-") and not row.isdigit()]
+        assert set(rows) <= set(table.rows)
+
+
+def test_every_verb_has_an_example():
+    page = (ROOT / "docs" / "cli.md").read_text()
+    assert [verb for verb in commands.COMMANDS if f"datafree {verb}" not in page] == []
+
+
+def test_every_public_name_is_described():
+    page = (ROOT / "docs" / "api.md").read_text()
+    names = [name for name in datafree.__all__ if not name.startswith("__")]
+    assert [name for name in names if not re.search(rf":: (datafree\.)?{name}\b", page)] == []
+
+
+def test_every_method_is_in_the_table():
+    page = (ROOT / "docs" / "methods" / "index.md").read_text()
+    assert [name for name in METHODS if f"`{name}`" not in page] == []
