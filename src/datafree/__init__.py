@@ -1,4 +1,4 @@
-"""Compress, merge and extend a trained image classifier when its training data is gone.
+"""Compress a trained image classifier when its training data is gone.
 
 A teacher knows a data set we do not have. A synthesizer turns what it knows into images. A stream decides when images
 are made, kept and shown. An application uses the stream.

@@ -1,11 +1,12 @@
 """What each verb of the command does: its options are dataclasses, its errors one sentence."""
 
+import os
 import signal
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, fields, make_dataclass
 from pathlib import Path
-from typing import Annotated, Any, TypeVar, get_type_hints
+from typing import Annotated
 
 import tyro
 from rich.console import Console
@@ -17,17 +18,16 @@ from datafree.applications.distillation import DistillationConfig
 from datafree.bench import BENCHMARKS, Bench, bench
 from datafree.data import Ledger
 from datafree.demo import Demo, demo
-from datafree.experiment import Experiment, Result, Task, judge, open_task_data, resume, run
+from datafree.experiment import Experiment, Machine, Result, Task, judge, open_task_data, resume, run
 from datafree.methods import METHODS
+from datafree.options import Flat, parse, take
 from datafree.store import next_folder
 from datafree.synthesis import Method, Schedule
 from datafree.training import TrainingConfig, example_teacher
 from datafree.types import Diverged, InputError, nearest
-from datafree.verbs import DIVERGED, INTERRUPTED, VERBS
+from datafree.verbs import DIVERGED, INTERRUPTED
 
-Flat = tyro.conf.OmitArgPrefixes
 console = Console()
-T = TypeVar("T")
 
 
 def carry_out(verb: str, arguments: Sequence[str]) -> int:
@@ -60,53 +60,6 @@ def _fail(message: str, code: int) -> int:
     return code
 
 
-def parse(kind: type[T], verb: str, arguments: Sequence[str], default: T | None = None) -> T:
-    """Options as a dataclass.
-
-    Raises:
-        InputError: For anything that cannot be parsed, in one sentence, with the nearest option where one is unknown.
-    """
-    from tyro import (
-        _errors,
-    )  # the one place that can turn its boxed text into a sentence; tyro's minor version is pinned
-
-    def refuse(event: Any) -> None:
-        match event:
-            case _errors.UnrecognizedArgs(tokens=[token, *_]):
-                raise InputError(f"option {token!r} is unknown{nearest(token, known)}; see `datafree {verb} --help`")
-            case _errors.MissingArgs(missing_arguments=missing):
-                names = ", ".join(argument.arg.display_name() for argument in missing)
-                raise InputError(f"{names} is missing; see `datafree {verb} --help`")
-            case _errors.BadValue(argument=argument, reason=reason):
-                raise InputError(f"{argument.display_name()}: {reason}; see `datafree {verb} --help`")
-            case _errors.InvalidChoice(argument=argument, value=value, choices=choices):
-                raise InputError(f"{argument.display_name()} is {value!r}, but it must be one of {', '.join(choices)}")
-            case _errors.InstantiationFailure(message=message, argument=argument):
-                raise InputError(f"{argument.display_name()}: {message}" if argument else message)
-            case _:
-                raise InputError(f"the options of {verb} cannot be read together; see `datafree {verb} --help`")
-
-    settings: dict[str, Any] = {} if default is None else {"default": default}
-    known = _options(kind, settings)
-    with _errors.on_parse_error(refuse):
-        return tyro.cli(kind, prog=f"datafree {verb}", description=VERBS[verb], args=list(arguments), **settings)
-
-
-def _options(kind: type[Any], settings: dict[str, Any]) -> list[str]:
-    parser = tyro.extras.get_parser(kind, **settings)
-    return [option for action in parser._actions for option in action.option_strings]  # noqa: SLF001
-
-
-def take(arguments: list[str], option: str, default: str) -> tuple[str, list[str]]:
-    """An option that decides which others there are, and the arguments without it."""
-    for place, argument in enumerate(arguments):
-        if argument == option and place + 1 < len(arguments):
-            return arguments[place + 1], arguments[:place] + arguments[place + 2 :]
-        if argument.startswith(f"{option}="):
-            return argument.partition("=")[2], arguments[:place] + arguments[place + 1 :]
-    return default, arguments
-
-
 def method_named(name: str) -> Method | None:
     """A preset by its name; `real` is the ceiling.
 
@@ -129,7 +82,8 @@ def preset(arguments: Sequence[str], default: str) -> tuple[Method | None, list[
 def distill(arguments: list[str]) -> None:
     """`datafree distill`."""
     method, rest = preset(arguments, "adi")
-    experiment, out = parse_experiment("distill", method, DistillationConfig(), rest)
+    learning = DistillationConfig(**method.distillation) if method else DistillationConfig()
+    experiment, out = parse_experiment("distill", method, learning, rest)
     finish(start(experiment, out))
 
 
@@ -137,28 +91,30 @@ def parse_experiment(
     verb: str, method: Method | None, application: Application, arguments: Sequence[str]
 ) -> tuple[Experiment, Path]:
     """An experiment from options: the task's and the machine's without a prefix, all others by the part they belong to."""
-    shared = {f.name: f for f in fields(Experiment) if f.name not in ("task", "method", "schedule", "application")}
-    hints = get_type_hints(Experiment)
+    where = Annotated[Path | None, tyro.conf.arg(help="folder to write; runs/VERB-NNN if not given")]
     kind = make_dataclass(
         verb,
         [
             ("task", Flat[Task]),
-            (
-                "out",
-                Annotated[Path | None, tyro.conf.arg(help="folder to write; runs/VERB-NNN if not given")],
-                field(default=None),
-            ),
+            ("out", where, field(default=None)),
             *([("method", type(method), field(default=method))] if method else []),
             ("schedule", Schedule, field(default=method.schedule if method else Schedule())),
             ("application", type(application), field(default=application)),
-            *((name, hints[name], field(default=f.default)) for name, f in shared.items()),
+            ("machine", Flat[Machine], field(default=Machine())),
         ],
         frozen=True,
         kw_only=True,
     )
-    given = parse(kind, verb, arguments)
-    settings = {name: getattr(given, name) for name in ("task", "schedule", "application", *shared)}
-    return Experiment(method=getattr(given, "method", None), **settings), given.out or next_folder(verb)
+    given = parse(kind, verb, arguments, more=f" {CHOOSE}")
+    settings = {name: getattr(given, name) for name in ("task", "schedule", "application")}
+    machine = {f.name: getattr(given.machine, f.name) for f in fields(Machine)}
+    experiment = Experiment(method=getattr(given, "method", None), **settings, **machine)
+    return experiment, given.out or next_folder(verb)
+
+
+CHOOSE = (
+    f"--method NAME chooses among {', '.join(METHODS)}, and real (the ceiling); its settings are the options below."
+)
 
 
 def start(experiment: Experiment, out: Path) -> Result:
@@ -282,7 +238,7 @@ def synthesize(arguments: list[str]) -> None:
         raise InputError("real images need not be synthesized; name a method")
     parts = [("task", Flat[Synthesize]), ("method", type(method), field(default=method))]
     kind = make_dataclass("Options", parts, kw_only=True)
-    given = parse(kind, "synthesize", rest)
+    given = parse(kind, "synthesize", rest, more=f" {CHOOSE}")
     refuse_existing(given.task.out)
     pictures = image_set.synthesize(
         given.method, console=console, **{f.name: getattr(given.task, f.name) for f in fields(Synthesize)}
@@ -327,13 +283,16 @@ def run_bench(arguments: list[str]) -> None:
 
 
 def refuse_existing(out: Path) -> None:
-    """A folder that is written as a whole must be new.
+    """A folder that is written as a whole must be new, and there must be room for it.
 
     Raises:
-        InputError: If it exists.
+        InputError: If it exists, or the folder it would be in cannot be written.
     """
     if out.exists():
         raise InputError(f"{out} exists already; give another --out")
+    nearest_there = next(parent for parent in out.absolute().parents if parent.exists())
+    if not nearest_there.is_dir() or not os.access(nearest_there, os.W_OK):
+        raise InputError(f"{out} cannot be written, since {nearest_there} cannot; give another --out")
 
 
 COMMANDS: dict[str, Callable[[list[str]], None]] = {

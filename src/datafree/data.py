@@ -133,6 +133,8 @@ def open_real(
     if kind not in openers:
         raise InputError(f"data set {name!r} is unknown, choose one of {', '.join(openers)}{nearest(kind, openers)}")
     images, labels, classes = openers[kind](Path(rest) if kind == "folder" else place, split)
+    if shape and shape[0] == 1 and bool((images == images[:, :1]).all()):
+        images = images[:, :1]  # image files hold grey in three equal channels
     if shape and shape[0] != images.shape[1]:
         raise InputError(
             f"{name} has {images.shape[1]} channels, but the classifier takes {shape[0]}; give data that fits it"

@@ -1,6 +1,6 @@
 """An experiment as JSON and back, so that a run can be repeated and resumed."""
 
-from dataclasses import fields
+from dataclasses import fields, is_dataclass
 from typing import Any
 
 from datafree.applications import APPLICATIONS
@@ -23,9 +23,18 @@ def describable(kind: type[Any]) -> type[Any]:
 
 
 def describe(value: Any) -> Any:
-    """Settings as what JSON can hold."""
+    """Settings as what JSON can hold.
+
+    Raises:
+        InputError: If settings are of a class that is not in the table.
+    """
     if type(value).__name__ in CONFIGS:
         return {"config": type(value).__name__} | {f.name: describe(getattr(value, f.name)) for f in fields(value)}
+    if is_dataclass(value):
+        kind = type(value).__name__
+        raise InputError(
+            f"{kind} cannot be written down with a run; mark the class with datafree.description.describable"
+        )
     return [describe(item) for item in value] if isinstance(value, tuple) else value
 
 

@@ -96,16 +96,10 @@ def student_of(teacher: Classifier, name: str) -> Classifier:
     return student
 
 
-@describable
 @dataclass(frozen=True, kw_only=True)
-class Experiment:
-    """Everything that decides a result. Equal experiments give equal students on one machine at one thread count."""
+class Machine:
+    """Where an experiment runs, and what it writes on the way."""
 
-    task: Task
-    method: Method | None
-    """None: real images, the ceiling"""
-    schedule: Schedule
-    application: Application = field(default_factory=DistillationConfig)
     seed: int = 0
     """of everything random"""
     device: str = "auto"
@@ -125,9 +119,21 @@ class Experiment:
 
     def __post_init__(self) -> None:
         at_least(1, devices=self.devices, threads=self.threads)
-        at_least(0, checkpoint=self.checkpoint, seed=self.seed)
+        at_least(0, checkpoint=self.checkpoint, curve=self.curve, seed=self.seed)
         if not self.checkpoint < math.inf or not self.seed < 2**63:
             raise InputError("checkpoint must be a number of seconds, and seed under 2 ** 63")
+
+
+@describable
+@dataclass(frozen=True, kw_only=True)
+class Experiment(Machine):
+    """Everything that decides a result. Equal experiments give equal students on one machine at one thread count."""
+
+    task: Task
+    method: Method | None
+    """None: real images, the ceiling"""
+    schedule: Schedule
+    application: Application = field(default_factory=DistillationConfig)
 
 
 @dataclass(frozen=True)
@@ -203,6 +209,7 @@ def run(experiment: Experiment, out: Path, *, console: Console | None = None, re
         }
         if folder:
             report.close(folder.path, summary, teacher, student, logbook.first)
+            folder.forget()
     return Result(student, summary, out)
 
 
@@ -290,6 +297,8 @@ def name_of(method: Method | None) -> str:
         return sum(bool(getattr(method, f.name)) != bool(getattr(preset, f.name)) for f in fields(method))
 
     presets = {name: preset for name, preset in METHODS.items() if type(preset) is type(method)}
+    if not presets:
+        return type(method).__name__.removesuffix("Config")
     return min(presets, key=lambda name: differences(presets[name]))
 
 

@@ -34,7 +34,7 @@ def synthesize(
     """Makes whole batches until there are so many images, and writes them; returns how many there are.
 
     Raises:
-        InputError: If the teacher cannot be used, or the method needs a student to look at.
+        InputError: If the teacher cannot be used.
     """
     at_least(1, images=images, threads=threads)
     torch.set_num_threads(threads)
@@ -42,12 +42,16 @@ def synthesize(
     classifier = teachers.load(teacher, weights=weights)
     require(classifier, method)
     count = -(-images // method.batch)
+    made_by = f"{method!r}, seed {seed}"
     with Logbook(None, classifier, None, console=console) as logbook:
+        if method.adaptive:
+            logbook.note("there is no student to look at: the term that asks for its mistakes is off")
+            made_by += ", without a student"
         stream = Stream(method.build(classifier), None, Schedule(warmup=count, every=0, keep=count), logbook)
         for batch in logbook.track(range(1, method.learning + count + 1), "make"):
             stream.fill(batch)
     everything = stream.pool.all()
-    write(everything, classifier, out, f"{method!r}, seed {seed}")
+    write(everything, classifier, out, made_by)
     return len(everything)
 
 

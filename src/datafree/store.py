@@ -164,6 +164,10 @@ class RunFolder:
                 continue
         return None
 
+    def forget(self) -> None:
+        """Lets go of all checkpoints: the run is finished, and they hold the images it kept."""
+        shutil.rmtree(self.checkpoints)
+
     def _numbered(self) -> list[Path]:
         return sorted(folder for folder in self.checkpoints.glob("[0-9]*") if folder.name.isdigit())
 

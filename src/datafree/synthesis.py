@@ -1,7 +1,7 @@
 """Who makes images (`Synthesizer`), when they are made, kept and shown (`Schedule`, `Stream`), and one step of descent."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -66,6 +66,16 @@ class Method(ABC):
     def learning(self) -> int:
         """Batches that pass before one is worth keeping: a generator has to learn first."""
         return 0
+
+    @property
+    def adaptive(self) -> bool:
+        """Whether it looks at a student."""
+        return False
+
+    @property
+    def distillation(self) -> Mapping[str, Any]:
+        """Settings of distillation that belong to the paper; the default of a run, where they differ from its own."""
+        return {}
 
     @property
     def needs(self) -> tuple[str, ...]:

@@ -95,6 +95,9 @@ def load(spec: str, *, weights: str = "", **settings: Any) -> Classifier:
         if weights:
             fit(classifier.model, read_weights(Path(weights)), weights)
     else:
+        if weights or settings:
+            given = ", ".join(["weights"] * bool(weights) + list(settings))
+            raise InputError(f"{spec} says itself what it is; leave {given} out, or change its {CONFIG}")
         classifier = load_folder(Path(folder))
     require_finite(classifier, spec)
     return classifier.eval()

@@ -15,7 +15,8 @@ Differences from the paper:
 
 1. What a generator makes is clipped to the range of an image before anyone sees it. The paper says nothing of it, its
    authors' code does not clip; it is what lets a student see what it will see when it is used.
-2. The authors' code differs from the paper. `dafl` follows the paper's definitions with weights that make its
+2. Adam's averages (0.5, 0.999) are usual for generators; the paper names none.
+3. The authors' code differs from the paper. `dafl` follows the paper's definitions with weights that make its
    objective equal to their code's for MNIST; `dafl-authors` follows their code: logarithms to base 10, no 1/k in the
    entropy, the mean of |f| over images and features in the place of the norm, and the student learns on the very
    batch on which the generator was updated.
@@ -89,7 +90,12 @@ class DAFLConfig(Method):
 
     @property
     def passes(self) -> float:
-        return self.batch / self.show
+        handed = self.batch if self.reuse else self.show
+        return self.batch / handed * (self.life / (self.life - self.skip) if self.life else 1)
+
+    @property
+    def adaptive(self) -> bool:
+        return self.adversary > 0
 
     @property
     def learning(self) -> int:

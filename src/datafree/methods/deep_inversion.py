@@ -19,7 +19,8 @@ Differences from the paper:
    lets them leave it.
 3. The divergence in R_compete is the paper's Jensen-Shannon divergence. The authors' code has another quantity, which
    saturates: choose it with `js=clamped`; see `clamped_divergence`.
-4. Each image has its own shift and flip. The authors move a whole batch alike.
+4. The paper gives no temperature for R_compete; 3 is the authors' code's.
+5. Each image has its own shift and flip. The authors move a whole batch alike.
 
 References:
     | Dreaming to Distill: Data-free Knowledge Transfer via DeepInversion (Yin et al., 2020)
@@ -81,11 +82,15 @@ class DeepInversionConfig(Method):
 
     @property
     def schedule(self) -> Schedule:
-        return Schedule(warmup=2, every=100, keep=64) if self.compete else Schedule(warmup=8, every=0, keep=8)
+        return Schedule(warmup=2, every=50, keep=128) if self.compete else Schedule(warmup=8, every=0, keep=8)
 
     @property
     def passes(self) -> float:
         return sum(steps / 4**coarser for coarser, steps in enumerate(reversed(self.steps)))
+
+    @property
+    def adaptive(self) -> bool:
+        return self.compete > 0
 
     @property
     def needs(self) -> tuple[str, ...]:

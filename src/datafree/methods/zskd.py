@@ -18,7 +18,7 @@ logits. How far an impression stays away is reported as `residual`, the divergen
 
 Differences from the paper:
 
-1. A concentration must be positive and the row's minimum is 0: `floor` is added to it, as in the authors' code.
+1. A concentration must be positive and the row's minimum is 0: nothing is under `floor`. The authors' code adds as much.
 2. Both scales act. The authors' code stretches the rows once more after scaling, which undoes the scale.
 3. `smooth` describes an image by half of its pixels, enlarged, blurred and standardised over the batch. Bare pixels, the
    paper's, end saturated on a network without batch norm; set `smooth` to False for them.
@@ -31,14 +31,16 @@ References:
 """
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from datafree.augmentation import Augmentation
 from datafree.classifier import Classifier, frozen, last_layer
 from datafree.generators import binomial
 from datafree.losses import soft_cross_entropy
@@ -78,6 +80,10 @@ class ZSKDConfig(Method):
     @property
     def passes(self) -> float:
         return self.steps
+
+    @property
+    def distillation(self) -> Mapping[str, Any]:
+        return {"temperature": self.temperature, "augment": Augmentation(shift=1.0, rotate=10.0, scale=0.1)}
 
     @property
     def needs(self) -> tuple[str, ...]:
