@@ -17,7 +17,7 @@ APPLICATIONS = [name for name in FILES if name.startswith("applications.") and n
 LAYERS = ["types", "watch", "classifier", "losses", "pool", "synthesis"]
 """a file may import those to its left, never those to its right"""
 
-FOR_METHODS = {*LAYERS, "generators"}
+FOR_METHODS = {*LAYERS, "generators", "augmentation"}
 FOR_APPLICATIONS = {*LAYERS, "augmentation"}
 
 

@@ -162,3 +162,14 @@ def test_refuses_pictures_of_different_sizes_and_broken_ones(picture_folder: Pat
     (picture_folder / "test" / "dog" / "0.png").write_bytes(b"no picture")
     with pytest.raises(InputError, match="readable"):
         open_real(f"folder:{picture_folder}", "test", "evaluation", Ledger())
+
+
+def test_grey_pictures_fit_a_teacher_of_one_channel(tmp_path: Path):
+    from PIL import Image
+
+    for split in ("train", "test"):
+        for name, value in (("dark", 10), ("light", 200)):
+            (tmp_path / split / name).mkdir(parents=True)
+            Image.new("L", (8, 8), value).save(tmp_path / split / name / "0.png")
+    real = open_real(f"folder:{tmp_path}", "test", "evaluation", Ledger(), shape=(1, 8, 8))
+    assert [round(float(image.mean() * 255)) for image in real.take(torch.arange(2)).images] == [10, 200]

@@ -6,7 +6,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +18,9 @@ from datafree.applications.distillation import DistillationConfig
 from datafree.augmentation import Augmentation
 from datafree.description import describe, revive
 from datafree.experiment import Experiment, Result, Task, name_of, resume, run
-from datafree.logbook import Logbook
+from datafree.logbook import Logbook, read_log
 from datafree.methods import METHODS
+from datafree.methods.noise import NoiseConfig
 from datafree.synthesis import Schedule
 from datafree.types import Batch, Diverged, InputError, Terms
 
@@ -145,7 +146,7 @@ import os, signal, sys
 from pathlib import Path
 sys.path.insert(0, sys.argv[1])
 import test_experiment
-from datafree.logbook import Logbook
+from datafree.logbook import Logbook, read_log
 told = Logbook.log
 def log(self, step, terms):
     told(self, step, terms)
@@ -274,3 +275,23 @@ def test_the_log_has_the_terms_and_the_health_of_each_batch(undisturbed: dict[st
     } <= made[0].keys()
     taught: list[Terms] = [line for line in lines if line["phase"] == "application"]
     assert all("distillation" in line for line in taught) and taught
+
+
+def test_settings_of_a_stranger_are_refused_before_anything_is_written(tmp_path: Path, digits_teacher: Path):
+    @dataclass(frozen=True, kw_only=True)
+    class Stranger(NoiseConfig):
+        pass
+
+    with pytest.raises(InputError, match="mark the class with"):
+        run(experiment(digits_teacher, "all first", method=Stranger(batch=8)), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_an_heir_is_not_the_student_of_chance(tmp_path: Path, digits_teacher: Path):
+    chance = experiment(digits_teacher, "all first", checkpoint=1e6)
+    heir = replace(chance, task=replace(chance.task, student="convnet_w16", inherit=True), curve=1e-3)
+    result = run(heir, tmp_path / "heir")
+    points = [line["accuracy"] for line in read_log(tmp_path / "heir") if line["phase"] == "curve"]
+    assert len(points) == LEARN.steps
+    assert min(points) > 0.5, "it began as its teacher"
+    assert result.summary["student"]["accuracy"] == pytest.approx(points[-1], abs=1e-6)

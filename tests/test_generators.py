@@ -1,9 +1,15 @@
 """Networks that make images: the right shape, the right statistics, nothing checkered."""
 
+from dataclasses import replace
+
 import pytest
 import torch
+import toys
 
+from datafree.classifier import Classifier
+from datafree.doctor import require
 from datafree.generators import PaperGenerator, SubpixelGenerator, binomial
+from datafree.methods.dafl import DAFL
 from datafree.types import InputError
 
 KINDS = [PaperGenerator, SubpixelGenerator]
@@ -43,3 +49,32 @@ def test_refuses_a_size_it_cannot_double_twice_to(kind: type):
 
 def test_the_blur_by_hand():
     assert (16 * binomial(2)[1, 0]).tolist() == [[1, 2, 1], [2, 4, 2], [1, 2, 1]]
+
+
+class Opaque(torch.nn.Module):
+    """A teacher of which only input and output are to be seen."""
+
+    def __init__(self, teacher: Classifier) -> None:
+        super().__init__()
+        self.answer = [teacher]  # a list hides it from `modules`
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        return self.answer[0].model(images)
+
+
+def test_dafl_works_on_input_and_output_alone_and_says_what_is_off(plain_teacher: Classifier):
+    black_box = toys.classifier(Opaque(plain_teacher))
+    method = DAFL(black_box, replace(toys.TINY["dafl"], activation=1.0))
+    assert "activation loss is off" in method.notes[0]
+    assert set(method.synthesize().terms) == {"one-hot", "entropy"}
+
+
+def test_dafl_is_silent_where_features_are_to_be_seen(plain_teacher: Classifier):
+    method = DAFL(plain_teacher, toys.TINY["dafl"])
+    assert method.notes == ()
+    assert "activation" in method.synthesize().terms
+
+
+def test_zskd_refuses_input_and_output_alone(plain_teacher: Classifier):
+    with pytest.raises(InputError, match="no last layer; methods that work with it: noise, deep-dream, dafl"):
+        require(toys.classifier(Opaque(plain_teacher)), toys.TINY["zskd"])

@@ -271,3 +271,8 @@ class TestCreate:
     def test_normalization_for_three_channels_is_averaged_for_another_number(self):
         grey = teachers.create("test_resnet", shape=(1, 32, 32))
         assert grey.mean.flatten().tolist() == pytest.approx([sum(timm.get_pretrained_cfg("test_resnet").mean) / 3])  # type: ignore[union-attr]
+
+
+def test_a_folder_says_itself_what_it_is(folder: Path):
+    with pytest.raises(InputError, match="leave weights, classes out"):
+        teachers.load(f"local-dir:{folder}", weights="other.pt", classes=3)

@@ -1,0 +1,90 @@
+"""Tables: every row runs, finished runs are kept, and what is written is what was found."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+from datafree.bench import BENCHMARKS, Bench, bench, markdown, plot, reached
+from datafree.types import InputError
+
+QUIET = Console(quiet=True)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("bench")
+
+
+@pytest.fixture(scope="module")
+def options(folder: Path) -> Bench:
+    return Bench(
+        out=folder / "runs", results=folder / "results", seeds=(0,), shorten=100, command="datafree bench digits"
+    )
+
+
+@pytest.fixture(scope="module")
+def table(options: Bench) -> dict[str, Any]:
+    """The table of digits with every row, a hundredth of its steps, one seed."""
+    return bench("digits", options, QUIET)
+
+
+class TestDigits:
+    def test_every_row_is_there_with_floor_and_ceiling(self, table: dict[str, Any]):
+        assert list(table["rows"]) == list(BENCHMARKS["digits"].rows)
+        assert {"noise", "real images"} <= set(table["rows"])
+
+    def test_only_the_ceiling_saw_real_images(self, table: dict[str, Any]):
+        assert {name for name, row in table["rows"].items() if row["real images seen"]} == {"real images"}
+
+    def test_the_files_hold_what_was_returned(self, table: dict[str, Any], options: Bench):
+        assert json.loads((options.results / "digits.json").read_text()) == json.loads(json.dumps(table))
+        assert (options.results / "digits.md").read_text() == markdown(table)
+        assert (options.results / "digits.svg").read_text() == plot(table)
+
+    def test_the_table_names_its_command_and_its_teacher(self, table: dict[str, Any]):
+        text = markdown(table)
+        assert "`datafree bench digits`" in text
+        assert table["teacher"]["sha256"][:16] in text
+
+    def test_finished_runs_are_not_repeated(self, table: dict[str, Any], options: Bench):
+        summary = options.out / "noise" / "seed-0" / "summary.json"  # type: ignore[operator]
+        before = summary.stat().st_mtime_ns
+        bench("digits", replace(options, rows=("noise",)), QUIET)
+        assert summary.stat().st_mtime_ns == before
+
+    def test_a_run_with_other_settings_is_not_taken_for_ours(self, table: dict[str, Any], options: Bench):
+        with pytest.raises(InputError, match="made with other settings"):
+            bench("digits", replace(options, rows=("noise",), shorten=200), QUIET)
+
+
+def test_spread_is_that_of_the_seeds(folder: Path, table: dict[str, Any], options: Bench):
+    two = bench("digits", replace(options, rows=("noise",), seeds=(0, 1)), QUIET)["rows"]["noise"]
+    assert len(two["each"]) == 2
+    assert two["mean"] == pytest.approx(sum(two["each"]) / 2, abs=0.01)
+    assert two["sd"] == pytest.approx(abs(two["each"][0] - two["each"][1]) / 2**0.5, abs=0.02)
+
+
+def test_a_goal_counts_only_if_every_seed_reaches_it():
+    fast, slow = {"curve": [(5.0, 0.90), (10.0, 0.96)]}, {"curve": [(5.0, 0.94), (20.0, 0.98)]}
+    assert reached([fast, slow], 95) == 15
+    assert reached([fast, slow], 97) is None
+
+
+def test_the_ablation_has_every_subset_of_three_losses():
+    rows = BENCHMARKS["dafl-ablation"].rows
+    weights = {
+        tuple(bool(getattr(row.method, name)) for name in ("onehot", "entropy", "activation")) for row in rows.values()
+    }
+    assert len(rows) == len(weights) == 8
+
+
+@pytest.mark.parametrize(
+    ("name", "rows", "match"), [("digit", (), "did you mean digits"), ("digits", ("ady",), "did you mean adi")]
+)
+def test_unknown_tables_and_rows_are_refused(name: str, rows: tuple[str, ...], match: str, options: Bench):
+    with pytest.raises(InputError, match=match):
+        bench(name, replace(options, rows=rows), QUIET)
