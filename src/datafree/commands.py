@@ -27,7 +27,7 @@ from datafree.training import TrainingConfig, example_teacher
 from datafree.types import Diverged, InputError, nearest
 from datafree.verbs import DIVERGED, INTERRUPTED
 
-console = Console()
+console = Console(quiet=int(os.environ.get("LOCAL_RANK", "0")) > 0)  # of several processes one speaks
 
 
 def carry_out(verb: str, arguments: Sequence[str]) -> int:
