@@ -6,6 +6,7 @@ interrupted goes on where it was.
 
 import json
 import platform
+import shlex
 import statistics
 import sys
 from collections.abc import Mapping, Sequence
@@ -203,7 +204,7 @@ class Bench:
     """cpu, cuda, mps, ..."""
     threads: int = 1
     """on the CPU"""
-    command: str = field(default_factory=lambda: "datafree " + " ".join(sys.argv[1:]))
+    command: str = field(default_factory=lambda: shlex.join(["datafree", *sys.argv[1:]]))
     """what is written down as the command that made the table"""
 
 
