@@ -59,12 +59,12 @@ def _digits() -> dict[str, Row]:
     """The demo's rungs, and the generators on the same teacher."""
     from datafree.demo import application, rungs
 
-    rows = {name: Row(method=m, schedule=s, application=application(800)) for name, (m, s) in rungs(800).items()}
+    rows = {name: Row(method=m, schedule=s, application=application(700)) for name, (m, s) in rungs(700).items()}
     ceiling = rows.pop("real images")
     dafl = replace(METHODS["dafl"], generator="subpixel", lr=0.02, batch=128, show=256)
-    rows["dafl"] = Row(method=dafl, schedule=Schedule(every=2), application=application(800))
+    rows["dafl"] = Row(method=dafl, schedule=Schedule(every=2), application=application(700))
     zskd = Schedule(warmup=10, every=0, keep=10)
-    rows["zskd"] = Row(method=METHODS["zskd"], schedule=zskd, application=application(800))
+    rows["zskd"] = Row(method=METHODS["zskd"], schedule=zskd, application=application(700))
     rows["fast"] = Row(method=METHODS["fast"], schedule=METHODS["fast"].schedule, application=application(2400))
     rows["adi, inherited"] = replace(rows["adi"], inherit=True)
     return rows | {"real images": ceiling}

@@ -29,7 +29,7 @@ class Demo:
     """of everything random"""
     threads: int = 1
     """on the CPU; networks this small are fastest on one"""
-    steps: int = 800
+    steps: int = 700
     """steps of each student"""
 
     def __post_init__(self) -> None:
@@ -38,13 +38,13 @@ class Demo:
 
 def rungs(steps: int) -> dict[str, tuple[Method | None, Schedule]]:
     """Floor, the three methods with equal images to begin with, ceiling."""
-    first = Schedule(warmup=4, every=0, keep=4)
-    small: dict[str, Any] = {"batch": 128, "steps": (100,), "jitter": 1}
+    first = Schedule(warmup=1, every=0, keep=1)
+    small: dict[str, Any] = {"batch": 512, "steps": (150,), "jitter": 1}
     return {
         "noise": (replace(METHODS["noise"], batch=128), Schedule()),
         "deep-dream": (replace(METHODS["deep-dream"], **small), first),
         "deep-inversion": (replace(METHODS["deep-inversion"], **small), first),
-        "adi": (replace(METHODS["adi"], **small), Schedule(warmup=4, every=max(1, steps // 8), keep=12)),
+        "adi": (replace(METHODS["adi"], **small), Schedule(warmup=1, every=steps // 3 + 1, keep=3)),
         "real images": (None, Schedule()),
     }
 
