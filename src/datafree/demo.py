@@ -38,20 +38,20 @@ class Demo:
 
 def rungs(steps: int) -> dict[str, tuple[Method | None, Schedule]]:
     """Floor, the three methods with equal images to begin with, ceiling."""
-    first = Schedule(warmup=1, every=0, keep=1)
-    small: dict[str, Any] = {"batch": 512, "steps": (150,), "jitter": 1}
+    first = Schedule(warmup=2, every=0, keep=2)
+    small: dict[str, Any] = {"batch": 512, "steps": (110,), "jitter": 1}
     return {
         "noise": (replace(METHODS["noise"], batch=128), Schedule()),
         "deep-dream": (replace(METHODS["deep-dream"], **small), first),
         "deep-inversion": (replace(METHODS["deep-inversion"], **small), first),
-        "adi": (replace(METHODS["adi"], **small), Schedule(warmup=1, every=steps // 3 + 1, keep=3)),
+        "adi": (replace(METHODS["adi"], **small), Schedule(warmup=2, every=steps // 2, keep=3)),
         "real images": (None, Schedule()),
     }
 
 
 def application(steps: int) -> DistillationConfig:
     """How every student of the ladder learns."""
-    return DistillationConfig(steps=steps, lr=1e-2, augment=Augmentation(shift=0.5))
+    return DistillationConfig(steps=steps, lr=5e-3, augment=Augmentation(shift=0.15))
 
 
 def demo(options: Demo, console: Console) -> list[dict[str, Any]]:
