@@ -37,14 +37,15 @@ class Demo:
 
 
 def rungs(steps: int) -> dict[str, tuple[Method | None, Schedule]]:
-    """Floor, the three methods with equal images to begin with, ceiling."""
+    """Floor, the three methods, ceiling."""
     first = Schedule(warmup=2, every=0, keep=2)
     small: dict[str, Any] = {"batch": 512, "steps": (110,), "jitter": 1}
+    often = small | {"batch": 128}  # the more often it looks at the student, the better
     return {
         "noise": (replace(METHODS["noise"], batch=128), Schedule()),
         "deep-dream": (replace(METHODS["deep-dream"], **small), first),
         "deep-inversion": (replace(METHODS["deep-inversion"], **small), first),
-        "adi": (replace(METHODS["adi"], **small), Schedule(warmup=2, every=steps // 2, keep=3)),
+        "adi": (replace(METHODS["adi"], **often), Schedule(warmup=4, every=steps // 8 + 1, keep=12)),
         "real images": (None, Schedule()),
     }
 
