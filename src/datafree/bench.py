@@ -378,8 +378,3 @@ def plot(result: Mapping[str, Any]) -> str:
     if axes.lines:
         axes.legend(fontsize="small", loc="center left", bbox_to_anchor=(1, 0.5), frameon=False)
     return report.svg(figure)
-
-
-def read_result(path: Path) -> dict[str, Any]:
-    """A table that was written."""
-    return json.loads(path.read_text())

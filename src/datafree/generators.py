@@ -46,8 +46,7 @@ class PaperGenerator(nn.Module):
 class SubpixelGenerator(nn.Module):
     """A small generator: all its convolutions run at a quarter and half of the size, sub-pixels and a blur do the rest.
 
-    A fifth of the paper's generator's cost for 32 x 32 images, and no worse a student. Without the blur the four
-    sub-pixels of a place drift apart.
+    It costs less than the paper's generator. The blur ties the four sub-pixels of a place together.
     """
 
     blur: Tensor

@@ -88,7 +88,6 @@ class Logbook(Watch):
             TextColumn("{task.fields[rate]}"),
             TimeElapsedColumn(),
             TimeRemainingColumn(),
-            TextColumn("{task.fields[note]}"),
             console=self.console,
             transient=True,
             disable=not self.console.is_terminal,
@@ -109,7 +108,7 @@ class Logbook(Watch):
 
     def track(self, steps: Iterable[T], label: str) -> Iterator[T]:
         wanted = steps if isinstance(steps, Sequence) else list(steps)
-        bar = self.progress.add_task(label, total=len(wanted), rate="", note="")
+        bar = self.progress.add_task(label, total=len(wanted), rate="")
         begin = time.monotonic()
         for done, step in enumerate(wanted):
             yield step

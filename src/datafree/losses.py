@@ -96,7 +96,7 @@ def channel_statistics(features: Tensor, near: Tensor) -> tuple[Tensor, Tensor]:
 
 
 class _ChannelStatistics(torch.autograd.Function):
-    """Rows of a channels-last view and a gradient in one product and sum: a fifth of a teacher's pass is saved."""
+    """Rows of a channels-last view and a gradient in one product and sum; `benchmarks/inversion_step.py` says what it leaves of a step."""
 
     @staticmethod
     def forward(ctx: Any, features: Tensor, near: Tensor) -> tuple[Tensor, Tensor]:

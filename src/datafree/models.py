@@ -35,7 +35,7 @@ class LeNet5(nn.Module):
 
 
 class PooledConv2d(nn.Conv2d):
-    """`max_pool2d(conv(x), 2)` for an odd kernel without padding, up to rounding, at half of its cost on a CPU.
+    """`max_pool2d(conv(x), 2)` for an odd kernel without padding, up to rounding, and cheaper on a CPU.
 
     The four pixels that meet in a pool are four convolutions of stride 2. Over blocks of 2 x 2 pixels they are one
     convolution with half the kernel and four times the channels, by which a CPU's vectors are filled.

@@ -1,7 +1,7 @@
 """The verbs of the command, and how it ends. Light, so that `--help` answers at once."""
 
 VERBS = {
-    "demo": "the main job on scikit-learn's digits, with its floor and its ceiling; no network, about a minute",
+    "demo": "the main job on scikit-learn's digits, with its floor and its ceiling; no network, a minute or two",
     "distill": "a smaller student from a teacher, without its training data",
     "synthesize": "images from a teacher, as PNG files, tensors and a contact sheet",
     "train": "an example teacher, on real images",
