@@ -96,7 +96,7 @@ def channel_statistics(features: Tensor, near: Tensor) -> tuple[Tensor, Tensor]:
 
 
 class _ChannelStatistics(torch.autograd.Function):
-    """Rows of a channels-last view and a gradient in one product and sum; `benchmarks/inversion_step.py` says what it leaves of a step."""
+    """Rows of a channels-last view, and a gradient in one product and sum; see `benchmarks/inversion_step.py`."""
 
     @staticmethod
     def forward(ctx: Any, features: Tensor, near: Tensor) -> tuple[Tensor, Tensor]:
