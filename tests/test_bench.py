@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from datafree.bench import BENCHMARKS, Bench, bench, markdown, plot, reached
+from datafree.bench import Bench, bench, markdown, plot, reached
+from datafree.tables import BENCHMARKS
 from datafree.types import InputError
 
 QUIET = Console(quiet=True)

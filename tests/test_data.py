@@ -173,3 +173,29 @@ def test_grey_pictures_fit_a_teacher_of_one_channel(tmp_path: Path):
             Image.new("L", (8, 8), value).save(tmp_path / split / name / "0.png")
     real = open_real(f"folder:{tmp_path}", "test", "evaluation", Ledger(), shape=(1, 8, 8))
     assert [round(float(image.mean() * 255)) for image in real.take(torch.arange(2)).images] == [10, 200]
+
+
+class TestChoiceOfClasses:
+    def test_classes_are_numbered_in_the_order_they_were_named(self):
+        ledger = Ledger()
+        whole = open_real("digits", "test", "evaluation", ledger)
+        some = open_real("digits:7,0-1", "test", "evaluation", ledger)
+        assert some.classes == ("7", "0", "1")
+        everything, chosen = next(whole.once(1000)), next(some.once(1000))
+        for new, old in enumerate((7, 0, 1)):
+            expected = everything.images[everything.targets == old]
+            assert torch.equal(chosen.images[chosen.targets == new], expected)
+        assert len(some) == int(torch.isin(everything.targets, torch.tensor([0, 1, 7])).sum())
+
+    def test_the_ledger_names_the_choice(self):
+        ledger = Ledger()
+        open_real("digits:0-4", "test", "evaluation", ledger)
+        assert ledger.entries[0].source == "digits:0-4"
+
+    @pytest.mark.parametrize(
+        ("choice", "match"),
+        [("x", "names no classes"), ("4-12", "over 9"), ("3,3", "twice"), ("5-2", "none")],
+    )
+    def test_a_choice_that_makes_no_sense_is_refused(self, choice: str, match: str):
+        with pytest.raises(InputError, match=match):
+            open_real(f"digits:{choice}", "test", "evaluation", Ledger())

@@ -9,6 +9,7 @@ import pytest
 import datafree
 from datafree import commands
 from datafree.bench import benchmark
+from datafree.commands import options
 from datafree.methods import METHODS
 
 ROOT = Path(__file__).parents[1]
@@ -30,13 +31,13 @@ class Parsed(Exception):
 
 @pytest.mark.parametrize("line", COMMANDS)
 def test_a_command_in_the_docs_parses(line, monkeypatch):
-    understand = commands.parse
+    understand = options.tyro.cli
 
     def only_parse(*arguments, **settings):
         understand(*arguments, **settings)
         raise Parsed
 
-    monkeypatch.setattr(commands, "parse", only_parse)
+    monkeypatch.setattr(options.tyro, "cli", only_parse)
     verb, *arguments = shlex.split(line, comments=True)[1:]
     if verb.startswith("-") or verb == "methods" or "--help" in arguments:
         return

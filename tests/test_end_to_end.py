@@ -11,9 +11,10 @@ from datafree import report
 from datafree.applications.distillation import DistillationConfig
 from datafree.augmentation import Augmentation
 from datafree.demo import Demo, demo
-from datafree.experiment import Experiment, Task, run
+from datafree.experiment import Experiment, run
 from datafree.methods import METHODS
 from datafree.synthesis import Schedule
+from datafree.tasks import Task
 from datafree.training import TrainingConfig, example_teacher
 
 SMALL: dict[str, Any] = {"batch": 128, "steps": (60,), "jitter": 1}

@@ -17,11 +17,12 @@ from datafree import report, teachers
 from datafree.applications.distillation import DistillationConfig
 from datafree.augmentation import Augmentation
 from datafree.description import describe, revive
-from datafree.experiment import Experiment, Result, Task, name_of, resume, run
+from datafree.experiment import Experiment, Result, name_of, resume, run
 from datafree.logbook import Logbook, read_log
 from datafree.methods import METHODS
 from datafree.methods.noise import NoiseConfig
 from datafree.synthesis import Schedule
+from datafree.tasks import Task
 from datafree.types import Batch, Diverged, InputError, Terms
 
 LEARN = DistillationConfig(steps=12)

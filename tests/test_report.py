@@ -12,7 +12,8 @@ import toys
 from rich.console import Console
 
 from datafree import report, teachers
-from datafree.experiment import Task, run
+from datafree.experiment import run
+from datafree.tasks import Task
 from datafree.types import Batch, InputError
 
 HOSTILE = [

@@ -11,10 +11,11 @@ from torch import Tensor, nn
 
 from datafree.applications.distillation import DistillationConfig
 from datafree.classifier import Classifier, batch_norms
-from datafree.experiment import Experiment, Task
+from datafree.experiment import Experiment
 from datafree.methods import METHODS
 from datafree.models import ConvNet
 from datafree.synthesis import Method, Schedule
+from datafree.tasks import Task
 from datafree.types import Batch
 
 SHAPE = (1, 8, 8)

@@ -14,9 +14,10 @@ if TYPE_CHECKING:
     from datafree.augmentation import Augmentation
     from datafree.classifier import Classifier, frozen, record
     from datafree.evaluation import evaluate, health, measure
-    from datafree.experiment import Experiment, Task, run, student_of
+    from datafree.experiment import Experiment, run
     from datafree.methods import METHODS
     from datafree.synthesis import Method, Schedule, Stream, Synthesizer
+    from datafree.tasks import Task, student_of
     from datafree.teachers import create, load_folder, save_folder
     from datafree.types import Batch, Diverged, InputError
 
@@ -31,9 +32,9 @@ _PLACES = {
     "health": "evaluation",
     "measure": "evaluation",
     "Experiment": "experiment",
-    "Task": "experiment",
+    "Task": "tasks",
     "run": "experiment",
-    "student_of": "experiment",
+    "student_of": "tasks",
     "METHODS": "methods",
     "Method": "synthesis",
     "Schedule": "synthesis",

@@ -17,171 +17,15 @@ from typing import Any
 from rich.console import Console
 
 from datafree import report
-from datafree.applications.distillation import DistillationConfig
-from datafree.augmentation import Augmentation
 from datafree.description import describe
-from datafree.experiment import Experiment, Task, run
+from datafree.experiment import Experiment, run
 from datafree.logbook import read_log
-from datafree.methods import METHODS
 from datafree.store import read_description, write_json, write_text
-from datafree.synthesis import Method, Schedule
-from datafree.training import TrainingConfig, example_teacher
+from datafree.tables import BENCHMARKS
+from datafree.tables.table import Benchmark, Row
+from datafree.tasks import Task
+from datafree.training import example_teacher
 from datafree.types import InputError, nearest
-
-
-@dataclass(frozen=True, kw_only=True)
-class Row:
-    """One line of a table."""
-
-    method: Method | None
-    """None: real images, the ceiling"""
-    schedule: Schedule
-    application: DistillationConfig
-    inherit: bool = False
-    """the student begins as the teacher's strongest channels"""
-    published: str = ""
-    """the figure in print for this pair of networks, and whose"""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Benchmark:
-    """A teacher, a student, real images to judge them, and rows."""
-
-    title: str
-    data: str
-    teacher: str
-    student: str
-    training: TrainingConfig
-    rows: Mapping[str, Row]
-
-
-def _digits() -> dict[str, Row]:
-    """The demo's rungs, and the generators on the same teacher."""
-    from datafree.demo import application, rungs
-
-    rows = {name: Row(method=m, schedule=s, application=application(700)) for name, (m, s) in rungs(700).items()}
-    ceiling = rows.pop("real images")
-    dafl = replace(METHODS["dafl"], generator="subpixel", lr=0.02, batch=128, show=256)
-    rows["dafl"] = Row(method=dafl, schedule=Schedule(every=2), application=application(700))
-    zskd = Schedule(warmup=10, every=0, keep=10)
-    rows["zskd"] = Row(method=METHODS["zskd"], schedule=zskd, application=application(700))
-    rows["fast"] = Row(method=METHODS["fast"], schedule=METHODS["fast"].schedule, application=application(2400))
-    rows["adi, inherited"] = replace(rows["adi"], inherit=True)
-    return rows | {"real images": ceiling}
-
-
-def _ablation() -> dict[str, Row]:
-    """Each subset of the three losses, as in the ablation of the paper."""
-    losses = ("onehot", "entropy", "activation")
-    whole = replace(METHODS["fast"], adversary=0.0)
-    rows = {}
-    for kept in range(8):
-        left_out = {name: 0.0 for bit, name in enumerate(losses) if not kept >> bit & 1}
-        name = " + ".join(name for name in losses if name not in left_out) or "none"
-        application = DistillationConfig(steps=3000, lr=8e-3, weight_decay=0.0)
-        rows[name] = Row(method=replace(whole, **left_out), schedule=whole.schedule, application=application)
-    return rows
-
-
-LENET_TRAINING = TrainingConfig(steps=2800, lr=2e-3, weight_decay=0.0, augment=Augmentation())
-
-BENCHMARKS: dict[str, Benchmark] = {
-    "digits": Benchmark(
-        title="scikit-learn's digits, a network with batch norm to one of a sixth of its parameters",
-        data="digits",
-        teacher="convnet_w64",
-        student="convnet_w16",
-        training=TrainingConfig(),
-        rows=_digits(),
-    ),
-    "mnist": Benchmark(
-        title="MNIST, LeNet-5 to LeNet-5-half",
-        data="mnist",
-        teacher="lenet5",
-        student="lenet5_half",
-        training=LENET_TRAINING,
-        rows={
-            "noise": Row(
-                method=replace(METHODS["noise"], batch=128),
-                schedule=Schedule(),
-                application=DistillationConfig(steps=3000, lr=4e-3),
-                published="88.01 (DAFL)",
-            ),
-            "deep-dream": Row(
-                method=replace(METHODS["deep-dream"], batch=256, steps=(200,)),
-                schedule=Schedule(warmup=8, every=0, keep=8),
-                application=DistillationConfig(steps=3000, lr=4e-3, augment=Augmentation(shift=1)),
-            ),
-            "dafl, replayed": Row(
-                method=replace(METHODS["fast"], adversary=0.0),
-                schedule=METHODS["fast"].schedule,
-                application=DistillationConfig(steps=8000, lr=8e-3, weight_decay=0.0),
-                published="98.20 (DAFL)",
-            ),
-            "dafl": Row(
-                method=replace(METHODS["dafl"], generator="subpixel", lr=0.02, batch=256, show=512),
-                schedule=Schedule(every=4),
-                application=DistillationConfig(steps=10000, lr=4e-3, weight_decay=0.0),
-                published="98.20 (DAFL)",
-            ),
-            "dafl, inherited": Row(
-                method=replace(METHODS["dafl"], generator="subpixel", lr=0.02, batch=256, show=512),
-                schedule=Schedule(every=4),
-                application=DistillationConfig(steps=4000, lr=4e-3, weight_decay=0.0),
-                inherit=True,
-            ),
-            "zskd": Row(
-                method=METHODS["zskd"],
-                schedule=METHODS["zskd"].schedule,
-                application=DistillationConfig(
-                    steps=3000,
-                    lr=8e-3,
-                    weight_decay=0.0,
-                    temperature=20.0,
-                    augment=Augmentation(shift=3, rotate=24, scale=0.25),
-                ),
-            ),
-            "zskd, inherited": Row(
-                method=METHODS["zskd"],
-                schedule=METHODS["zskd"].schedule,
-                application=DistillationConfig(
-                    steps=3000,
-                    lr=4e-3,
-                    weight_decay=0.0,
-                    temperature=20.0,
-                    augment=Augmentation(shift=3, rotate=24, scale=0.25),
-                ),
-                inherit=True,
-                published="98.77 from a teacher of 99.34 (ZSKD)",
-            ),
-            "fast": Row(
-                method=METHODS["fast"],
-                schedule=METHODS["fast"].schedule,
-                application=DistillationConfig(steps=8000, lr=8e-3, weight_decay=0.0),
-            ),
-            "fast, inherited": Row(
-                method=METHODS["fast"],
-                schedule=METHODS["fast"].schedule,
-                application=DistillationConfig(steps=9000, lr=4e-3, weight_decay=0.0),
-                inherit=True,
-            ),
-            "real images": Row(
-                method=None,
-                schedule=Schedule(),
-                application=DistillationConfig(steps=4000, lr=4e-3),
-                published="98.91 (DAFL)",
-            ),
-        },
-    ),
-    "dafl-ablation": Benchmark(
-        title="MNIST, LeNet-5 to LeNet-5-half: each subset of DAFL's losses, images replayed",
-        data="mnist",
-        teacher="lenet5",
-        student="lenet5_half",
-        training=LENET_TRAINING,
-        rows=_ablation(),
-    ),
-}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -268,11 +112,13 @@ def experiment_of(table: Benchmark, row: Row, teacher: Path, seed: int, options:
     """A row for one seed."""
     return Experiment(
         task=Task(
-            teacher=f"local-dir:{teacher}",
-            student=table.student,
-            inherit=row.inherit,
-            data=table.data,
-            data_root=options.data_root,
+            **{
+                "teacher": f"local-dir:{teacher}",
+                "student": table.student,
+                "data": table.data,
+                "data_root": options.data_root,
+                **row.task,
+            }
         ),
         method=row.method,
         schedule=row.schedule,

@@ -117,7 +117,8 @@ def open_real(
 
     Args:
         name: `digits` (scikit-learn's, always there), `mnist`, `cifar10`, or `folder:PATH` with one folder a class
-            under `PATH/train` and `PATH/test`.
+            under `PATH/train` and `PATH/test`. The first three take a choice of classes, by their places and in
+            their order: `mnist:0-4`, `mnist:7,2`.
         split: Which part.
         purpose: What for; it is written into the run.
         ledger: Where it is counted.
@@ -133,6 +134,12 @@ def open_real(
     if kind not in openers:
         raise InputError(f"data set {name!r} is unknown, choose one of {', '.join(openers)}{nearest(kind, openers)}")
     images, labels, classes = openers[kind](Path(rest) if kind == "folder" else place, split)
+    if rest and kind != "folder":
+        places = _chosen(classes, rest, name)
+        number = torch.full((len(classes),), -1)
+        number[places] = torch.arange(len(places))
+        kept = number[labels] >= 0
+        images, labels, classes = images[kept], number[labels[kept]], tuple(classes[place] for place in places)
     if shape and shape[0] == 1 and bool((images == images[:, :1]).all()):
         images = images[:, :1]  # image files hold grey in three equal channels
     if shape and shape[0] != images.shape[1]:
@@ -145,6 +152,19 @@ def open_real(
 
 
 Opened = tuple[Stored, Labels, tuple[str, ...]]
+
+
+def _chosen(classes: tuple[str, ...], choice: str, name: str) -> list[int]:
+    """The places of the classes that a name's end chooses."""
+    places: list[int] = []
+    for part in choice.split(","):
+        first, _, last = part.partition("-")
+        if not first.isdecimal() or not (last or first).isdecimal():
+            raise InputError(f"{name} names no classes; give places such as 0-4 or 7,2 after the colon")
+        places += range(int(first), int(last or first) + 1)
+    if not places or max(places) >= len(classes) or len(set(places)) < len(places):
+        raise InputError(f"{name} has a class twice, none, or one over {len(classes) - 1}; give each place once")
+    return places
 
 
 def _digits(_: Path, split: str) -> Opened:

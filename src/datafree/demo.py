@@ -9,10 +9,11 @@ from rich.console import Console
 from datafree import report
 from datafree.applications.distillation import DistillationConfig
 from datafree.augmentation import Augmentation
-from datafree.experiment import Experiment, Task, run
+from datafree.experiment import Experiment, run
 from datafree.methods import METHODS
 from datafree.store import next_folder, write_json, write_text
 from datafree.synthesis import Method, Schedule
+from datafree.tasks import Task
 from datafree.training import TrainingConfig, example_teacher
 from datafree.types import at_least
 

@@ -18,6 +18,7 @@ import torch
 from lightning_fabric import Fabric
 from torch import nn
 
+from datafree.application import Application
 from datafree.augmentation import Augmentation
 from datafree.classifier import Classifier, frozen
 from datafree.losses import distillation_loss
@@ -26,11 +27,9 @@ from datafree.watch import Watch, silent
 
 
 @dataclass(frozen=True, kw_only=True)
-class DistillationConfig:
+class DistillationConfig(Application):
     """How the student learns."""
 
-    steps: int = 2000
-    """optimiser steps"""
     optimizer: str = "adamw"
     """any optimiser that timm knows by name"""
     lr: float = 2e-3

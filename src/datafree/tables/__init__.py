@@ -1,0 +1,11 @@
+"""The tables by their names. A new table is one value in one file and one line in this dict."""
+
+from datafree.tables.digits import DIGITS
+from datafree.tables.mnist import ABLATION, MNIST
+from datafree.tables.table import Benchmark
+
+BENCHMARKS: dict[str, Benchmark] = {
+    "digits": DIGITS,
+    "mnist": MNIST,
+    "dafl-ablation": ABLATION,
+}

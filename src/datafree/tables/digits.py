@@ -1,0 +1,33 @@
+"""The table of digits: the demo's ladder and the generators, small enough for the tests."""
+
+from dataclasses import replace
+
+from datafree.methods import METHODS
+from datafree.synthesis import Schedule
+from datafree.tables.table import Benchmark, Row
+from datafree.training import TrainingConfig
+
+
+def _rows() -> dict[str, Row]:
+    """The demo's rungs, and the generators on the same teacher."""
+    from datafree.demo import application, rungs
+
+    rows = {name: Row(method=m, schedule=s, application=application(700)) for name, (m, s) in rungs(700).items()}
+    ceiling = rows.pop("real images")
+    dafl = replace(METHODS["dafl"], generator="subpixel", lr=0.02, batch=128, show=256)
+    rows["dafl"] = Row(method=dafl, schedule=Schedule(every=2), application=application(700))
+    zskd = Schedule(warmup=10, every=0, keep=10)
+    rows["zskd"] = Row(method=METHODS["zskd"], schedule=zskd, application=application(700))
+    rows["fast"] = Row(method=METHODS["fast"], schedule=METHODS["fast"].schedule, application=application(2400))
+    rows["adi, inherited"] = replace(rows["adi"], task={"inherit": True})
+    return rows | {"real images": ceiling}
+
+
+DIGITS = Benchmark(
+    title="scikit-learn's digits, a network with batch norm to one of a sixth of its parameters",
+    data="digits",
+    teacher="convnet_w64",
+    student="convnet_w16",
+    training=TrainingConfig(),
+    rows=_rows(),
+)

@@ -1,0 +1,35 @@
+"""What a table is: a teacher, a student, real images to judge them, and rows; a row is an experiment."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from datafree.application import Application
+from datafree.synthesis import Method, Schedule
+from datafree.training import TrainingConfig
+
+
+@dataclass(frozen=True, kw_only=True)
+class Row:
+    """One line of a table."""
+
+    method: Method | None
+    """None: real images, the ceiling"""
+    schedule: Schedule
+    application: Application
+    task: Mapping[str, Any] = field(default_factory=dict)
+    """what this row's task has of its own"""
+    published: str = ""
+    """the figure in print for this pair of networks, and whose"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Benchmark:
+    """A teacher, a student, real images to judge them, and rows."""
+
+    title: str
+    data: str
+    teacher: str
+    student: str
+    training: TrainingConfig
+    rows: Mapping[str, Row]
