@@ -17,6 +17,7 @@ from pathlib import Path
 import torch
 import torch.nn.functional as F
 
+from datafree import processor
 from datafree.classifier import frozen
 from datafree.methods.deep_inversion import DeepInversion, DeepInversionConfig, jitter
 from datafree.synthesis import descend
@@ -66,7 +67,7 @@ def main() -> None:
     parser.add_argument("--precisions", nargs="+", default=["float32", "bfloat16"])
     parser.add_argument("--out", type=Path)
     options = parser.parse_args()
-    torch.set_num_threads(options.threads)
+    processor.use(options.threads)
     rows = []
     for precision in options.precisions:
         teacher, bare, inversion = steps(options.network, options.batch, getattr(torch, precision), options.device)

@@ -15,7 +15,7 @@ from lightning_fabric import Fabric
 from lightning_fabric.utilities.exceptions import MisconfigurationException
 from rich.console import Console
 
-from datafree import __version__, report
+from datafree import __version__, processor, report
 from datafree.application import Application
 from datafree.applications.distillation import DistillationConfig
 from datafree.classifier import Classifier
@@ -155,7 +155,7 @@ def launch(experiment: Experiment) -> Fabric:
     Raises:
         InputError: If the device or the precision is not to be had here.
     """
-    torch.set_num_threads(experiment.threads)
+    processor.use(experiment.threads)
     try:
         fabric = Fabric(
             accelerator=experiment.device,

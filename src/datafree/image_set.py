@@ -9,7 +9,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torchvision.transforms.v2.functional import to_pil_image
 
-from datafree import report, teachers
+from datafree import processor, report, teachers
 from datafree.classifier import Classifier
 from datafree.doctor import require
 from datafree.logbook import Logbook
@@ -37,7 +37,7 @@ def synthesize(
         InputError: If the teacher cannot be used.
     """
     at_least(1, images=images, threads=threads)
-    torch.set_num_threads(threads)
+    processor.use(threads)
     torch.manual_seed(seed)
     classifier = teachers.load(teacher, weights=weights)
     require(classifier, method)

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from lightning_fabric import Fabric
 from rich.console import Console
 
-from datafree import teachers
+from datafree import processor, teachers
 from datafree.augmentation import Augmentation
 from datafree.classifier import Classifier
 from datafree.data import Ledger, RealImages, open_real
@@ -80,7 +80,7 @@ def example_teacher(
         InputError: If the network or the data are not to be had.
     """
     at_least(1, threads=threads)
-    torch.set_num_threads(threads)
+    processor.use(threads)
     torch.manual_seed(seed)
     ledger = Ledger()
     shape = teachers.create(network).shape
