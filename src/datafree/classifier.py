@@ -9,10 +9,11 @@ from contextlib import ExitStack, contextmanager
 from typing import NamedTuple
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from datafree.types import Images, InputError, Logits
+from datafree.types import Decisions, Images, InputError, Labels, Logits, Probabilities, Targets
 
 
 class Classifier(nn.Module):
@@ -25,6 +26,7 @@ class Classifier(nn.Module):
         mean: Per channel, in pixel units; one number stands for all channels.
         std: Likewise.
         precision: The type in which convolutions and products are computed (autocast); logits are always float32.
+        multi_label: Every class is a question of its own (sigmoid); else one of them is the answer (softmax).
 
     Raises:
         InputError: If mean or std do not fit the channels, or a standard deviation is not positive.
@@ -42,6 +44,7 @@ class Classifier(nn.Module):
         mean: Sequence[float] = (0.0,),
         std: Sequence[float] = (1.0,),
         precision: torch.dtype = torch.float32,
+        multi_label: bool = False,
     ) -> None:
         super().__init__()
         for name, values in (("mean", mean), ("std", std)):
@@ -54,6 +57,7 @@ class Classifier(nn.Module):
         self.shape = shape
         self.classes = tuple(map(str, range(classes))) if isinstance(classes, int) else tuple(classes)
         self.precision = precision
+        self.multi_label = multi_label
         self.register_buffer("mean", torch.tensor(mean, dtype=torch.float32).view(-1, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(std, dtype=torch.float32).view(-1, 1, 1), persistent=False)
 
@@ -68,6 +72,39 @@ class Classifier(nn.Module):
     def denormalize(self, normalized: Images) -> Images:
         """Back to pixels; the inverse of `normalize`."""
         return normalized * self.std + self.mean
+
+    def feature_layers(self) -> list[nn.Linear]:
+        """The layers whose inputs are the features, where they are to be seen."""
+        layer = feature_layer(self.model)
+        return [layer] if layer else []
+
+    def probabilities(self, logits: Logits) -> Probabilities:
+        """Of each class; a row sums to one only where one class is the answer."""
+        return logits.sigmoid() if self.multi_label else logits.softmax(1)
+
+    def votes(self, logits: Logits) -> Logits:
+        """Logits whose softmax says how the classes share one image."""
+        return F.logsigmoid(logits) if self.multi_label else logits
+
+    def answer(self, logits: Logits) -> Targets:
+        """The class that is named; or, of several labels, a one for each that is more probable than not."""
+        return (logits > 0).float() if self.multi_label else logits.argmax(1)
+
+    def decisions(self, logits: Logits) -> Decisions:
+        """One row per choice between classes: the logits themselves; or, for each of several labels, yes and no."""
+        return torch.stack([logits, torch.zeros_like(logits)], -1).flatten(0, 1) if self.multi_label else logits
+
+    def draw(self, count: int, more: float = 0.0) -> Targets:
+        """Classes at random; where there are several labels, each image gets one, and each other with probability `more`."""
+        first = torch.randint(len(self.classes), (count,), device=self.device)
+        if not self.multi_label:
+            return first
+        also = torch.rand(count, len(self.classes), device=self.device) < more
+        return (also | F.one_hot(first, len(self.classes)).bool()).float()
+
+    def choices(self, targets: Targets) -> Labels:
+        """Which entry of its decision each target is."""
+        return (1 - targets).long().flatten() if self.multi_label else targets
 
     def forward(self, images: Images) -> Logits:
         with torch.autocast(self.device.type, self.precision, enabled=self.precision != torch.float32):

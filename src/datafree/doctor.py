@@ -20,7 +20,7 @@ class Diagnosis:
     untouched: int
     """of those, layers whose memory is empty: mean 0 and variance 1 everywhere"""
     last_layer: bool
-    """whether the weights that make the logits are to be seen"""
+    """whether the weights that make the logits of one answer are to be seen"""
 
     @property
     def has(self) -> frozenset[str]:
@@ -43,7 +43,7 @@ def examine(teacher: Classifier) -> Diagnosis:
         classes=len(teacher.classes),
         batch_norms=len(layers),
         untouched=untouched,
-        last_layer=last is not None and last.out_features == len(teacher.classes),
+        last_layer=last is not None and last.out_features == len(teacher.classes) and not teacher.multi_label,
     )
 
 

@@ -16,6 +16,10 @@ Labels: TypeAlias = Int[Tensor, " n"]
 """class indices"""
 Probabilities: TypeAlias = Float[Tensor, "n k"]
 """rows on the simplex"""
+Decisions: TypeAlias = Float[Tensor, "m j"]
+"""logits as one row per choice between classes; see `Classifier.decisions`"""
+Targets: TypeAlias = Int[Tensor, " m"] | Float[Tensor, "n k"]
+"""class indices; or, where an image has several labels, a one for each it has; or soft labels"""
 Scalar: TypeAlias = Float[Tensor, ""]
 Terms: TypeAlias = Mapping[str, Scalar]
 """the summands of an objective, weights included, by name"""
@@ -61,7 +65,7 @@ class Batch:
 
     images: Images
     """pixels in [0, 1]"""
-    targets: Labels | Probabilities
+    targets: Targets
     """the classes asked for, or soft labels"""
     terms: Terms
     """the summands of the objective at the last step, detached"""

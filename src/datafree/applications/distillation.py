@@ -122,7 +122,8 @@ def distill(
             else:
                 with torch.no_grad():
                     answer = teacher(images)
-            loss = distillation_loss(learner(images), answer, config.temperature)
+            decisions = map(teacher.decisions, (learner(images), answer))
+            loss = distillation_loss(*decisions, config.temperature)
             optimizer.zero_grad(set_to_none=True)
             fabric.backward(loss)
             optimizer.step()

@@ -35,7 +35,7 @@ from typing import Any, ClassVar, Literal
 import torch
 from torch import Tensor, nn
 
-from datafree.classifier import Classifier, feature_layer, frozen, record
+from datafree.classifier import Classifier, frozen, record
 from datafree.generators import PaperGenerator, SubpixelGenerator
 from datafree.losses import activation_loss, decision_adversarial_loss, information_entropy_loss, one_hot_loss
 from datafree.synthesis import Method, Schedule, Synthesizer, descend
@@ -110,12 +110,12 @@ class DAFL(Synthesizer):
 
     def __init__(self, teacher: Classifier, config: DAFLConfig) -> None:
         self.teacher, self.config = teacher, config
-        self.layer = feature_layer(teacher)
+        self.layers = teacher.feature_layers()
         self.begin()
 
     @property
     def notes(self) -> tuple[str, ...]:
-        blind = self.config.activation > 0 and self.layer is None
+        blind = self.config.activation > 0 and not self.layers
         return ("no layer of features is to be seen in this teacher: the activation loss is off",) if blind else ()
 
     def begin(self) -> None:
@@ -128,20 +128,22 @@ class DAFL(Synthesizer):
 
     def objective(self, images: Images, student: nn.Module | None = None) -> Terms:
         c = self.config
-        with record(*([self.layer] if self.layer else [])) as visits:
+        with record(*self.layers) as visits:
             logits = self.teacher(images)
         self.answers = logits.detach()
         activation, entropy = (
             (activation_loss, information_entropy_loss) if c.units == "paper" else (mean_activation, log10_entropy)
         )
         terms = {
-            "one-hot": c.onehot * one_hot_loss(logits),
-            "entropy": c.entropy * entropy(logits),
+            "one-hot": c.onehot * one_hot_loss(self.teacher.decisions(logits)),
+            "entropy": c.entropy * entropy(self.teacher.votes(logits)),
         }
-        if c.activation and self.layer is not None:
-            terms["activation"] = c.activation * activation(visits[0].input)
+        if c.activation and self.layers:
+            features = torch.cat([visit.input.flatten(1) for visit in visits], 1)
+            terms["activation"] = c.activation * activation(features)
         if c.adversary and student is not None:
-            terms["adversary"] = c.adversary * decision_adversarial_loss(logits, student(images))
+            decisions = map(self.teacher.decisions, (logits, student(images)))
+            terms["adversary"] = c.adversary * decision_adversarial_loss(*decisions)
         return terms
 
     def imagine(self, count: int) -> Images:
@@ -161,11 +163,11 @@ class DAFL(Synthesizer):
                 if self.age > c.skip:
                     break
             if c.reuse:
-                return Batch(images.detach(), self.answers.argmax(1), terms, self.answers)
+                return Batch(images.detach(), self.teacher.answer(self.answers), terms, self.answers)
             with torch.no_grad():
                 images = self.imagine(c.show)
                 answers = self.teacher(images)
-        return Batch(images, answers.argmax(1), terms, answers)
+        return Batch(images, self.teacher.answer(answers), terms, answers)
 
     def state_dict(self) -> dict[str, Any]:
         return {"generator": self.generator.state_dict(), "optimizer": self.optimizer.state_dict(), "age": self.age}

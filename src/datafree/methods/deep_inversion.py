@@ -38,7 +38,7 @@ from torch import nn
 from datafree.classifier import Classifier, batch_norms, frozen, record
 from datafree.losses import batch_norm_statistics, image_norm, js_divergence, total_variation
 from datafree.synthesis import Method, Schedule, Synthesizer, descend
-from datafree.types import Batch, Images, InputError, Labels, Logits, Scalar, Terms, at_least
+from datafree.types import Batch, Images, InputError, Logits, Scalar, Targets, Terms, at_least
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,6 +69,8 @@ class DeepInversionConfig(Method):
     """the divergence in the competition: the paper's, or the authors' code's"""
     temperature: float = 3.0
     """of both predictions in the competition"""
+    more: float = 0.15
+    """probability of each further label, of a teacher of several labels"""
     jitter: int = 2
     """images are shifted by up to so many pixels, cyclically, at the full resolution"""
     flip: bool = False
@@ -79,6 +81,8 @@ class DeepInversionConfig(Method):
         at_least(1, layers=len(self.layers))
         at_least(0, tv=self.tv, l2=self.l2, statistics=self.statistics, compete=self.compete, jitter=self.jitter)
         at_least(1e-9, lr=self.lr, temperature=self.temperature)
+        if not 0 <= self.more <= 1:
+            raise InputError(f"more is {self.more}, but a probability is from 0 to 1")
 
     @property
     def schedule(self) -> Schedule:
@@ -112,13 +116,13 @@ class DeepInversion(Synthesizer):
         self.teacher, self.config = teacher, config
         self.norms = batch_norms(teacher) if config.statistics else []
 
-    def objective(self, images: Images, labels: Labels, student: nn.Module | None = None) -> Terms:
+    def objective(self, images: Images, labels: Targets, student: nn.Module | None = None) -> Terms:
         c = self.config
         with record(*self.norms) as visits:
             logits = self.teacher(images)
         normalized = self.teacher.normalize(images)
         terms = {
-            "classification": F.cross_entropy(logits, labels),
+            "classification": self.classification(logits, labels),
             "tv": c.tv * total_variation(normalized),
             "l2": c.l2 * image_norm(normalized),
         }
@@ -126,12 +130,18 @@ class DeepInversion(Synthesizer):
             terms["statistics"] = c.statistics * batch_norm_statistics(visits, c.layers)
         if c.compete and student is not None:
             divergence = js_divergence if c.js == "paper" else clamped_divergence
-            terms["compete"] = c.compete * (1 - divergence(logits, student(images), c.temperature))
+            decisions = map(self.teacher.decisions, (logits, student(images)))
+            terms["compete"] = c.compete * (1 - divergence(*decisions, c.temperature))
         return terms
+
+    def classification(self, logits: Logits, labels: Targets) -> Scalar:
+        """Cross-entropy with the classes asked for; with several labels, the sum over them."""
+        decisions = self.teacher.decisions(logits)
+        return F.cross_entropy(decisions, self.teacher.choices(labels)) * (len(decisions) / len(logits))
 
     def synthesize(self, student: nn.Module | None = None) -> Batch:
         teacher, c = self.teacher, self.config
-        labels = torch.randint(len(teacher.classes), (c.batch,), device=teacher.device)
+        labels = teacher.draw(c.batch, c.more)
         pixels = torch.randn(c.batch, *teacher.shape, device=teacher.device).requires_grad_()
         low, high = (
             teacher.normalize(torch.full((1, *teacher.shape), bound, device=teacher.device)) for bound in (0.0, 1.0)

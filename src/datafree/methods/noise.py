@@ -46,4 +46,4 @@ class Noise(Synthesizer):
         noise = torch.randn(self.config.batch, *self.teacher.shape, device=self.teacher.device)
         images = self.teacher.denormalize(noise).clamp(0, 1)
         with frozen(self.teacher), torch.no_grad():
-            return Batch(images, self.teacher(images).argmax(1), {})
+            return Batch(images, self.teacher.answer(self.teacher(images)), {})

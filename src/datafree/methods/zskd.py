@@ -98,7 +98,7 @@ class ZSKD(Synthesizer):
 
     def __init__(self, teacher: Classifier, config: ZSKDConfig) -> None:
         layer = last_layer(teacher)
-        if layer is None or layer.out_features != len(teacher.classes):
+        if teacher.multi_label or layer is None or layer.out_features != len(teacher.classes):
             raise InputError(
                 "the teacher has no last layer whose weights are to be seen; choose a method that needs none"
             )

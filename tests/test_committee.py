@@ -1,0 +1,105 @@
+"""Several teachers as one: whose answer goes where, and whom to believe."""
+
+import pytest
+import torch
+import toys
+from torch import nn
+
+from datafree.classifier import Classifier
+from datafree.committee import Committee
+from datafree.types import InputError
+
+
+class Says(nn.Module):
+    """Answers the same whatever it sees, with a gradient."""
+
+    def __init__(self, *logits: float) -> None:
+        super().__init__()
+        self.logits = nn.Parameter(torch.tensor(logits))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.logits + 0 * x.flatten(1).mean(1, keepdim=True)
+
+
+def teacher(classes: str, *logits: float, shape: tuple[int, int, int] = (1, 2, 2), **settings: object) -> Classifier:
+    return Classifier(Says(*logits), shape=shape, classes=tuple(classes), **settings)  # type: ignore[arg-type]
+
+
+IMAGES = torch.rand(3, 1, 2, 2)
+
+
+def test_energy_puts_logits_side_by_side():
+    committee = Committee([teacher("ab", 1.0, 2.0), teacher("cd", 3.0, 4.0)])
+    assert committee.classes == ("a", "b", "c", "d")
+    assert committee(IMAGES)[0].tolist() == [1.0, 2.0, 3.0, 4.0]
+
+
+def test_even_gives_each_teacher_the_same_say():
+    committee = Committee([teacher("ab", 9.0, 0.0), teacher("cd", 0.0, 0.0)], gate="even")
+    shares = committee(IMAGES)[0].softmax(0)
+    assert shares[:2].sum().item() == pytest.approx(0.5)
+
+
+def test_entropy_believes_who_is_in_less_doubt():
+    sure, unsure = teacher("ab", 5.0, -5.0), teacher("cd", 0.0, 0.0)
+    committee = Committee([sure, unsure], gate="entropy")
+    by_hand = torch.tensor(0.5).log() - 5 * torch.tensor(2.0).log()
+    assert committee(IMAGES)[0, 2].item() == pytest.approx(by_hand.item(), abs=1e-5)
+    assert committee(IMAGES)[0].softmax(0)[0].item() > 0.9
+
+
+def test_a_choice_of_labels_in_its_own_order():
+    committee = Committee([teacher("ab", 1.0, 2.0), teacher("cd", 3.0, 4.0)], labels=("d", "a"))
+    assert committee.classes == ("d", "a")
+    assert committee(IMAGES)[0].tolist() == [4.0, 1.0]
+
+
+def test_a_label_that_two_know_is_the_mean_of_both():
+    committee = Committee([teacher("ab", 1.0, 2.0), teacher("bc", 4.0, 5.0)])
+    assert committee.classes == ("a", "b", "c")
+    assert committee(IMAGES)[0].tolist() == [1.0, 3.0, 5.0]
+
+
+def test_several_labels_are_questions_of_their_own():
+    committee = Committee([teacher("ab", 1.0, -2.0, multi_label=True), teacher("c", 3.0, multi_label=True)])
+    assert committee.multi_label
+    assert committee(IMAGES)[0].tolist() == [1.0, -2.0, 3.0]
+
+
+def test_one_answer_among_several_labels_becomes_a_question_a_class():
+    single = teacher("ab", 1.0, 0.0)
+    committee = Committee([single, teacher("c", 3.0, multi_label=True)])
+    probabilities = committee(IMAGES)[0].sigmoid()
+    assert probabilities[:2].tolist() == pytest.approx(single(IMAGES)[0].softmax(0).tolist(), abs=1e-5)
+    assert probabilities[2].item() == pytest.approx(torch.tensor(3.0).sigmoid().item())
+
+
+def test_each_teacher_normalizes_pixels_in_its_own_way():
+    def brightness(mean: float) -> Classifier:
+        return Classifier(nn.Flatten(), shape=(1, 1, 1), classes=(f"over {mean}",), mean=(mean,))
+
+    committee = Committee([brightness(0.25), brightness(0.75)])
+    assert committee(torch.ones(1, 1, 1, 1)).tolist() == [[0.75, 0.25]]
+    assert committee.mean.item() == 0.5
+
+
+def test_an_image_has_a_gradient_from_every_teacher():
+    images = torch.rand(2, *toys.SHAPE, requires_grad=True)
+    other = Classifier(toys.conv_net().model, shape=toys.SHAPE, classes=("e", "f", "g", "h"))
+    Committee([toys.plain_net(), other])(images).sum().backward()
+    assert images.grad is not None and images.grad.abs().sum() > 0
+
+
+@pytest.mark.parametrize(
+    ("teachers", "settings", "match"),
+    [
+        ([], {}, "has no teachers"),
+        ([teacher("a", 1.0), teacher("b", 1.0, shape=(3, 2, 2))], {}, "different shapes"),
+        ([teacher("a", 1.0), teacher("b", 1.0)], {"labels": ("a", "x")}, "no teacher knows the label 'x'"),
+        ([teacher("a", 1.0), teacher("b", 1.0)], {"labels": ("a", "a")}, "wanted twice"),
+        ([teacher("a", 1.0), teacher("b", 1.0)], {"gate": "energie"}, "did you mean energy"),
+    ],
+)
+def test_what_cannot_be_one_is_refused(teachers: list[Classifier], settings: dict[str, object], match: str):
+    with pytest.raises(InputError, match=match):
+        Committee(teachers, **settings)  # type: ignore[arg-type]
