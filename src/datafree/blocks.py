@@ -145,4 +145,4 @@ def cut(network: fx.GraphModule, chosen: Sequence[fx.Node]) -> list[nn.Module]:
 
 def _shape(node: fx.Node) -> tuple[int, ...]:
     meta = node.meta.get("tensor_meta")
-    return tuple(meta.shape[1:]) if hasattr(meta, "shape") else ()
+    return tuple(getattr(meta, "shape", ())[1:])

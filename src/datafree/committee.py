@@ -45,7 +45,7 @@ class Committee(Classifier):
         InputError: If there are no teachers, their inputs differ, or a label or the gate is unknown.
     """
 
-    def __init__(self, teachers: Sequence[Classifier], labels: Sequence[str] = (), gate: Gate = "energy") -> None:
+    def __init__(self, teachers: Sequence[Classifier], labels: Sequence[str] = (), gate: str = "energy") -> None:
         if not teachers:
             raise InputError("a committee has no teachers; name at least one")
         if len({teacher.shape for teacher in teachers}) > 1:

@@ -122,8 +122,8 @@ def distill(
             else:
                 with torch.no_grad():
                     answer = teacher(images)
-            decisions = map(teacher.decisions, (learner(images), answer))
-            loss = distillation_loss(*decisions, config.temperature)
+            said = teacher.decisions(learner(images))
+            loss = distillation_loss(said, teacher.decisions(answer), config.temperature)
             optimizer.zero_grad(set_to_none=True)
             fabric.backward(loss)
             optimizer.step()

@@ -142,8 +142,8 @@ class DAFL(Synthesizer):
             features = torch.cat([visit.input.flatten(1) for visit in visits], 1)
             terms["activation"] = c.activation * activation(features)
         if c.adversary and student is not None:
-            decisions = map(self.teacher.decisions, (logits, student(images)))
-            terms["adversary"] = c.adversary * decision_adversarial_loss(*decisions)
+            ours, theirs = map(self.teacher.decisions, (logits, student(images)))
+            terms["adversary"] = c.adversary * decision_adversarial_loss(ours, theirs)
         return terms
 
     def imagine(self, count: int) -> Images:

@@ -130,8 +130,8 @@ class DeepInversion(Synthesizer):
             terms["statistics"] = c.statistics * batch_norm_statistics(visits, c.layers)
         if c.compete and student is not None:
             divergence = js_divergence if c.js == "paper" else clamped_divergence
-            decisions = map(self.teacher.decisions, (logits, student(images)))
-            terms["compete"] = c.compete * (1 - divergence(*decisions, c.temperature))
+            ours, theirs = map(self.teacher.decisions, (logits, student(images)))
+            terms["compete"] = c.compete * (1 - divergence(ours, theirs, c.temperature))
         return terms
 
     def classification(self, logits: Logits, labels: Targets) -> Scalar:
