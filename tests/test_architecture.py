@@ -17,8 +17,8 @@ APPLICATIONS = [name for name in FILES if name.startswith("applications.") and n
 LAYERS = ["types", "watch", "classifier", "losses", "pool", "synthesis"]
 """a file may import those to its left, never those to its right"""
 
-FOR_METHODS = {*LAYERS, "generators", "augmentation"}
-FOR_APPLICATIONS = {*LAYERS, "application", "augmentation"}
+FOR_METHODS = {*LAYERS, "generators", "augmentation", "blocks", "committee", "filters"}
+FOR_APPLICATIONS = {*LAYERS, "application", "augmentation", "blocks", "committee", "filters"}
 
 
 def imports(name: str) -> set[str]:

@@ -1,8 +1,11 @@
 """Networks that turn a latent vector into an image in the teacher's normalised space.
 
-Both end in a batch norm without scale and shift: what they make has mean 0 and variance 1 in each channel over the
+All end in a batch norm without scale and shift: what they make has mean 0 and variance 1 in each channel over the
 batch, as normalised training data has.
 """
+
+import math
+from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
@@ -69,6 +72,54 @@ class SubpixelGenerator(nn.Module):
         x = F.leaky_relu(self.norm2(self.conv1(F.interpolate(x, scale_factor=2))), 0.2)
         x = F.pixel_shuffle(self.conv2(x), 2)
         return self.last(torch.tanh(F.conv2d(x, self.blur, padding=1, groups=self.channels)))
+
+
+class GroupStackGenerator(nn.Module):
+    """Groups that grow an image from a latent; what leaves each group is what a block of a teacher takes.
+
+    References:
+        | Data-Free Knowledge Amalgamation via Group-Stack Dual-GAN (Ye et al., 2020), section 3.2, Eq 2
+        | https://arxiv.org/abs/2003.09088
+
+    Args:
+        latent: Numbers in a latent.
+        shapes: What the teachers' blocks take, first block first: the image, then features.
+    """
+
+    def __init__(self, latent: int, shapes: Sequence[tuple[int, ...]]) -> None:
+        super().__init__()
+        deep = list(reversed(shapes))
+        self.shape = deep[0]
+        self.first = nn.Linear(latent, math.prod(deep[0]), bias=False)
+        self.start = nn.Sequential(nn.BatchNorm2d(deep[0][0]), nn.ReLU())
+        self.groups = nn.ModuleList(
+            _group(before, after, image=place == len(deep) - 2)
+            for place, (before, after) in enumerate(zip(deep, deep[1:], strict=False))
+        )
+
+    def forward(self, z: Tensor) -> list[Tensor]:
+        r""":math:`F_g^1, \dots, F_g^B`, the last one the image, with mean 0 and variance 1 in each channel over the batch."""
+        made = [self.start(self.first(z).view(len(z), *self.shape))]
+        for group in self.groups:
+            made.append(group(made[-1]))
+        return made
+
+
+def _group(before: tuple[int, ...], after: tuple[int, ...], *, image: bool) -> nn.Sequential:
+    """From the features of one depth to those of the one before: enlarged, then two convolutions.
+
+    Features of a teacher follow a ReLU, so a group ends in one; the image ends as it does in the other generators.
+    """
+    channels = max(before[0] // 2, 16) if image else after[0]
+    end = (nn.Tanh(), nn.BatchNorm2d(after[0], affine=False)) if image else (nn.BatchNorm2d(after[0]), nn.ReLU())
+    return nn.Sequential(
+        nn.Upsample(size=after[1:]),
+        nn.Conv2d(before[0], channels, 3, padding=1),
+        nn.BatchNorm2d(channels),
+        nn.LeakyReLU(0.2),
+        nn.Conv2d(channels, after[0], 3, padding=1),
+        *end,
+    )
 
 
 def binomial(channels: int) -> Tensor:

@@ -189,6 +189,26 @@ def information_entropy_loss(logits: Logits) -> Scalar:
     return -torch.special.entr(mean).sum() / len(mean)
 
 
+def sparsity_loss(probabilities: Probabilities) -> Scalar:
+    r"""How many labels an image has, as a part of all: few are tagged with everything.
+
+    .. math:: L_{dis} = \frac1n \sum_i \frac1k \sum_j \lvert y_{ij} \rvert
+
+    It is lowest where no image has any label, and so is the one-hot loss: watch the positives per image.
+
+    References:
+        | Data-Free Knowledge Amalgamation via Group-Stack Dual-GAN (Ye et al., 2020), section 3.2, Eq 7
+        | https://arxiv.org/abs/2003.09088
+
+    Args:
+        probabilities: Of shape `(n, k)`, in [0, 1].
+
+    Returns:
+        A scalar in [0, 1].
+    """
+    return probabilities.abs().mean()
+
+
 def decision_adversarial_loss(teacher: Logits, student: Logits) -> Scalar:
     r"""How little the student's probabilities differ where its decision is the teacher's; minimising it drives them apart.
 

@@ -29,6 +29,7 @@ class Pool:
         parts = {"images": batch.images, "targets": batch.targets}
         if batch.answers is not None:
             parts["answers"] = batch.answers
+        parts |= {f"features {depth}": part for depth, part in enumerate(batch.features)}
         for name, part in parts.items():
             if name not in self.ring:
                 self.ring[name] = part.new_empty(self.keep * len(batch), *part.shape[1:])
@@ -70,4 +71,5 @@ class Pool:
         if not self.ring:
             raise IndexError("the pool is empty; add a batch first")
         chosen = {name: part[places.to(part.device)] for name, part in self.ring.items()}
-        return Batch(chosen["images"], chosen["targets"], {}, chosen.get("answers"))
+        features = tuple(part for name, part in chosen.items() if name.startswith("features"))
+        return Batch(chosen["images"], chosen["targets"], {}, chosen.get("answers"), features)

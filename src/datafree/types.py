@@ -71,6 +71,8 @@ class Batch:
     """the summands of the objective at the last step, detached"""
     answers: Logits | None = None
     """the teacher's logits on these very images, where they are known already"""
+    features: tuple[Tensor, ...] = ()
+    """what the second and later blocks of a teacher might take for these images, where they were made as well"""
 
     def __len__(self) -> int:
         return len(self.images)

@@ -2,6 +2,7 @@
 
 from datafree.methods.dafl import DAFLConfig
 from datafree.methods.deep_inversion import DeepInversionConfig
+from datafree.methods.group_stack import GroupStackConfig
 from datafree.methods.noise import NoiseConfig
 from datafree.methods.zskd import ZSKDConfig
 from datafree.synthesis import Method
@@ -14,6 +15,7 @@ METHODS: dict[str, Method] = {
     "dafl": DAFLConfig(),
     "dafl-authors": DAFLConfig(units="authors", activation=0.1, entropy=5.0, reuse=True),
     "zskd": ZSKDConfig(),
+    "group-stack": GroupStackConfig(),
     "fast": DAFLConfig(
         batch=128,
         lr=1e-2,

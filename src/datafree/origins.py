@@ -1,0 +1,77 @@
+"""Images made from each teacher of a committee by itself, in turn, so that it is known where each one came from."""
+
+from typing import Any
+
+import torch
+from torch import nn
+
+from datafree.committee import Committee
+from datafree.synthesis import Method, Synthesizer
+from datafree.types import Batch, Images, Logits
+
+NEVER = -20.0
+"""logit of what is known not to be"""
+
+
+class OneByOne(Synthesizer):
+    """A method on one teacher after another.
+
+    Args:
+        committee: Whose teachers are taken in turn, each with those of its labels that are wanted.
+        method: How images are made from each.
+        origin: The answer is that of the teacher the image was made from, all other labels being ruled out; else the
+            committee answers.
+    """
+
+    def __init__(self, committee: Committee, method: Method, *, origin: bool) -> None:
+        self.committee, self.origin, self.turn = committee, origin, 0
+        self.members = [
+            Committee([teacher], [label for label in committee.classes if label in teacher.classes])
+            for teacher in committee.teachers
+        ]
+        self.synthesizers = [method.build(member) for member in self.members]
+        self.columns = [[committee.classes.index(label) for label in member.classes] for member in self.members]
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        return tuple(dict.fromkeys(note for one in self.synthesizers for note in one.notes))
+
+    def synthesize(self, student: nn.Module | None = None) -> Batch:
+        place = self.turn % len(self.members)
+        self.turn += 1
+        synthesizer, member, columns = self.synthesizers[place], self.members[place], self.columns[place]
+        synthesizer.watch = self.watch
+        batch = synthesizer.synthesize(None if student is None else Part(student, columns))
+        targets = batch.targets
+        if member.multi_label:
+            targets = torch.zeros(len(batch), len(self.committee.classes), device=targets.device)
+            targets[:, columns] = batch.targets
+        elif targets.ndim == 1:
+            targets = torch.tensor(columns, device=targets.device)[targets]
+        return Batch(batch.images, targets, batch.terms, self._answers(batch, place) if self.origin else None)
+
+    @torch.no_grad()
+    def _answers(self, batch: Batch, place: int) -> Logits:
+        said = batch.answers if batch.answers is not None else self.members[place](batch.images)
+        answers = said.new_full((len(said), len(self.committee.classes)), NEVER)
+        answers[:, self.columns[place]] = said if self.committee.multi_label else said.log_softmax(1)
+        return answers
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"turn": self.turn, "each": [one.state_dict() for one in self.synthesizers]}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.turn = state["turn"]
+        for one, kept in zip(self.synthesizers, state["each"], strict=True):
+            one.load_state_dict(kept)
+
+
+class Part(nn.Module):
+    """Some of a student's answers: those that one teacher can be compared with."""
+
+    def __init__(self, student: nn.Module, columns: list[int]) -> None:
+        super().__init__()
+        self.student, self.columns = student, columns
+
+    def forward(self, images: Images) -> Logits:
+        return self.student(images)[:, self.columns]
