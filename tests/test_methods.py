@@ -99,9 +99,10 @@ class TestEveryMethod:
     @pytest.mark.parametrize("name", APPLICATIONS)
     def test_feeds_every_application(self, method: Method, teacher: Classifier, student: Classifier, name: str):
         application: Any = replace(APPLICATIONS[name], steps=3)  # type: ignore[type-var]
-        stream = Stream(method.build(teacher), student, Schedule(warmup=1, every=2, keep=2, show=8))
+        made, seen, more = toys.given(name, teacher, student)
+        stream = Stream(method.build(teacher), seen, Schedule(warmup=1, every=2, keep=2, show=8))
         before = toys.snapshot(teacher)
-        result = application.build()(student, teacher, stream)
+        result = application.build()(made, teacher, stream, **more)
         assert result(torch.rand(2, *toys.SHAPE)).isfinite().all()
         assert toys.same(toys.snapshot(teacher), before)
 

@@ -118,7 +118,7 @@ def test_a_single_point_is_no_curve():
 def test_the_student_has_a_card_that_timm_can_read(finished: Path):
     card = (finished / "student" / "README.md").read_text()
     assert card.startswith("---\nlibrary_name: timm")
-    assert "Real images seen by this student: 0." in card and report.PRIVACY in card
+    assert "Real images seen by the student: 0." in card and report.PRIVACY in card
 
 
 def test_the_contact_sheet_is_sorted_by_class():

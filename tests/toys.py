@@ -1,7 +1,9 @@
 """Things small enough to test with: bars to look at, a teacher that has seen them, students, experiments."""
 
 from collections.abc import Sequence
+from copy import deepcopy
 from dataclasses import replace
+from itertools import repeat
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +19,7 @@ from datafree.models import ConvNet
 from datafree.synthesis import Method, Schedule
 from datafree.tasks import Task
 from datafree.types import Batch
+from datafree.widening import OldClasses, widen
 
 SHAPE = (1, 8, 8)
 CLASSES = ("top", "bottom", "left", "right")
@@ -112,3 +115,12 @@ def experiment(teacher: Path, **changes: Any) -> Experiment:
         "checkpoint": 0.0,
     }
     return Experiment(**settings | changes)
+
+
+def given(name: str, teacher: Classifier, student: Classifier) -> tuple[Classifier, nn.Module, dict[str, Any]]:
+    """What an application of this name works on, what a method may look at of it, and what it needs besides."""
+    if name == "extend":
+        wide = widen(deepcopy(teacher), ["middle", "frame"])
+        new = Batch(torch.rand(8, *SHAPE), torch.arange(8) % 2, {})
+        return wide, OldClasses(wide, len(CLASSES)), {"new": repeat(new)}
+    return student, student, {}

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
+    from datafree.applications.continual import ExtensionConfig, extend
     from datafree.applications.distillation import DistillationConfig, distill
     from datafree.augmentation import Augmentation
     from datafree.classifier import Classifier, frozen, record
@@ -17,14 +18,17 @@ if TYPE_CHECKING:
     from datafree.experiment import Experiment, run
     from datafree.methods import METHODS
     from datafree.synthesis import Method, Schedule, Stream, Synthesizer
-    from datafree.tasks import Task, student_of
+    from datafree.tasks import ExtensionTask, Task, student_of
     from datafree.teachers import create, load_folder, save_folder
     from datafree.types import Batch, Diverged, InputError
+    from datafree.widening import OldClasses, widen
 
 _PLACES = {
     "Classifier": "classifier",
     "frozen": "classifier",
     "record": "classifier",
+    "ExtensionConfig": "applications.continual",
+    "extend": "applications.continual",
     "DistillationConfig": "applications.distillation",
     "distill": "applications.distillation",
     "Augmentation": "augmentation",
@@ -32,6 +36,7 @@ _PLACES = {
     "health": "evaluation",
     "measure": "evaluation",
     "Experiment": "experiment",
+    "ExtensionTask": "tasks",
     "Task": "tasks",
     "run": "experiment",
     "student_of": "tasks",
@@ -46,6 +51,8 @@ _PLACES = {
     "Batch": "types",
     "Diverged": "types",
     "InputError": "types",
+    "OldClasses": "widening",
+    "widen": "widening",
 }
 
 __all__ = ["__version__", *_PLACES]  # pyright: ignore[reportUnsupportedDunderAll]

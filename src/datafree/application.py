@@ -1,10 +1,14 @@
 """What the images are for: the settings that every application has, and the shape that all of them share."""
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
 
 from torch import nn
+from torch.optim import Optimizer
+
+from datafree.types import InputError, at_least
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -17,3 +21,48 @@ class Application(ABC):
     @abstractmethod
     def build(self) -> Callable[..., nn.Module]:
         """A function of the student, the teacher and the batches, watched, that returns a network; see `distill`."""
+
+    def called(self, method: str) -> str:
+        """What tables call a student made by a method of this name."""
+        return method
+
+
+@dataclass(frozen=True, kw_only=True)
+class Learning(Application):
+    """An application whose student learns by descent: the optimiser, and the course of its learning rate."""
+
+    optimizer: str = "adamw"
+    """any optimiser that timm knows by name"""
+    lr: float = 2e-3
+    """learning rate at its highest"""
+    warmup: float = 0.05
+    """part of the steps in which the learning rate rises; then it falls to zero along a half cosine"""
+    weight_decay: float = 1e-4
+    """of weights, not of biases and normalisation"""
+
+    def __post_init__(self) -> None:
+        at_least(1, steps=self.steps)
+        at_least(1e-9, lr=self.lr)
+        at_least(0, weight_decay=self.weight_decay, warmup=self.warmup)
+        if not self.warmup <= 1:
+            raise InputError("warmup is a part of the steps and must not be over 1")
+
+    def optimizer_of(self, student: nn.Module) -> Optimizer:
+        """The optimiser of a student.
+
+        Raises:
+            InputError: If timm knows none of this name.
+        """
+        from timm.optim import create_optimizer_v2
+
+        try:
+            return create_optimizer_v2(student, opt=self.optimizer, lr=self.lr, weight_decay=self.weight_decay)
+        except (ValueError, AssertionError) as fault:
+            raise InputError(f"optimizer {self.optimizer!r} is unknown; see timm.optim.list_optimizers()") from fault
+
+    def lr_factor(self, step: int) -> float:
+        """The learning rate at a step (counted from 0), as a part of the highest."""
+        rise = self.warmup * self.steps
+        if step < rise:
+            return (step + 1) / (rise + 1)
+        return (1 + math.cos(math.pi * (step - rise) / max(1.0, self.steps - rise))) / 2

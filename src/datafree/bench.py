@@ -9,7 +9,7 @@ import platform
 import shlex
 import statistics
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,7 @@ from datafree.logbook import read_log
 from datafree.store import read_description, write_json, write_text
 from datafree.tables import BENCHMARKS
 from datafree.tables.table import Benchmark, Row
-from datafree.tasks import Task
+from datafree.tasks import ExtensionTask, Task, Teaching
 from datafree.training import example_teacher
 from datafree.types import InputError, nearest
 
@@ -91,12 +91,8 @@ def bench(name: str, options: Bench, console: Console) -> dict[str, Any]:
     for row in options.rows or tuple(table.rows):
         for seed in options.seeds:
             place = out / row.replace(", ", "-").replace(" ", "-") / f"seed-{seed}"
-            experiment = experiment_of(table, table.rows[row], teacher, seed, options)
-            if not (place / "summary.json").is_file():
-                run(experiment, place, console=console, resuming=place.is_dir())
-            elif read_description(place) != json.loads(json.dumps(describe(experiment))):
-                raise InputError(f"{place} was made with other settings; remove it or give another --out")
-            summary: dict[str, Any] = {**report.read_summary(place), "curve": curve_of(place)}
+            chain = experiments_of(table, table.rows[row], teacher, seed, options, place)
+            summary = joined([carry_out(experiment, folder, console) for experiment, folder in chain])
             found.setdefault(row, []).append(summary)
             accuracy, seconds = summary["student"]["accuracy"], summary["seconds"]
             console.print(f"{row:<18} seed {seed}  {report.percent(accuracy)}  {seconds:.0f} s", highlight=False)
@@ -108,26 +104,44 @@ def bench(name: str, options: Bench, console: Console) -> dict[str, Any]:
     return result
 
 
-def experiment_of(table: Benchmark, row: Row, teacher: Path, seed: int, options: Bench) -> Experiment:
-    """A row for one seed."""
-    return Experiment(
-        task=Task(
-            **{
-                "teacher": f"local-dir:{teacher}",
-                "student": table.student,
-                "data": table.data,
-                "data_root": options.data_root,
-                **row.task,
-            }
-        ),
-        method=row.method,
-        schedule=row.schedule,
-        application=replace(row.application, steps=max(1, row.application.steps // options.shorten)),
-        seed=seed,
-        device=options.device,
-        threads=options.threads,
-        curve=5.0,
-    )
+def experiments_of(
+    table: Benchmark, row: Row, teacher: Path, seed: int, options: Bench, place: Path
+) -> Iterator[tuple[Experiment, Path]]:
+    """A row for one seed, and where it lies; of a sequence, its experiments, each student the teacher of the next."""
+    learn = replace(row.application, steps=max(1, row.application.steps // options.shorten))
+    common = {"method": row.method, "schedule": row.schedule, "application": learn}
+    machine = {"seed": seed, "device": options.device, "threads": options.threads, "curve": table.curve}
+
+    def task(kind: type[Teaching], teacher: Path, **more: Any) -> Any:
+        return kind(**{"teacher": f"local-dir:{teacher}", "data_root": options.data_root, **more, **row.task})
+
+    if not table.extensions:
+        yield Experiment(task=task(Task, teacher, student=table.student, data=table.data), **common, **machine), place
+    for number, (new, data) in enumerate(table.extensions, 1):
+        folder = place if len(table.extensions) == 1 else place / f"task-{number}"
+        yield Experiment(task=task(ExtensionTask, teacher, new_data=new, data=data), **common, **machine), folder
+        teacher = folder / "student"
+
+
+def carry_out(experiment: Experiment, place: Path, console: Console) -> dict[str, Any]:
+    """The summary of an experiment, which is run unless it is finished.
+
+    Raises:
+        InputError: If another one lies in its place.
+    """
+    if not (place / "summary.json").is_file():
+        run(experiment, place, console=console, resuming=place.is_dir())
+    elif read_description(place) != json.loads(json.dumps(describe(experiment))):
+        raise InputError(f"{place} was made with other settings; remove it or give another --out")
+    return {**report.read_summary(place), "curve": curve_of(place)}
+
+
+def joined(chain: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """One summary for a sequence: its first teacher, its last student, and what all of it cost."""
+    costs = ("seconds", "images synthesized", "real images seen by the student", "real images of new classes")
+    total = {cost: sum(summary[cost] or 0 for summary in chain) for cost in costs}
+    begin = {name: chain[0][name] for name in ("teacher", "teacher sha256")}
+    return {**chain[-1], **total, **begin, "along": [summary["student"]["accuracy"] for summary in chain]}
 
 
 def curve_of(run: Path) -> list[tuple[float, float]]:
@@ -150,6 +164,9 @@ def collect(table: Benchmark, found: Mapping[str, Sequence[Mapping[str, Any]]], 
             "images synthesized": summaries[0]["images synthesized"],
             "real images seen": summaries[0]["real images seen by the student"],
             "published": table.rows[name].published,
+            "parts": [[round(100 * part, 2) for part in summary["student"]["parts"]] for summary in summaries],
+            "along": [[round(100 * accuracy, 2) for accuracy in summary["along"]] for summary in summaries],
+            "new images seen": summaries[0]["real images of new classes"],
             "curves": [[[round(t, 1), round(100 * a, 2)] for t, a in summary["curve"]] for summary in summaries],
         }
     return {
@@ -159,7 +176,7 @@ def collect(table: Benchmark, found: Mapping[str, Sequence[Mapping[str, Any]]], 
         "teacher": {
             "network": table.teacher,
             "sha256": anyone["teacher sha256"],
-            "accuracy": round(100 * anyone["teacher"]["accuracy"], 2),
+            "accuracy": round(100 * (anyone["teacher"]["parts"] or [anyone["teacher"]["accuracy"]])[0], 2),
             "parameters": anyone["teacher"]["parameters"],
         },
         "student": {"network": table.student, "parameters": anyone["student"]["parameters"]},
@@ -175,6 +192,44 @@ def reached(summaries: Sequence[Mapping[str, Any]], goal: float) -> int | None:
     return round(statistics.mean(times)) if len(times) == len(firsts) else None
 
 
+Told = Callable[[Mapping[str, Any]], Any]
+
+
+def columns_of(rows: Mapping[str, Mapping[str, Any]]) -> dict[str, Told]:
+    """The columns of a table and what each says of a row; where new classes were learned, old and new ones apart."""
+
+    def spread(row: Mapping[str, Any]) -> str:
+        return f"{row['mean']:.2f}" + ("" if row["sd"] is None else f" ± {row['sd']:.2f}")
+
+    def part(place: int) -> Told:
+        return lambda row: f"{statistics.mean(parts[place] for parts in row['parts']):.2f}"
+
+    def goal(percent: int) -> Told:
+        return lambda row: row["seconds to"][percent]
+
+    def along(row: Mapping[str, Any]) -> str:
+        return ", ".join(f"{statistics.mean(each):.2f}" for each in zip(*row["along"], strict=True))
+
+    costs: dict[str, Told] = {
+        "to the end": lambda row: row["seconds"],
+        "images synthesized": lambda row: f"{row['images synthesized']:,}",
+        "real images seen": lambda row: f"{row['real images seen']:,}",
+    }
+    anyone = next(iter(rows.values()))
+    if not all(anyone["parts"]):
+        goals = {f"{'seconds ' * (number == 95)}to {number}": goal(number) for number in (95, 97, 98)}
+        return {"accuracy": spread, "published": lambda row: row["published"], **goals, **costs}
+    steps: dict[str, Told] = {"after each task": along} if len(anyone["along"][0]) > 1 else {}
+    apart: dict[str, Told] = {"old classes": part(0), "new classes": part(1)}
+    seen: dict[str, Told] = {
+        "seconds": costs["to the end"],
+        "images synthesized": costs["images synthesized"],
+        "real images of old classes": costs["real images seen"],
+        "of new classes": lambda row: f"{row['new images seen']:,}",
+    }
+    return {"accuracy": spread, **steps, **apart, **seen}
+
+
 def markdown(result: Mapping[str, Any]) -> str:
     """The table for people; the docs include it as it is."""
 
@@ -188,15 +243,11 @@ def markdown(result: Mapping[str, Any]) -> str:
         f"Student: `{student['network']}`, {student['parameters']:,} parameters. "
         f"{len(result['seeds'])} seeds, held-out accuracy in %, mean ± standard deviation.",
         "",
-        "| row | accuracy | published | seconds to 95 | to 97 | to 98 | to the end | images synthesized | real images seen |",
-        "|---|---|---|---|---|---|---|---|---|",
     ]
+    columns = columns_of(result["rows"])
+    lines += ["| row | " + " | ".join(columns) + " |", "|---" * (len(columns) + 1) + "|"]
     for name, row in result["rows"].items():
-        spread = "" if row["sd"] is None else f" ± {row['sd']:.2f}"
-        to = row["seconds to"]
-        cells = [f"{row['mean']:.2f}{spread}", row["published"], to[95], to[97], to[98], row["seconds"]]
-        cells += [f"{row['images synthesized']:,}", f"{row['real images seen']:,}"]
-        lines.append(f"| {name} | " + " | ".join(map(cell, cells)) + " |")
+        lines.append(f"| {name} | " + " | ".join(cell(told(row)) for told in columns.values()) + " |")
     environment = result["environment"]
     lines += [
         "",

@@ -5,7 +5,7 @@ for, and the ledger of the run holds how many of them were handed out.
 """
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -19,7 +19,7 @@ from torch.utils.data import Dataset
 from datafree.types import Batch, Images, InputError, Labels, nearest
 
 Split = Literal["train", "test"]
-Purpose = Literal["teacher training", "evaluation", "student training (ceiling)"]
+Purpose = Literal["teacher training", "evaluation", "student training (ceiling)", "student training (new classes)"]
 Stored = Images | UInt8[Tensor, "n c h w"]
 """images as they lie on the disk: pixels in [0, 1], or bytes"""
 
@@ -42,8 +42,12 @@ class Ledger:
     entries: list[Entry] = field(default_factory=list)
 
     def students(self) -> int:
-        """Real images that any student was trained on."""
-        return sum(entry.images for entry in self.entries if entry.purpose.startswith("student"))
+        """Real images of the teacher's classes that any student was trained on."""
+        return self.count("student training (ceiling)")
+
+    def count(self, purpose: Purpose) -> int:
+        """Real images that were handed out for this."""
+        return sum(entry.images for entry in self.entries if entry.purpose == purpose)
 
     def as_json(self) -> list[dict[str, Any]]:
         return [asdict(entry) for entry in self.entries]
@@ -71,6 +75,14 @@ class RealImages(Dataset[tuple[Tensor, int]]):
     def shape(self) -> tuple[int, int, int]:
         """Channels, height, width."""
         return self._images.shape[1], *self._size
+
+    def only(self, classes: Sequence[str]) -> "RealImages":
+        """The images of these classes, numbered in this order; counted where all of them are counted."""
+        number = torch.full((len(self.classes),), -1)
+        number[[self.classes.index(name) for name in classes]] = torch.arange(len(classes))
+        labels = number[self._labels]
+        kept = labels >= 0
+        return RealImages(self._images[kept], labels[kept], tuple(classes), self.entry, self._size)
 
     def take(self, places: Tensor) -> Batch:
         """These images as pixels in [0, 1], and their labels."""
@@ -134,12 +146,7 @@ def open_real(
     if kind not in openers:
         raise InputError(f"data set {name!r} is unknown, choose one of {', '.join(openers)}{nearest(kind, openers)}")
     images, labels, classes = openers[kind](Path(rest) if kind == "folder" else place, split)
-    if rest and kind != "folder":
-        places = _chosen(classes, rest, name)
-        number = torch.full((len(classes),), -1)
-        number[places] = torch.arange(len(places))
-        kept = number[labels] >= 0
-        images, labels, classes = images[kept], number[labels[kept]], tuple(classes[place] for place in places)
+    chosen = [classes[place] for place in _chosen(classes, rest, name)] if rest and kind != "folder" else []
     if shape and shape[0] == 1 and bool((images == images[:, :1]).all()):
         images = images[:, :1]  # image files hold grey in three equal channels
     if shape and shape[0] != images.shape[1]:
@@ -148,7 +155,8 @@ def open_real(
         )
     entry = Entry(source=name, split=split, purpose=purpose)
     ledger.entries.append(entry)
-    return RealImages(images, labels, classes, entry, size=shape and shape[1:])
+    real = RealImages(images, labels, classes, entry, size=shape and shape[1:])
+    return real.only(chosen) if chosen else real
 
 
 Opened = tuple[Stored, Labels, tuple[str, ...]]

@@ -21,13 +21,15 @@ class Evaluation:
     accuracy: float
     """part of the images answered right"""
     agreement: float
-    """part of the images answered as the teacher does"""
+    """part of the images of classes the teacher knows that are answered as it does"""
     calibration_error: float
     """expected calibration error, 15 bins"""
     per_class: tuple[float, ...]
     """accuracy on the images of each class"""
     images: int
     """how many were looked at"""
+    parts: tuple[float, ...] = ()
+    """accuracy on the classes that the teacher knows, and on those it does not; empty where it knows all of them"""
 
 
 def evaluate(model: Classifier, teacher: Classifier, batches: Iterable[Batch]) -> Evaluation:
@@ -36,7 +38,7 @@ def evaluate(model: Classifier, teacher: Classifier, batches: Iterable[Batch]) -
     Args:
         model: Whom to judge.
         teacher: Whom it should agree with; itself for the teacher's own row.
-        batches: Images with their true classes as targets.
+        batches: Images with their true classes as targets; classes that the teacher does not know come after its own.
     """
     logits, truths, answers = [], [], []
     with frozen(model, teacher), torch.no_grad():
@@ -47,16 +49,18 @@ def evaluate(model: Classifier, teacher: Classifier, batches: Iterable[Batch]) -
             truths.append(batch.targets)
     said, truth, answer = torch.cat(logits), torch.cat(truths), torch.cat(answers)
     right = (said.argmax(1) == truth).float()
-    classes = len(model.classes)
-    calibration = multiclass_calibration_error(said.softmax(1), truth, num_classes=classes, n_bins=15)
+    classes = max(len(model.classes), int(truth.max()) + 1)
+    predicted = F.pad(said.softmax(1), (0, classes - said.shape[1]))  # what a network does not know it gives nothing
+    known = truth < len(teacher.classes)
     return Evaluation(
         accuracy=right.mean().item(),
-        agreement=(said.argmax(1) == answer).float().mean().item(),
-        calibration_error=calibration.item(),
+        agreement=(said.argmax(1) == answer)[known].float().mean().item(),
+        calibration_error=multiclass_calibration_error(predicted, truth, num_classes=classes, n_bins=15).item(),
         per_class=tuple(
             right[truth == label].mean().item() if (truth == label).any() else float("nan") for label in range(classes)
         ),
         images=len(truth),
+        parts=() if known.all() else (right[known].mean().item(), right[~known].mean().item()),
     )
 
 

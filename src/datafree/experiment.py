@@ -17,6 +17,7 @@ from rich.console import Console
 
 from datafree import __version__, processor, report
 from datafree.application import Application
+from datafree.applications.continual import ExtensionConfig
 from datafree.applications.distillation import DistillationConfig
 from datafree.classifier import Classifier
 from datafree.data import Ledger, Purpose, RealImages, Split, open_real
@@ -27,9 +28,10 @@ from datafree.logbook import Logbook
 from datafree.methods import METHODS
 from datafree.store import RunFolder, read_description
 from datafree.synthesis import Method, Schedule, Stream
-from datafree.tasks import Task
+from datafree.tasks import ExtensionTask, Task, Teaching
 from datafree.teachers import fingerprint
 from datafree.types import Batch, InputError, at_least
+from datafree.widening import OldClasses, widen
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,11 +67,17 @@ class Machine:
 class Experiment(Machine):
     """Everything that decides a result. Equal experiments give equal students on one machine at one thread count."""
 
-    task: Task
+    task: Task | ExtensionTask
     method: Method | None
     """None: real images, the ceiling"""
     schedule: Schedule
     application: Application = field(default_factory=DistillationConfig)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if isinstance(self.task, ExtensionTask) != isinstance(self.application, ExtensionConfig):
+            kinds = f"{type(self.task).__name__} and {type(self.application).__name__}"
+            raise InputError(f"{kinds} do not belong together; an ExtensionTask needs an ExtensionConfig")
 
 
 @dataclass(frozen=True)
@@ -105,7 +113,10 @@ def run(experiment: Experiment, out: Path, *, console: Console | None = None, re
     if experiment.method is not None:
         require(teacher, experiment.method)
     ledger = Ledger()
-    test = open_task_data(experiment.task, "test", ledger, teacher) if experiment.task.data else None
+    new = open_new_classes(experiment.task, ledger, teacher)
+    if new:
+        widen(student, new.classes)
+    test = open_task_data(experiment.task, "test", ledger, student) if experiment.task.data else None
     digest = fingerprint(teacher.model)
 
     with ExitStack() as stack:
@@ -123,19 +134,21 @@ def run(experiment: Experiment, out: Path, *, console: Console | None = None, re
             judge=(lambda: evaluate(student, teacher, test.once()).accuracy) if test else None,
         ) as logbook:
             batches = batches_of(experiment, teacher, student, ledger, logbook)
-            student = experiment.application.build()(student, teacher, batches, fabric=fabric, watch=logbook)
+            more = {"new": new_batches(experiment, new, logbook)} if new else {}
+            student = experiment.application.build()(student, teacher, batches, **more, fabric=fabric, watch=logbook)
         if fingerprint(teacher.model) != digest:
             raise RuntimeError("the teacher was changed by this run; that is a fault of datafree, please report it")
         summary: dict[str, Any] = {
             "experiment": repr(experiment),
-            "method": name_of(experiment.method),
-            "classes": list(teacher.classes),
+            "method": experiment.application.called(name_of(experiment.method)),
+            "classes": list(student.classes),
             "teacher": judge(teacher, teacher, test),
             "student": judge(student, teacher, test),
             "teacher sha256": digest,
             "student sha256": fingerprint(student.model),
             "images synthesized": logbook.images_made,
             "real images seen by the student": ledger.students(),
+            "real images of new classes": ledger.count("student training (new classes)") if new else None,
             "health": logbook.health,
             "notes": logbook.notes,
             "ledger": ledger.as_json(),
@@ -192,30 +205,56 @@ def batches_of(
         synthesizer = experiment.method.build(teacher)
         for note in synthesizer.notes:
             logbook.note(note)
-        stream = Stream(synthesizer, student, experiment.schedule, logbook)
+        old = len(teacher.classes)
+        seen = student if len(student.classes) == old else OldClasses(student, old)
+        stream = Stream(synthesizer, seen, experiment.schedule, logbook)
         logbook.keep_also(stream=stream)
         return stream
     if not experiment.task.data:
         raise InputError("the ceiling is trained on real images; name them with --data")
-    real = open_task_data(experiment.task, "train", ledger, teacher, purpose="student training (ceiling)")
+    real = open_task_data(experiment.task, "train", ledger, student, purpose="student training (ceiling)")
+    if len(student.classes) > len(teacher.classes):
+        real = real.only(teacher.classes)
     logbook.keep_also(real=real)
     return real.forever(experiment.schedule.show)
 
 
 def open_task_data(
-    task: Task, split: Split, ledger: Ledger, teacher: Classifier, purpose: Purpose = "evaluation"
+    task: Teaching, split: Split, ledger: Ledger, model: Classifier, purpose: Purpose = "evaluation"
 ) -> RealImages:
-    """The task's real images, which must have the teacher's classes.
+    """The task's real images, which must have the classes of the model that is made; numbered as it does, if it is widened.
 
     Raises:
         InputError: If they do not.
     """
-    real = open_real(task.data, split, purpose, ledger, shape=teacher.shape, root=task.data_root)
-    if len(real.classes) != len(teacher.classes):
+    real = open_real(task.data, split, purpose, ledger, shape=model.shape, root=task.data_root)
+    if isinstance(task, ExtensionTask):
+        others = sorted(set(real.classes) ^ set(model.classes))
+        if others:
+            raise InputError(
+                f"{task.data} and the extended network differ in class {others[0]!r}; give data of all classes, old and new"
+            )
+        return real.only(model.classes)
+    if len(real.classes) != len(model.classes):
         raise InputError(
-            f"{task.data} has {len(real.classes)} classes and the teacher {len(teacher.classes)}; they must be equal"
+            f"{task.data} has {len(real.classes)} classes and the teacher {len(model.classes)}; they must be equal"
         )
     return real
+
+
+def open_new_classes(task: Teaching, ledger: Ledger, teacher: Classifier) -> RealImages | None:
+    """Real images of the classes to learn, where a task has some."""
+    if not isinstance(task, ExtensionTask):
+        return None
+    purpose = "student training (new classes)"
+    return open_real(task.new_data, "train", purpose, ledger, shape=teacher.shape, root=task.data_root)
+
+
+def new_batches(experiment: Experiment, new: RealImages, logbook: Logbook) -> Iterator[Batch]:
+    """New images without end, as many at a time as the application shows."""
+    assert isinstance(experiment.application, ExtensionConfig)
+    logbook.keep_also(new=new)
+    return new.forever(experiment.application.show)
 
 
 def judge(model: Classifier, teacher: Classifier, test: RealImages | None) -> dict[str, Any]:

@@ -201,6 +201,7 @@ NETWORKS: dict[str, tuple[type[nn.Module], dict[str, Any], tuple[int, int, int]]
     "lenet5_half": (LeNet5, {"widths": (3, 8, 60, 42)}, (1, 32, 32)),
     "convnet_w64": (ConvNet, {}, (1, 8, 8)),
     "convnet_w16": (ConvNet, {"widths": (16, 24, 24)}, (1, 8, 8)),
+    "convnet_mnist": (ConvNet, {"widths": (16, 32, 64)}, (1, 28, 28)),
     "resnet18_cifar": (ResNetCifar, {"depths": (2, 2, 2, 2)}, (3, 32, 32)),
     "resnet34_cifar": (ResNetCifar, {"depths": (3, 4, 6, 3)}, (3, 32, 32)),
     "vgg11_bn_cifar": (VGGCifar, {}, (3, 32, 32)),

@@ -69,25 +69,40 @@ def percent(value: float | None) -> str:
     return "-" if value is None else f"{100 * value:.2f} %"
 
 
+COLUMNS = ("parameters", "held-out", "vs teacher", "real images", "seconds")
+EXTENDED = ("held-out", "old classes", "new classes", "real old", "real new", "seconds")
+"""where new classes were learned: how good it is on which, and how many images of either it has seen"""
+
+
 def ladder(rows: Sequence[Mapping[str, Any]]) -> Table:
     """The table at the end: who, how large, how good, and how many real images it has seen."""
     table = Table(box=SIMPLE_HEAD, pad_edge=False)
     table.add_column("model", overflow="fold")
-    for column in ("parameters", "held-out", "vs teacher", "real images", "seconds"):
+    columns = EXTENDED if any(row.get("new") is not None for row in rows) else COLUMNS
+    for column in columns:
         table.add_column(column, justify="right", no_wrap=True)
-    reference = rows[0].get("accuracy")
     for row in rows:
-        accuracy = row.get("accuracy")
-        gap = None if accuracy is None or reference is None or row is rows[0] else 100 * (accuracy - reference)
-        table.add_row(
-            row["model"],
-            f"{row['parameters']:,}",
-            percent(accuracy),
-            "-" if gap is None else f"{gap:+.2f}",
-            "-" if row.get("real") is None else f"{row['real']:,}",
-            "-" if row.get("seconds") is None else f"{row['seconds']:.1f}",
-        )
+        cells = _cells(row, None if row is rows[0] else rows[0].get("accuracy"))
+        table.add_row(row["model"], *(cells[column] for column in columns))
     return table
+
+
+def _cells(row: Mapping[str, Any], reference: float | None) -> dict[str, str]:
+    """What each column says of a row."""
+    accuracy, (old, new) = row.get("accuracy"), row.get("parts") or (None, None)
+    gap = None if accuracy is None or reference is None else 100 * (accuracy - reference)
+    seen, learned, seconds = row.get("real"), row.get("new"), row.get("seconds")
+    return {
+        "parameters": f"{row['parameters']:,}",
+        "held-out": percent(accuracy),
+        "vs teacher": "-" if gap is None else f"{gap:+.2f}",
+        "old classes": percent(old),
+        "new classes": percent(new),
+        "real images": "-" if seen is None else f"{seen:,}",
+        "real old": "-" if seen is None else f"{seen:,}",
+        "real new": "-" if learned is None else f"{learned:,}",
+        "seconds": "-" if seconds is None else f"{seconds:.1f}",
+    }
 
 
 def rows_of(summary: Mapping[str, Any]) -> list[dict[str, Any]]:
@@ -95,9 +110,28 @@ def rows_of(summary: Mapping[str, Any]) -> list[dict[str, Any]]:
     student = {
         "model": f"student · {summary['method']}",
         "real": summary["real images seen by the student"],
+        "new": summary.get("real images of new classes"),
         "seconds": summary["seconds"],
     }
     return [{"model": "teacher", "real": None, **summary["teacher"]}, student | summary["student"]]
+
+
+def seen_by_student(summary: Mapping[str, Any]) -> str:
+    """How many real images there were, in one sentence; the new classes' images are those that it was given to learn."""
+    seen, new = summary["real images seen by the student"], summary.get("real images of new classes")
+    if new is None:
+        return f"Real images seen by the student: {seen:,}."
+    return (
+        f"Real images of old classes seen by the student: {seen:,}; of the new classes, which it was to learn: {new:,}."
+    )
+
+
+def on_parts(found: Mapping[str, Any]) -> str:
+    """Accuracy on old and on new classes, in one sentence; nothing where there are none."""
+    if not found.get("parts"):
+        return ""
+    old, new = found["parts"]
+    return f"Old classes {percent(old)}, new classes {percent(new)}, mean of both {percent((old + new) / 2)}."
 
 
 def card(summary: Mapping[str, Any]) -> str:
@@ -105,7 +139,7 @@ def card(summary: Mapping[str, Any]) -> str:
     student, teacher = summary["student"], summary["teacher"]
     accuracy = (
         f"Held-out accuracy {percent(student['accuracy'])}, the teacher's {percent(teacher['accuracy'])}, measured once, at "
-        f"the end, on {student['images']} real images."
+        f"the end, on {student['images']} real images. {on_parts(student)}".strip()
         if "accuracy" in student
         else "No real images were given to evaluate it."
     )
@@ -116,9 +150,9 @@ datasets: []
 ---
 # A student made without training data
 
-Distilled from a teacher (SHA-256 of its weights `{summary["teacher sha256"]}`) by *{summary["method"]}*, on
+Made from a teacher (SHA-256 of its weights `{summary["teacher sha256"]}`) by *{summary["method"]}*, on
 {summary["images synthesized"]:,} synthesized images.
-Real images seen by this student: {summary["real images seen by the student"]:,}.
+{seen_by_student(summary)}
 {accuracy}
 
 {student["parameters"]:,} parameters, the teacher has {teacher["parameters"]:,}.
@@ -144,6 +178,8 @@ def page(path: Path, summary: Mapping[str, Any]) -> str:
         "run.html",
         summary=summary,
         rows=rows_of(summary),
+        seen=seen_by_student(summary),
+        parts=on_parts(summary["student"]),
         curves=curves(read_log(path)),
         classes=summary["classes"],
         grid=_data_url(grid) if grid.is_file() else "",

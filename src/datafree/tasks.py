@@ -1,5 +1,6 @@
 """Who teaches and who learns: what an experiment is about, as a value that loads its networks."""
 
+from copy import deepcopy
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,17 +12,12 @@ from datafree.inheritance import inherit
 from datafree.types import InputError
 
 
-@describable
 @dataclass(frozen=True, kw_only=True)
-class Task:
-    """Who teaches, who learns, and which real images judge them afterwards, if any."""
+class Teaching:
+    """Who teaches, and which real images judge what comes of it, if any."""
 
     teacher: str
     """a timm name, or local-dir:FOLDER with config.json and model.safetensors"""
-    student: str
-    """a timm name, the papers' networks included"""
-    inherit: bool = False
-    """the student begins as the teacher's strongest channels; it must be the teacher made narrower"""
     weights: str = ""
     """a file with the teacher's weights, if it is a timm name and timm's own are not wanted"""
     classes: int = 0
@@ -37,22 +33,59 @@ class Task:
     data_root: str = ""
     """where data sets lie; empty: $DATAFREE_DATA, or ./data"""
 
+    def load_teacher(self) -> Classifier:
+        """The teacher.
+
+        Raises:
+            InputError: If it cannot be made.
+        """
+        if self.input and (len(self.input) != 3 or not all(1 <= size <= 4096 for size in self.input)):
+            raise InputError(f"input is {self.input}; give channels, height and width, each from 1 to 4096")
+        given: dict[str, Any] = {"shape": self.input, "mean": self.mean, "std": self.std, "classes": self.classes}
+        return teachers.load(
+            self.teacher, weights=self.weights, **{name: value for name, value in given.items() if value}
+        )
+
+
+@describable
+@dataclass(frozen=True, kw_only=True)
+class Task(Teaching):
+    """Who teaches, who learns, and which real images judge them afterwards, if any."""
+
+    student: str
+    """a timm name, the papers' networks included"""
+    inherit: bool = False
+    """the student begins as the teacher's strongest channels; it must be the teacher made narrower"""
+
     def load(self) -> tuple[Classifier, Classifier]:
         """Teacher and student; the student sees pixels as the teacher does.
 
         Raises:
             InputError: If either cannot be made.
         """
-        if self.input and (len(self.input) != 3 or not all(1 <= size <= 4096 for size in self.input)):
-            raise InputError(f"input is {self.input}; give channels, height and width, each from 1 to 4096")
-        given: dict[str, Any] = {"shape": self.input, "mean": self.mean, "std": self.std, "classes": self.classes}
-        teacher = teachers.load(
-            self.teacher, weights=self.weights, **{name: value for name, value in given.items() if value}
-        )
+        teacher = self.load_teacher()
         student = student_of(teacher, self.student)
         if self.inherit:
             inherit(student, teacher)
         return teacher, student
+
+
+@describable
+@dataclass(frozen=True, kw_only=True)
+class ExtensionTask(Teaching):
+    """Who teaches, which classes are to be learned as well, and which real images of all classes judge it, if any."""
+
+    new_data: str
+    """real images of the new classes: digits, mnist, cifar10, each with a choice as in mnist:5-9, or folder:PATH"""
+
+    def load(self) -> tuple[Classifier, Classifier]:
+        """Teacher and student, which begins as the teacher and is widened when the new classes are known.
+
+        Raises:
+            InputError: If the teacher cannot be made.
+        """
+        teacher = self.load_teacher()
+        return teacher, deepcopy(teacher)
 
 
 def student_of(teacher: Classifier, name: str) -> Classifier:

@@ -1,8 +1,10 @@
 """One use of the images a file. A new application is one file and one line in this dict."""
 
 from datafree.application import Application
+from datafree.applications.continual import ExtensionConfig
 from datafree.applications.distillation import DistillationConfig
 
 APPLICATIONS: dict[str, Application] = {
     "distill": DistillationConfig(),
+    "extend": ExtensionConfig(),
 }

@@ -9,7 +9,6 @@ References:
     | https://arxiv.org/abs/1503.02531
 """
 
-import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from functools import partial
@@ -18,7 +17,7 @@ import torch
 from lightning_fabric import Fabric
 from torch import nn
 
-from datafree.application import Application
+from datafree.application import Learning
 from datafree.augmentation import Augmentation
 from datafree.classifier import Classifier, frozen
 from datafree.losses import distillation_loss
@@ -27,17 +26,9 @@ from datafree.watch import Watch, silent
 
 
 @dataclass(frozen=True, kw_only=True)
-class DistillationConfig(Application):
+class DistillationConfig(Learning):
     """How the student learns."""
 
-    optimizer: str = "adamw"
-    """any optimiser that timm knows by name"""
-    lr: float = 2e-3
-    """learning rate at its highest"""
-    warmup: float = 0.05
-    """part of the steps in which the learning rate rises; then it falls to zero along a half cosine"""
-    weight_decay: float = 1e-4
-    """of weights, not of biases and normalisation"""
     temperature: float = 4.0
     """tau, softens both predictions"""
     ema: float = 0.0
@@ -46,21 +37,14 @@ class DistillationConfig(Application):
     """small movements of the images shown"""
 
     def __post_init__(self) -> None:
-        at_least(1, steps=self.steps)
-        at_least(1e-9, lr=self.lr, temperature=self.temperature)
-        at_least(0, weight_decay=self.weight_decay, ema=self.ema, warmup=self.warmup)
-        if not self.ema < 1 or not self.warmup <= 1:
-            raise InputError("ema must be under 1 and warmup not over 1; both are parts of a whole")
+        super().__post_init__()
+        at_least(1e-9, temperature=self.temperature)
+        at_least(0, ema=self.ema)
+        if not self.ema < 1:
+            raise InputError("ema is a part of one and must be under 1")
 
     def build(self) -> Callable[..., nn.Module]:
         return partial(distill, config=self)
-
-    def lr_factor(self, step: int) -> float:
-        """The learning rate at a step (counted from 0), as a part of the highest."""
-        rise = self.warmup * self.steps
-        if step < rise:
-            return (step + 1) / (rise + 1)
-        return (1 + math.cos(math.pi * (step - rise) / max(1.0, self.steps - rise))) / 2
 
 
 def distill(
@@ -88,14 +72,8 @@ def distill(
     Raises:
         InputError: If the optimiser is unknown, or the batches end before the steps are taken.
     """
-    from timm.optim import create_optimizer_v2
-
     fabric = fabric or Fabric(accelerator=next(student.parameters()).device.type, devices=1)
-    try:
-        optimizer = create_optimizer_v2(student, opt=config.optimizer, lr=config.lr, weight_decay=config.weight_decay)
-    except (ValueError, AssertionError) as fault:
-        raise InputError(f"optimizer {config.optimizer!r} is unknown; see timm.optim.list_optimizers()") from fault
-    learner, optimizer = fabric.setup(student, optimizer, move_to_device=False)
+    learner, optimizer = fabric.setup(student, config.optimizer_of(student), move_to_device=False)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: config.lr_factor(step))
     average = (
         torch.optim.swa_utils.AveragedModel(

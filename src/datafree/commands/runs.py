@@ -16,7 +16,7 @@ from datafree.experiment import Experiment, Machine, Result, resume, run
 from datafree.methods import METHODS
 from datafree.store import next_folder
 from datafree.synthesis import Method, Schedule
-from datafree.tasks import Task
+from datafree.tasks import Task, Teaching
 from datafree.types import InputError, nearest
 
 console = Console(quiet=int(os.environ.get("LOCAL_RANK", "0")) > 0)  # of several processes one speaks
@@ -50,14 +50,19 @@ def preset(arguments: Sequence[str], default: str) -> tuple[Method | None, list[
 
 
 def parse_experiment(
-    verb: str, method: Method | None, application: Application, arguments: Sequence[str]
+    verb: str,
+    method: Method | None,
+    application: Application,
+    arguments: Sequence[str],
+    task: type[Teaching] = Task,
+    more: str = "",
 ) -> tuple[Experiment, Path]:
     """An experiment from options: the task's and the machine's without a prefix, all others by the part they belong to."""
     where = Annotated[Path | None, tyro.conf.arg(help="folder to write; runs/VERB-NNN if not given")]
     kind = make_dataclass(
         verb,
         [
-            ("task", Flat[Task]),
+            ("task", Flat[task]),
             ("out", where, field(default=None)),
             *([("method", type(method), field(default=method))] if method else []),
             ("schedule", Schedule, field(default=method.schedule if method else Schedule())),
@@ -67,7 +72,7 @@ def parse_experiment(
         frozen=True,
         kw_only=True,
     )
-    given = parse(kind, verb, arguments, more=f" {CHOOSE}")
+    given = parse(kind, verb, arguments, more=f" {CHOOSE}{more}")
     settings = {name: getattr(given, name) for name in ("task", "schedule", "application")}
     machine = {f.name: getattr(given.machine, f.name) for f in fields(Machine)}
     experiment = Experiment(method=getattr(given, "method", None), **settings, **machine)

@@ -1,5 +1,6 @@
 """The tables by their names. A new table is one value in one file and one line in this dict."""
 
+from datafree.tables.continual import CIFAR10_CONTINUAL, MNIST_CONTINUAL, MNIST_SEQUENCE
 from datafree.tables.digits import DIGITS
 from datafree.tables.mnist import ABLATION, MNIST
 from datafree.tables.table import Benchmark
@@ -8,4 +9,7 @@ BENCHMARKS: dict[str, Benchmark] = {
     "digits": DIGITS,
     "mnist": MNIST,
     "dafl-ablation": ABLATION,
+    "mnist-continual": MNIST_CONTINUAL,
+    "mnist-sequence": MNIST_SEQUENCE,
+    "cifar10-continual": CIFAR10_CONTINUAL,
 }

@@ -1,6 +1,6 @@
-"""What a table is: a teacher, a student, real images to judge them, and rows; a row is an experiment."""
+"""What a table is: a teacher, a student, real images to judge them, and rows; a row is an experiment, or several in a row."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -33,3 +33,7 @@ class Benchmark:
     student: str
     training: TrainingConfig
     rows: Mapping[str, Row]
+    extensions: Sequence[tuple[str, str]] = ()
+    """new classes and the data of all classes from then on, one after the other; each student is the next one's teacher"""
+    curve: float = 5.0
+    """seconds from one evaluation along a run to the next"""
