@@ -18,7 +18,7 @@ LAYERS = ["types", "watch", "classifier", "losses", "pool", "synthesis"]
 """a file may import those to its left, never those to its right"""
 
 FOR_METHODS = {*LAYERS, "generators", "augmentation", "blocks", "committee", "filters"}
-FOR_APPLICATIONS = {*LAYERS, "application", "augmentation", "blocks", "committee", "filters"}
+FOR_APPLICATIONS = {*LAYERS, "application", "augmentation", "blocks", "committee", "filters", "target_net"}
 
 
 def imports(name: str) -> set[str]:

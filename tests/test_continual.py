@@ -32,7 +32,7 @@ from datafree.applications.continual import (
 from datafree.applications.distillation import DistillationConfig
 from datafree.augmentation import Augmentation
 from datafree.bench import Bench, bench, markdown
-from datafree.classifier import Classifier
+from datafree.classifier import Classifier, Part
 from datafree.cli import main
 from datafree.data import Ledger, open_real
 from datafree.description import describe, revive
@@ -46,7 +46,7 @@ from datafree.tasks import ExtensionTask, Task
 from datafree.training import TrainingConfig, example_teacher
 from datafree.types import Batch, InputError, Terms
 from datafree.watch import Watch
-from datafree.widening import OldClasses, logit_layer, widen
+from datafree.widening import logit_layer, widen
 
 QUIET = Console(quiet=True)
 DIGITS = list(open_real("digits", "test", "evaluation", Ledger())._labels.tolist())
@@ -161,7 +161,7 @@ class TestWidening:
         assert toys.same(toys.snapshot(network), before)
 
     def test_the_old_classes_of_a_wide_network(self, teacher: Classifier, student: Classifier, bars: Batch):
-        narrow = OldClasses(student, 4)
+        narrow = Part(student, range(4))
         assert torch.allclose(narrow(bars.images), teacher(bars.images), atol=1e-6)
 
 
@@ -421,7 +421,7 @@ class TestExtend:
 
     def test_adaptive_methods_look_at_the_old_classes(self, teacher: Classifier, student: Classifier):
         diary = Diary()
-        stream = Stream(toys.TINY["adi"].build(teacher), OldClasses(student, 4), Schedule(every=1), diary)
+        stream = Stream(toys.TINY["adi"].build(teacher), Part(student, range(4)), Schedule(every=1), diary)
         extend(student, teacher, stream, forever(crosses(), 8), replace(QUICK, steps=2), watch=diary)
         assert len(diary.batches) == 2 and all(batch.terms["compete"] > 0 for batch in diary.batches)
 

@@ -12,14 +12,14 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from datafree.applications.distillation import DistillationConfig
-from datafree.classifier import Classifier, batch_norms
+from datafree.classifier import Classifier, Part, batch_norms
 from datafree.experiment import Experiment
 from datafree.methods import METHODS
 from datafree.models import ConvNet
 from datafree.synthesis import Method, Schedule
 from datafree.tasks import Task
 from datafree.types import Batch
-from datafree.widening import OldClasses, widen
+from datafree.widening import widen
 
 SHAPE = (1, 8, 8)
 CLASSES = ("top", "bottom", "left", "right")
@@ -122,5 +122,7 @@ def given(name: str, teacher: Classifier, student: Classifier) -> tuple[Classifi
     if name == "extend":
         wide = widen(deepcopy(teacher), ["middle", "frame"])
         new = Batch(torch.rand(8, *SHAPE), torch.arange(8) % 2, {})
-        return wide, OldClasses(wide, len(CLASSES)), {"new": repeat(new)}
+        return wide, Part(wide, range(len(CLASSES))), {"new": repeat(new)}
+    if name == "amalgamate":
+        student = conv_net()  # its blocks are those of the teacher
     return student, student, {}

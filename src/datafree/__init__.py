@@ -10,10 +10,13 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
+    from datafree.applications.amalgamation import AmalgamationConfig, amalgamate
     from datafree.applications.continual import ExtensionConfig, extend
     from datafree.applications.distillation import DistillationConfig, distill
     from datafree.augmentation import Augmentation
-    from datafree.classifier import Classifier, frozen, record
+    from datafree.blocks import Blocks
+    from datafree.classifier import Classifier, Part, frozen, record
+    from datafree.committee import Committee
     from datafree.evaluation import evaluate, health, measure
     from datafree.experiment import Experiment, run
     from datafree.methods import METHODS
@@ -21,10 +24,15 @@ if TYPE_CHECKING:
     from datafree.tasks import ExtensionTask, Task, student_of
     from datafree.teachers import create, load_folder, save_folder
     from datafree.types import Batch, Diverged, InputError
-    from datafree.widening import OldClasses, widen
+    from datafree.widening import widen
 
 _PLACES = {
     "Classifier": "classifier",
+    "Part": "classifier",
+    "Committee": "committee",
+    "Blocks": "blocks",
+    "AmalgamationConfig": "applications.amalgamation",
+    "amalgamate": "applications.amalgamation",
     "frozen": "classifier",
     "record": "classifier",
     "ExtensionConfig": "applications.continual",
@@ -51,7 +59,6 @@ _PLACES = {
     "Batch": "types",
     "Diverged": "types",
     "InputError": "types",
-    "OldClasses": "widening",
     "widen": "widening",
 }
 

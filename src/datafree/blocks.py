@@ -86,8 +86,9 @@ def trace(classifier: Classifier) -> fx.GraphModule:
     """
     with frozen(classifier), torch.no_grad():
         try:
-            network = fx.GraphModule(classifier.model, _Layers().trace(classifier.model))
             images = torch.full((2, *classifier.shape), 0.5, device=classifier.device)
+            classifier(images)  # what cannot run at all is not to be blamed on the tracer, which prints its faults
+            network = fx.GraphModule(classifier.model, _Layers().trace(classifier.model))
             ShapeProp(network).propagate(classifier.normalize(images))
         except Exception as fault:  # whatever a network's own code raises when it meets a proxy
             why = (str(fault) or type(fault).__name__).splitlines()[0]

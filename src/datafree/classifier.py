@@ -111,6 +111,22 @@ class Classifier(nn.Module):
             return self.model(self.normalize(images)).float()
 
 
+class Part(nn.Module):
+    """Some of a network's answers: those that another network, which knows fewer classes, can be compared with.
+
+    Args:
+        whole: The network; its weights are shared.
+        classes: The places of the classes wanted.
+    """
+
+    def __init__(self, whole: nn.Module, classes: Sequence[int]) -> None:
+        super().__init__()
+        self.whole, self.classes = whole, list(classes)
+
+    def forward(self, images: Images) -> Logits:
+        return self.whole(images)[:, self.classes]
+
+
 class Visit(NamedTuple):
     """One call of one module."""
 

@@ -19,19 +19,21 @@ from datafree import __version__, processor, report
 from datafree.application import Application
 from datafree.applications.continual import ExtensionConfig
 from datafree.applications.distillation import DistillationConfig
-from datafree.classifier import Classifier
+from datafree.classifier import Classifier, Part
+from datafree.committee import Committee
 from datafree.data import Ledger, Purpose, RealImages, Split, open_real
 from datafree.description import describable, describe, revive
 from datafree.doctor import require
 from datafree.evaluation import evaluate, measure
 from datafree.logbook import Logbook
 from datafree.methods import METHODS
+from datafree.origins import OneByOne
 from datafree.store import RunFolder, read_description
-from datafree.synthesis import Method, Schedule, Stream
-from datafree.tasks import ExtensionTask, Task, Teaching
+from datafree.synthesis import Method, Schedule, Stream, Synthesizer
+from datafree.tasks import AmalgamationTask, ExtensionTask, Task, Teaching
 from datafree.teachers import fingerprint
 from datafree.types import Batch, InputError, at_least
-from datafree.widening import OldClasses, widen
+from datafree.widening import widen
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,7 +69,7 @@ class Machine:
 class Experiment(Machine):
     """Everything that decides a result. Equal experiments give equal students on one machine at one thread count."""
 
-    task: Task | ExtensionTask
+    task: Task | ExtensionTask | AmalgamationTask
     method: Method | None
     """None: real images, the ceiling"""
     schedule: Schedule
@@ -135,7 +137,7 @@ def run(experiment: Experiment, out: Path, *, console: Console | None = None, re
         ) as logbook:
             batches = batches_of(experiment, teacher, student, ledger, logbook)
             more = {"new": new_batches(experiment, new, logbook)} if new else {}
-            student = experiment.application.build()(student, teacher, batches, **more, fabric=fabric, watch=logbook)
+            experiment.application.build()(student, teacher, batches, **more, fabric=fabric, watch=logbook)
         if fingerprint(teacher.model) != digest:
             raise RuntimeError("the teacher was changed by this run; that is a fault of datafree, please report it")
         summary: dict[str, Any] = {
@@ -202,11 +204,11 @@ def batches_of(
 ) -> Iterator[Batch]:
     """The stream of the method; or real images, for the ceiling, counted by the ledger."""
     if experiment.method is not None:
-        synthesizer = experiment.method.build(teacher)
+        synthesizer = synthesizer_of(experiment, teacher)
         for note in synthesizer.notes:
             logbook.note(note)
         old = len(teacher.classes)
-        seen = student if len(student.classes) == old else OldClasses(student, old)
+        seen = student if len(student.classes) == old else Part(student, range(old))
         stream = Stream(synthesizer, seen, experiment.schedule, logbook)
         logbook.keep_also(stream=stream)
         return stream
@@ -219,8 +221,17 @@ def batches_of(
     return real.forever(experiment.schedule.show)
 
 
+def synthesizer_of(experiment: Experiment, teacher: Classifier) -> Synthesizer:
+    """The method on the teacher; or, where a task wants it, on one teacher after another."""
+    assert experiment.method is not None
+    task = experiment.task
+    if isinstance(task, AmalgamationTask) and task.apart and isinstance(teacher, Committee):
+        return OneByOne(teacher, experiment.method, origin=task.gate == "origin")
+    return experiment.method.build(teacher)
+
+
 def open_task_data(
-    task: Teaching, split: Split, ledger: Ledger, model: Classifier, purpose: Purpose = "evaluation"
+    task: Teaching | AmalgamationTask, split: Split, ledger: Ledger, model: Classifier, purpose: Purpose = "evaluation"
 ) -> RealImages:
     """The task's real images, which must have the classes of the model that is made; numbered as it does, if it is widened.
 
@@ -235,6 +246,11 @@ def open_task_data(
                 f"{task.data} and the extended network differ in class {others[0]!r}; give data of all classes, old and new"
             )
         return real.only(model.classes)
+    if isinstance(task, AmalgamationTask):
+        missing = [name for name in model.classes if name not in real.classes]
+        if missing:
+            raise InputError(f"{task.data} has no class {missing[0]!r}; give data of all labels of the student")
+        return real.only(model.classes)
     if len(real.classes) != len(model.classes):
         raise InputError(
             f"{task.data} has {len(real.classes)} classes and the teacher {len(model.classes)}; they must be equal"
@@ -242,7 +258,7 @@ def open_task_data(
     return real
 
 
-def open_new_classes(task: Teaching, ledger: Ledger, teacher: Classifier) -> RealImages | None:
+def open_new_classes(task: Teaching | AmalgamationTask, ledger: Ledger, teacher: Classifier) -> RealImages | None:
     """Real images of the classes to learn, where a task has some."""
     if not isinstance(task, ExtensionTask):
         return None

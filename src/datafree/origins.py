@@ -5,9 +5,10 @@ from typing import Any
 import torch
 from torch import nn
 
+from datafree.classifier import Part
 from datafree.committee import Committee
 from datafree.synthesis import Method, Synthesizer
-from datafree.types import Batch, Images, Logits
+from datafree.types import Batch, Logits
 
 NEVER = -20.0
 """logit of what is known not to be"""
@@ -64,14 +65,3 @@ class OneByOne(Synthesizer):
         self.turn = state["turn"]
         for one, kept in zip(self.synthesizers, state["each"], strict=True):
             one.load_state_dict(kept)
-
-
-class Part(nn.Module):
-    """Some of a student's answers: those that one teacher can be compared with."""
-
-    def __init__(self, student: nn.Module, columns: list[int]) -> None:
-        super().__init__()
-        self.student, self.columns = student, columns
-
-    def forward(self, images: Images) -> Logits:
-        return self.student(images)[:, self.columns]

@@ -8,12 +8,14 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
+from timm import create_model, is_model, list_models
 from timm.models import build_model_with_cfg, generate_default_cfgs, register_model
 from torch import Tensor, nn
 
 from datafree.blocks import Blocks
+from datafree.classifier import Classifier
 from datafree.filters import Filter
-from datafree.types import InputError
+from datafree.types import InputError, nearest
 
 
 class TargetNet(nn.Module):
@@ -81,13 +83,11 @@ def by_names(
     Raises:
         InputError: If a network is unknown, or the numbers do not fit it or each other.
     """
-    from datafree.teachers import create
-
     if not len(networks) - 1 == len(points) == len(labels) > 0 or not all(map(len, labels)):
         raise InputError("a TargetNet needs a trunk, and a network, a point and labels for each branch")
     classes = [len(labels[0]), *map(len, labels)]
     trunk, *teachers = (
-        Blocks(create(name, classes=count, shape=shape), blocks) for name, count in zip(networks, classes, strict=True)
+        Blocks(_untrained(name, count, shape), blocks) for name, count in zip(networks, classes, strict=True)
     )
     if not all(1 <= point < len(trunk) for point in points) or any(one.shapes != trunk.shapes for one in teachers):
         raise InputError(f"branches at {tuple(points)} do not fit a trunk of {len(trunk)} blocks")
@@ -96,6 +96,17 @@ def by_names(
     if sorted({place for row in labels for place in row} - {-1}) != list(range(target.num_classes)):
         raise InputError("the labels of a TargetNet are not the numbers from 0 on; each must be some teacher's")
     return target
+
+
+def _untrained(name: str, classes: int, shape: tuple[int, int, int]) -> Classifier:
+    """A network of a known name; what a folder says must not fetch anything."""
+    import datafree.models  # noqa: F401  registers the papers' networks
+
+    if not is_model(name):
+        raise InputError(
+            f"a TargetNet is to be made of {name!r}, which is unknown to timm{nearest(name, list_models())}"
+        )
+    return Classifier(create_model(name, num_classes=classes, in_chans=shape[0]), shape=shape, classes=classes)
 
 
 def target_net(pretrained: bool = False, **arguments: Any) -> nn.Module:

@@ -1,12 +1,14 @@
 """Who teaches and who learns: what an experiment is about, as a value that loads its networks."""
 
+from collections.abc import Sequence
 from copy import deepcopy
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from datafree import teachers
 from datafree.classifier import Classifier
+from datafree.committee import Committee
 from datafree.description import describable
 from datafree.inheritance import inherit
 from datafree.types import InputError
@@ -88,6 +90,66 @@ class ExtensionTask(Teaching):
         return teacher, deepcopy(teacher)
 
 
+@describable
+@dataclass(frozen=True, kw_only=True)
+class AmalgamationTask:
+    """Which teachers become one student, over which of their labels."""
+
+    teacher: tuple[str, ...]
+    """two or more: timm names, or local-dir:FOLDER; say --teacher once for each"""
+    labels: tuple[str, ...] = ()
+    """the student's labels, in this order; all that any teacher knows, if not given"""
+    student: str = ""
+    """a timm name, the papers' networks included; empty: the first teacher's"""
+    gate: Literal["energy", "entropy", "even", "origin"] = "energy"
+    """which teacher is believed: see `Committee`; origin: the one an image was made from, which needs --apart"""
+    apart: bool = False
+    """make images from one teacher after another instead of from all together"""
+    names: Literal["", "same", "distinct"] = ""
+    """what a label means that several teachers have: the same; or, called 1/NAME and 2/NAME then, distinct things"""
+    data: str = ""
+    """real images for the evaluation at the end: digits, mnist, cifar10 or folder:PATH; empty: none"""
+    data_root: str = ""
+    """where data sets lie; empty: $DATAFREE_DATA, or ./data"""
+
+    def __post_init__(self) -> None:
+        if len(self.teacher) < 2:
+            raise InputError("one teacher alone cannot be amalgamated; name two or more, or use `datafree distill`")
+        if self.gate == "origin" and not self.apart:
+            raise InputError("gate origin is known only of images that were made apart; say --apart as well")
+
+    def load(self) -> tuple[Committee, Classifier]:
+        """The committee of the teachers, and the student.
+
+        Raises:
+            InputError: If a teacher or the student cannot be made, or the teachers do not go together.
+        """
+        members = [teachers.load(name) for name in self.teacher]
+        if self.names == "distinct":
+            for number, member in enumerate(members, 1):
+                member.classes = tuple(f"{number}/{name}" for name in member.classes)
+        elif not self.names:
+            require_words(members)
+        committee = Committee(members, self.labels, "energy" if self.gate == "origin" else self.gate).eval()
+        return committee, student_of(committee, self.student or teachers.architecture(members[0].model))
+
+
+def require_words(members: Sequence[Classifier]) -> None:
+    """Refuses labels that two teachers share and that are bare numbers: they may mean different things.
+
+    Raises:
+        InputError: Naming the first.
+    """
+    for number, member in enumerate(members, 1):
+        for earlier, other in enumerate(members[: number - 1], 1):
+            shared = [name for name in member.classes if name in other.classes and name.isdecimal()]
+            if shared:
+                raise InputError(
+                    f"teachers {earlier} and {number} both have a label {shared[0]!r}, a bare number that may mean two "
+                    "things; say --names same or --names distinct"
+                )
+
+
 def student_of(teacher: Classifier, name: str) -> Classifier:
     """A new network that takes and answers what the teacher does.
 
@@ -97,7 +159,9 @@ def student_of(teacher: Classifier, name: str) -> Classifier:
     kind, _, folder = name.partition("local-dir:")
     if kind:
         mean, std = teacher.mean.flatten().tolist(), teacher.std.flatten().tolist()
-        return teachers.create(name, classes=teacher.classes, shape=teacher.shape, mean=mean, std=std)
+        student = teachers.create(name, classes=teacher.classes, shape=teacher.shape, mean=mean, std=std)
+        student.multi_label = teacher.multi_label
+        return student
     student = teachers.load_folder(Path(folder))
     for what, theirs, ours in (
         ("classes", len(teacher.classes), len(student.classes)),

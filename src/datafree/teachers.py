@@ -30,6 +30,7 @@ def create(
     mean: Sequence[float] | None = None,
     std: Sequence[float] | None = None,
     pretrained: bool = False,
+    arguments: Mapping[str, Any] | None = None,
 ) -> Classifier:
     """A network by its timm name, the papers' networks included, as a classifier.
 
@@ -40,6 +41,7 @@ def create(
         mean: Normalisation, per channel; the network's own if not given.
         std: Likewise.
         pretrained: Fetch the weights that timm knows.
+        arguments: Further ones of the network, as timm takes them.
 
     Raises:
         InputError: If timm has no such network, it cannot take this shape, or its weights cannot be fetched.
@@ -47,10 +49,11 @@ def create(
     import timm
 
     import datafree.models  # noqa: F401  registers the papers' networks
+    import datafree.target_net  # noqa: F401  and what amalgamation makes of them
 
     if not timm.is_model(name.split(".")[0]):
         raise InputError(f"network {name!r} is unknown to timm{nearest(name, timm.list_models())}")
-    wanted: dict[str, Any] = {}
+    wanted: dict[str, Any] = dict(arguments or {})
     if classes is not None:
         wanted["num_classes"] = classes if isinstance(classes, int) else len(classes)
     if shape is not None:
@@ -121,7 +124,9 @@ def load_folder(folder: Path) -> Classifier:
             shape=tuple(cfg["input_size"]),
             mean=cfg["mean"],
             std=cfg["std"],
+            arguments={name: value for name, value in config.get("model_args", {}).items() if name != "in_chans"},
         )
+        classifier.multi_label = bool(config.get("multi_label", False))
     except (ValueError, KeyError, TypeError) as fault:
         if isinstance(fault, InputError):
             raise
@@ -139,10 +144,11 @@ def save_folder(classifier: Classifier, folder: Path, card: str = "") -> None:
 
     model = classifier.model
     config = {
-        "architecture": model.pretrained_cfg["architecture"],  # type: ignore[index]
+        "architecture": architecture(model),
         "num_classes": len(classifier.classes),
         "label_names": list(classifier.classes),
-        "model_args": {"in_chans": classifier.shape[0]},
+        "model_args": {"in_chans": classifier.shape[0], **arguments_of(model)},
+        "multi_label": classifier.multi_label,
         "pretrained_cfg": {
             "input_size": list(classifier.shape),
             "num_classes": len(classifier.classes),
@@ -157,6 +163,23 @@ def save_folder(classifier: Classifier, folder: Path, card: str = "") -> None:
         (new / CONFIG).write_text(json.dumps(config, indent=2) + "\n")
         if card:
             (new / "README.md").write_text(card)
+
+
+def architecture(model: nn.Module) -> str:
+    """The name by which timm makes it.
+
+    Raises:
+        InputError: If timm does not know it.
+    """
+    name = cast(dict[str, str], getattr(model, "pretrained_cfg", {})).get("architecture")
+    if not name:
+        raise InputError(f"{type(model).__name__} is no network of timm's; register it there to name and save it")
+    return name
+
+
+def arguments_of(model: nn.Module) -> dict[str, Any]:
+    """The arguments with which its architecture's name makes it as it is, besides classes and channels."""
+    return dict(cast(dict[str, Any], getattr(model, "pretrained_cfg", {})).get("model_args") or {})
 
 
 def _per_channel(values: Tensor, channels: int) -> list[float]:

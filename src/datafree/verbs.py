@@ -4,6 +4,7 @@ VERBS = {
     "demo": "the main job on scikit-learn's digits, with its floor and its ceiling; no network, a minute or two",
     "distill": "a smaller student from a teacher, without its training data",
     "extend": "new classes for a teacher, from their images and without those of the classes it knows",
+    "amalgamate": "one student from several teachers, over any choice of their labels",
     "synthesize": "images from a teacher, as PNG files, tensors and a contact sheet",
     "train": "an example teacher, on real images",
     "evaluate": "a classifier on real images",

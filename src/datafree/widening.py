@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from datafree.classifier import Classifier, frozen, last_layer, record
-from datafree.types import Images, InputError, Logits
+from datafree.types import InputError
 
 
 def widen(classifier: Classifier, classes: Sequence[str]) -> Classifier:
@@ -57,14 +57,3 @@ def logit_layer(classifier: Classifier) -> nn.Linear:
     raise InputError(
         "the network's logits are not made by one fully connected layer that is seen; it cannot be widened"
     )
-
-
-class OldClasses(nn.Module):
-    """What a widened network answers over the classes that it had: its first logits. Adaptive methods look at this."""
-
-    def __init__(self, widened: nn.Module, classes: int) -> None:
-        super().__init__()
-        self.widened, self.classes = widened, classes
-
-    def forward(self, images: Images) -> Logits:
-        return self.widened(images)[:, : self.classes]

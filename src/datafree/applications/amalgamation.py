@@ -33,7 +33,7 @@ import torch
 from lightning_fabric import Fabric
 from torch import Tensor, nn
 
-from datafree.application import Application
+from datafree.application import Learning
 from datafree.blocks import Blocks
 from datafree.classifier import Classifier, frozen
 from datafree.committee import Committee
@@ -46,13 +46,13 @@ from datafree.watch import Watch, silent
 
 
 @dataclass(frozen=True, kw_only=True)
-class AmalgamationConfig(Application):
+class AmalgamationConfig(Learning):
     """How the TargetNet is made."""
 
     blockwise: float = 0.5
     """part of the steps in which the dual generator is trained block by block; 0: the trunk begins untrained"""
     lr: float = 4e-3
-    """Adam's learning rate at the beginning of each block and of the whole; it falls to zero along a half cosine"""
+    """learning rate at the beginning of each block and of the whole; it falls to zero along a half cosine"""
     temperature: float = 4.0
     """tau, softens all answers"""
     feed: float = 0.5
@@ -65,8 +65,9 @@ class AmalgamationConfig(Application):
     """B; as many as the teachers fall into, if 0"""
 
     def __post_init__(self) -> None:
-        at_least(1, steps=self.steps, measure=self.measure)
-        at_least(1e-9, lr=self.lr, temperature=self.temperature)
+        super().__post_init__()
+        at_least(1, measure=self.measure)
+        at_least(1e-9, temperature=self.temperature)
         at_least(0, blocks=self.blocks)
         if not 0 <= self.blockwise < 1 or not 0 <= self.feed <= 1:
             raise InputError("blockwise must be from 0 to under 1 and feed from 0 to 1; both are parts of a whole")
@@ -164,13 +165,12 @@ class DualGenerator:
         """A new optimiser for what this stage trains."""
         self.stage = stage
         last = stage == len(self.blocks) - 1
-        self.learner: nn.Module = (
-            self.student if last else _Stage(self.blocks[stage], cast(nn.ModuleList, self.filters[stage]))
-        )
+        filters = None if last else cast(nn.ModuleList, self.filters[stage])
+        learner = self.student if filters is None else _Stage(self.blocks[stage], filters)
         self.student.train(last)
-        self.learner.train()
-        optimizer = torch.optim.Adam(self.learner.parameters(), self.config.lr)
-        self.module, self.optimizer = self.fabric.setup(self.learner, optimizer, move_to_device=False)
+        learner.train()
+        optimizer = self.config.optimizer_of(learner)
+        self.module, self.optimizer = self.fabric.setup(learner, optimizer, move_to_device=False)
         self.schedule = torch.optim.lr_scheduler.LambdaLR(
             self.optimizer, lambda step: (1 + math.cos(math.pi * step / steps)) / 2
         )

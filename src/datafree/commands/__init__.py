@@ -4,6 +4,7 @@ import signal
 import sys
 from collections.abc import Callable, Sequence
 
+from datafree.commands.amalgamate import amalgamate
 from datafree.commands.distill import distill
 from datafree.commands.evaluate import evaluate_model
 from datafree.commands.extend import extend
@@ -40,6 +41,7 @@ def _fail(message: str, code: int) -> int:
 COMMANDS: dict[str, Callable[[list[str]], None]] = {
     "demo": run_demo,
     "distill": distill,
+    "amalgamate": amalgamate,
     "extend": extend,
     "synthesize": synthesize,
     "train": train_teacher,

@@ -16,7 +16,7 @@ from datafree.experiment import Experiment, Machine, Result, resume, run
 from datafree.methods import METHODS
 from datafree.store import next_folder
 from datafree.synthesis import Method, Schedule
-from datafree.tasks import Task, Teaching
+from datafree.tasks import AmalgamationTask, Task, Teaching
 from datafree.types import InputError, nearest
 
 console = Console(quiet=int(os.environ.get("LOCAL_RANK", "0")) > 0)  # of several processes one speaks
@@ -54,7 +54,7 @@ def parse_experiment(
     method: Method | None,
     application: Application,
     arguments: Sequence[str],
-    task: type[Teaching] = Task,
+    task: type[Teaching | AmalgamationTask] = Task,
     more: str = "",
 ) -> tuple[Experiment, Path]:
     """An experiment from options: the task's and the machine's without a prefix, all others by the part they belong to."""

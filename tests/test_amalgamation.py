@@ -1,0 +1,418 @@
+"""Amalgamation: the stack of generators, the dual generator block by block, branches where they are measured best, the TargetNet."""
+
+import json
+from dataclasses import replace
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import pytest
+import timm
+import torch
+import toys
+from torch import nn
+
+from datafree import teachers
+from datafree.applications.amalgamation import AmalgamationConfig, DualGenerator, amalgamate
+from datafree.classifier import Classifier
+from datafree.committee import Committee
+from datafree.experiment import resume, run
+from datafree.filters import Filter
+from datafree.generators import GroupStackGenerator
+from datafree.losses import sparsity_loss
+from datafree.methods.deep_inversion import DeepInversionConfig
+from datafree.methods.group_stack import GroupStackConfig
+from datafree.origins import NEVER, OneByOne
+from datafree.synthesis import Schedule, Stream
+from datafree.target_net import by_names
+from datafree.tasks import AmalgamationTask
+from datafree.types import Batch, InputError, Scalar
+
+STACK = GroupStackConfig(batch=8, latent=4)
+
+
+def member(classes: str, **settings: Any) -> Classifier:
+    """An untrained teacher of letters."""
+    one = teachers.create("convnet_w16", classes=tuple(classes), std=(0.5,), mean=(0.4,)).eval()
+    one.multi_label = settings.get("multi_label", False)
+    return one
+
+
+@pytest.fixture
+def committee() -> Committee:
+    return Committee([member("ab"), member("bcd")]).eval()
+
+
+@pytest.fixture
+def student(committee: Committee) -> Classifier:
+    return teachers.create("convnet_w16", classes=committee.classes, mean=(0.4,), std=(0.5,))
+
+
+class TestSparsity:
+    def test_by_hand(self):
+        assert sparsity_loss(torch.tensor([[0.0, 1.0], [0.5, 0.5]])).item() == 0.5
+
+    def test_nothing_is_lowest(self):
+        assert sparsity_loss(torch.zeros(2, 3)).item() == 0.0
+
+    def test_gradient(self):
+        assert torch.autograd.gradcheck(sparsity_loss, (0.1 + torch.rand(2, 3).double()).requires_grad_())
+
+
+class TestFilter:
+    def test_is_a_gate_per_channel_by_hand(self):
+        one = Filter(4)
+        for parameter in one.parameters():
+            nn.init.zeros_(parameter)
+        features = torch.rand(2, 4, 3, 3)
+        torch.testing.assert_close(one(features), features)  # 2 sigmoid(0) = 1
+        with torch.no_grad():
+            one.gate[2].bias[0] = 100.0  # type: ignore[index]
+            one.gate[2].bias[1] = -100.0  # type: ignore[index]
+        gated = one(features)
+        torch.testing.assert_close(gated[:, 0], 2 * features[:, 0])
+        assert gated[:, 1].abs().max() < 1e-6
+
+    def test_sees_the_mean_of_a_channel_only(self):
+        one, features = Filter(4), torch.rand(1, 4, 2, 2)
+        gates = one(features) / features
+        torch.testing.assert_close(one(features.flip(2)) / features.flip(2), gates)
+
+
+class TestGenerator:
+    def test_groups_make_what_blocks_take(self):
+        shapes = ((3, 16, 16), (8, 16, 16), (12, 7, 7), (20, 1, 1))
+        made = GroupStackGenerator(5, shapes)(torch.randn(4, 5))
+        assert [tuple(one.shape[1:]) for one in made] == list(reversed(shapes))
+
+    def test_the_image_is_standardised_and_features_follow_a_relu(self):
+        *features, image = GroupStackGenerator(5, ((1, 8, 8), (6, 4, 4)))(torch.randn(64, 5))
+        assert image.mean().abs() < 1e-4
+        assert image.var(unbiased=False).item() == pytest.approx(1.0, abs=1e-3)
+        assert all((one >= 0).all() for one in features)
+
+
+class TestObjective:
+    def test_is_equation_11_by_the_slow_way(self, committee: Committee):
+        stack = replace(STACK, activation=0.0, entropy=2.0).build(committee)
+        images = torch.rand(8, *toys.SHAPE)
+        features = [torch.rand(8, *shape) for shape in reversed(stack.shapes[1:])]
+        terms = stack.objective(images, features)
+        logits = committee(images)
+        p = logits.softmax(1)
+        one_hot = -p.max(1).values.log().mean()
+        mean = p.mean(0)
+        entropy = (mean * mean.log()).sum() / 4
+        agreements = []
+        for group, made in enumerate(features, 1):
+            answers = []
+            for m, blocks in enumerate(stack.discriminators):
+                x = stack.filters[group - 1][m](made)  # type: ignore[index]
+                for block in list(blocks)[len(blocks) - group :]:
+                    x = block(x)
+                answers.append(x)
+            union = committee.unite(answers)
+            agreements.append(-(p * union.log_softmax(1)).sum(1).mean())
+        assert terms["one-hot"].item() == pytest.approx(one_hot.item(), rel=1e-4)
+        assert terms["entropy"].item() == pytest.approx(2 * entropy.item(), rel=1e-4)
+        assert terms["groups"].item() == pytest.approx(torch.stack(agreements).mean().item(), rel=1e-4)
+
+    def test_features_follow_the_image_and_not_the_other_way(self, committee: Committee):
+        stack = STACK.build(committee)
+        images = torch.rand(8, *toys.SHAPE, requires_grad=True)
+        features = [torch.rand(8, *shape, requires_grad=True) for shape in reversed(stack.shapes[1:])]
+        stack.objective(images, features)["groups"].backward()
+        assert images.grad is None
+        assert all(one.grad is not None and one.grad.abs().sum() > 0 for one in features)
+
+    def test_the_last_block_alone_judges_the_first_group(self, committee: Committee):
+        stack = replace(STACK, filters=False).build(committee)
+        made = torch.rand(8, *stack.shapes[-1])
+        by_hand = [teacher.model.head(made.mean((2, 3))) for teacher in committee.teachers]  # type: ignore[operator]
+        torch.testing.assert_close(stack.answer(made, 1), committee.unite(by_hand))
+
+    def test_several_labels_are_sparse_and_their_number_is_told(self):
+        several = Committee([member("ab", multi_label=True), member("cd", multi_label=True)]).eval()
+        batch = STACK.build(several).synthesize()
+        assert {"sparsity", "positives"} <= set(batch.terms)
+        assert batch.targets.shape == (8, 4)
+        assert batch.terms["positives"].item() == batch.targets.sum(1).mean().item()
+
+    def test_where_one_class_is_the_answer_there_is_nothing_to_make_sparse(self, committee: Committee):
+        assert "sparsity" not in STACK.build(committee).synthesize().terms
+
+    def test_a_batch_has_the_features_of_every_depth(self, committee: Committee):
+        stack = STACK.build(committee)
+        batch = stack.synthesize()
+        assert [tuple(one.shape[1:]) for one in batch.features] == list(stack.shapes[1:])
+
+    def test_teachers_of_other_shapes_are_refused(self):
+        other = Classifier(toys.conv_net().model, shape=toys.SHAPE, classes=tuple("wxyz"))
+        with pytest.raises(InputError, match="use teachers of one shape"):
+            STACK.build(Committee([member("ab"), other]))
+
+    def test_it_learns(self, teacher: Classifier):
+        stack = replace(STACK, batch=32, lr=1e-2).build(teacher)
+        first = stack.synthesize().terms["groups"]
+        for batch in islice(iter(stack.synthesize, None), 25):
+            last = batch.terms["groups"]
+        assert last < first
+
+
+class TestOneByOne:
+    def build(self, committee: Committee, origin: bool) -> OneByOne:
+        return OneByOne(committee, DeepInversionConfig(batch=6, steps=(2,), statistics=0.0), origin=origin)
+
+    def test_teachers_take_turns_in_their_own_labels(self):
+        committee = Committee([member("ab"), member("cd")], labels=("d", "a", "c")).eval()
+        one = self.build(committee, origin=False)
+        first, second = one.synthesize(), one.synthesize()
+        assert set(first.targets.tolist()) == {1}
+        assert set(second.targets.tolist()) <= {0, 2}
+        assert first.answers is None
+
+    def test_the_origin_rules_out_what_the_other_teacher_knows(self):
+        committee = Committee([member("ab"), member("cd")]).eval()
+        batch = self.build(committee, origin=True).synthesize()
+        assert batch.answers is not None
+        torch.testing.assert_close(batch.answers[:, :2], committee.teachers[0](batch.images).log_softmax(1).detach())
+        assert (batch.answers[:, 2:] == NEVER).all()
+
+    def test_its_turn_is_in_a_checkpoint(self, committee: Committee):
+        one, other = self.build(committee, False), self.build(committee, False)
+        one.synthesize()
+        other.load_state_dict(one.state_dict())
+        assert set(other.synthesize().targets.tolist()) <= {1, 2, 3}
+
+    def test_an_adaptive_method_sees_its_own_part_of_the_student(self, committee: Committee, student: Classifier):
+        method = DeepInversionConfig(batch=6, steps=(2,), statistics=0.0, compete=1.0)
+        batch = OneByOne(committee, method, origin=False).synthesize(student.eval())
+        assert "compete" in batch.terms
+
+
+CONFIG = AmalgamationConfig(steps=12, measure=2)
+
+
+def stream(committee: Committee, student: Classifier) -> Stream:
+    return Stream(STACK.build(committee), student, Schedule(every=1))
+
+
+class TestAmalgamate:
+    def test_ends_as_one_network_over_all_labels(self, committee: Committee, student: Classifier):
+        made = amalgamate(student, committee, stream(committee, student), CONFIG)
+        assert made(torch.rand(3, *toys.SHAPE)).shape == (3, 4)
+        assert made is student and not student.training
+        assert all(1 <= point <= 3 for point in student.model.points)  # type: ignore[union-attr]
+
+    def test_the_teachers_are_untouched_and_share_no_weight_with_it(self, committee: Committee, student: Classifier):
+        before = toys.snapshot(committee)
+        amalgamate(student, committee, stream(committee, student), CONFIG)
+        assert toys.same(toys.snapshot(committee), before)
+        theirs = {parameter.data_ptr() for parameter in committee.parameters()}
+        assert not theirs & {parameter.data_ptr() for parameter in student.parameters()}
+
+    def test_equal_seeds_give_equal_students(self, committee: Committee, student: Classifier):
+        begin = student.state_dict()
+        states = []
+        for _ in range(2):
+            one = teachers.create("convnet_w16", classes=committee.classes)
+            one.load_state_dict(begin)
+            torch.manual_seed(5)
+            states.append(amalgamate(one, committee, stream(committee, one), CONFIG).state_dict())
+        assert toys.same(*states)
+
+    def test_a_student_of_the_teachers_own_blocks_would_branch_anywhere(
+        self, committee: Committee, student: Classifier
+    ):
+        work = DualGenerator(student, committee, CONFIG, _fabric())
+        images = torch.rand(4, *toys.SHAPE)
+        losses = work._branch_losses(Batch(images, torch.zeros(4, dtype=torch.long), {}))
+        assert losses.shape == (3, 2)
+        twin = DualGenerator(_copy(committee.teachers[0], student), committee, CONFIG, _fabric())
+        for parameter in twin.filters.parameters():
+            nn.init.zeros_(parameter)
+        twin.student.eval()
+        same = twin._branch_losses(Batch(images, torch.zeros(4, dtype=torch.long), {}))
+        assert same[:, 0].abs().max() < 1e-5
+
+    def test_stages_share_the_steps(self, committee: Committee, student: Classifier):
+        work = DualGenerator(student, committee, replace(CONFIG, steps=20, blockwise=0.6), _fabric())
+        assert [work.stage_of(step)[0] for step in range(20)] == [0] * 4 + [1] * 4 + [2] * 4 + [3] * 8
+
+    def test_a_block_is_fed_generated_features_or_what_was_made(self, committee: Committee, student: Classifier):
+        images, features = (
+            torch.rand(4, *toys.SHAPE),
+            tuple(torch.rand(4, *s) for s in ((16, 8, 8), (24, 4, 4), (24, 2, 2))),
+        )
+        batch = Batch(images, torch.zeros(4, dtype=torch.long), {}, None, features)
+        generated = DualGenerator(student, committee, replace(CONFIG, feed=1.0), _fabric())
+        assert torch.equal(generated.taken(batch, images, 1), features[0])
+        made = DualGenerator(student, committee, replace(CONFIG, feed=0.0), _fabric())
+        expected = made.blocks[0](student.normalize(images))
+        torch.testing.assert_close(made.taken(batch, images, 1), expected)
+
+    def test_points_that_are_given_are_taken(self, committee: Committee, student: Classifier):
+        amalgamate(student, committee, stream(committee, student), replace(CONFIG, points=(3, 1), blockwise=0.0))
+        assert student.model.points == (3, 1)  # type: ignore[union-attr]
+        assert len(student.model.trunk) == 3  # type: ignore[arg-type]
+
+    def test_a_folder_with_it_is_loaded_by_timm(self, committee: Committee, student: Classifier, tmp_path: Path):
+        amalgamate(student, committee, stream(committee, student), CONFIG)
+        teachers.save_folder(student, tmp_path / "student")
+        images = torch.rand(3, *toys.SHAPE)
+        again = teachers.load(f"local-dir:{tmp_path / 'student'}")
+        torch.testing.assert_close(again(images), student(images))
+        assert again.classes == committee.classes
+        plain = timm.create_model(f"local-dir:{tmp_path / 'student'}", pretrained=True).eval()
+        torch.testing.assert_close(plain(student.normalize(images)), student(images))
+
+    @pytest.mark.parametrize(
+        ("settings", "match"),
+        [
+            ({"points": (1,)}, "for each of the 2 teachers"),
+            ({"points": (1, 4)}, "give one from 1 to 3"),
+            ({"blocks": 9}, "cannot be used as 9"),
+        ],
+    )
+    def test_settings_that_do_not_fit(
+        self, settings: dict[str, Any], match: str, committee: Committee, student: Classifier
+    ):
+        with pytest.raises(InputError, match=match):
+            amalgamate(student, committee, stream(committee, student), replace(CONFIG, **settings))
+
+    @pytest.mark.parametrize(
+        ("settings", "match"),
+        [
+            ({"blockwise": 1.0}, "parts of a whole"),
+            ({"feed": 1.5}, "parts of a whole"),
+            ({"blockwise": 0.0}, "give points"),
+            ({"measure": 0}, "measure is 0"),
+        ],
+    )
+    def test_settings_that_make_no_sense(self, settings: dict[str, Any], match: str):
+        with pytest.raises(InputError, match=match):
+            AmalgamationConfig(**settings)
+
+    def test_a_student_of_other_blocks_is_refused(self, committee: Committee):
+        other = toys.conv_net()
+        with pytest.raises(InputError, match="name a student of the teachers' architecture"):
+            amalgamate(other, committee, [], CONFIG)
+
+    def test_batches_that_end_are_refused(self, committee: Committee, student: Classifier):
+        few = list(islice(stream(committee, student), 2))
+        with pytest.raises(InputError, match="ended after 2 of 12 steps"):
+            amalgamate(student, committee, few, CONFIG)
+
+
+def _fabric() -> Any:
+    from lightning_fabric import Fabric
+
+    return Fabric(accelerator="cpu", devices=1)
+
+
+def _copy(teacher: Classifier, student: Classifier) -> Classifier:
+    twin = teachers.create("convnet_w16", classes=teacher.classes, mean=(0.4,), std=(0.5,)).eval()
+    twin.load_state_dict(teacher.state_dict())
+    return twin
+
+
+class TestTargetNet:
+    def test_a_shared_label_is_the_mean_of_both_branches(self):
+        target = by_names(["convnet_w16"] * 3, (2, 2), ((0, 1), (1, -1, 2)), toys.SHAPE).eval()
+        x = torch.rand(2, *toys.SHAPE)
+        features = x
+        for block in target.trunk:
+            features = block(features)
+        first, second = (branch(features) for branch in target.branches)
+        expected = torch.stack([first[:, 0], (first[:, 1] + second[:, 0]) / 2, second[:, 2]], 1)
+        torch.testing.assert_close(target(x), expected)
+
+    @pytest.mark.parametrize(
+        ("networks", "points", "labels", "match"),
+        [
+            (["convnet_w16"] * 2, (2, 2), ((0,), (1,)), "needs a trunk"),
+            (["convnet_w16"] * 2, (7,), ((0, 1),), "do not fit a trunk"),
+            (["convnet_w16"] * 2, (1,), ((0, 2),), "numbers from 0 on"),
+            (["convnet_w16", "lenet5"], (1,), ((0, 1),), "cannot be cut into blocks"),
+            (["convnet_w16", "convnet_w1"], (1,), ((0, 1),), "is unknown to timm"),
+        ],
+    )
+    def test_what_cannot_be_one_is_refused(self, networks: list[str], points: Any, labels: Any, match: str):
+        with pytest.raises(InputError, match=match):
+            by_names(networks, points, labels, toys.SHAPE)
+
+
+@pytest.fixture
+def two(tmp_path: Path) -> tuple[str, str]:
+    """Folders of two teachers of letters."""
+    folders = []
+    for name, classes in (("first", "ab"), ("second", "cd")):
+        teachers.save_folder(member(classes), tmp_path / name)
+        folders.append(f"local-dir:{tmp_path / name}")
+    return folders[0], folders[1]
+
+
+class TestTask:
+    def test_labels_that_are_bare_numbers_must_be_explained(self, tmp_path: Path):
+        for name in ("first", "second"):
+            teachers.save_folder(member("01"), tmp_path / name)
+        pair = tuple(f"local-dir:{tmp_path / name}" for name in ("first", "second"))
+        with pytest.raises(InputError, match="say --names same or --names distinct"):
+            AmalgamationTask(teacher=pair).load()
+        assert AmalgamationTask(teacher=pair, names="same").load()[0].classes == ("0", "1")
+        assert AmalgamationTask(teacher=pair, names="distinct").load()[0].classes == ("1/0", "1/1", "2/0", "2/1")
+
+    def test_one_teacher_is_refused(self):
+        with pytest.raises(InputError, match="one teacher alone"):
+            AmalgamationTask(teacher=("local-dir:x",))
+
+    def test_the_gate_origin_needs_images_made_apart(self):
+        with pytest.raises(InputError, match="say --apart"):
+            AmalgamationTask(teacher=("a", "b"), gate="origin")
+
+    def test_the_student_is_of_the_first_teachers_architecture(self, two: tuple[str, str]):
+        committee, student = AmalgamationTask(teacher=two, labels=("d", "a")).load()
+        assert student.classes == committee.classes == ("d", "a")
+        assert teachers.architecture(student.model) == "convnet_w16"
+
+
+def experiment_of(two: tuple[str, str], **changes: Any) -> Any:
+    settings = {
+        "task": AmalgamationTask(teacher=two),
+        "method": STACK,
+        "schedule": Schedule(every=1),
+        "application": CONFIG,
+    }
+    return toys.experiment(Path(), **settings | changes)
+
+
+class Stop(Exception):
+    """Pulls the plug."""
+
+
+@pytest.mark.parametrize("at", [2, 5, 9])
+def test_a_run_goes_on_where_it_was_stopped(at: int, two: tuple[str, str], tmp_path: Path, monkeypatch: Any):
+    whole = run(experiment_of(two), tmp_path / "whole").student.state_dict()
+    objective, taken = DualGenerator.objective, []
+
+    def stop(self: DualGenerator, batch: Batch) -> dict[str, Scalar]:
+        taken.append(batch)
+        if len(taken) > at:
+            raise Stop
+        return objective(self, batch)  # type: ignore[return-value]
+
+    monkeypatch.setattr(DualGenerator, "objective", stop)
+    with pytest.raises(Stop):
+        run(experiment_of(two), tmp_path / "cut")
+    monkeypatch.undo()
+    assert toys.same(resume(tmp_path / "cut").student.state_dict(), whole)
+
+
+def test_a_committee_teaches_by_any_method_and_says_what_it_is(two: tuple[str, str], tmp_path: Path):
+    task = AmalgamationTask(teacher=two, student="convnet_w16", apart=True, gate="origin")
+    method = DeepInversionConfig(batch=6, steps=(2,))
+    changes = {"task": task, "method": method, "application": toys.experiment(Path()).application}
+    method = replace(method, statistics=0.0)
+    result = run(experiment_of(two, **changes | {"method": method}), tmp_path / "run")
+    assert result.student(torch.rand(2, *toys.SHAPE)).shape == (2, 4)
+    assert json.loads((tmp_path / "run" / "summary.json").read_text())["real images seen by the student"] == 0
