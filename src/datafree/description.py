@@ -1,13 +1,15 @@
 """An experiment as JSON and back, so that a run can be repeated and resumed."""
 
 from dataclasses import fields, is_dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 from datafree.applications import APPLICATIONS
 from datafree.augmentation import Augmentation
 from datafree.methods import METHODS
 from datafree.synthesis import Schedule
 from datafree.types import InputError
+
+T = TypeVar("T")
 
 CONFIGS: dict[str, type[Any]] = {
     kind.__name__: kind
@@ -16,7 +18,7 @@ CONFIGS: dict[str, type[Any]] = {
 """the settings a description may name: a fixed table, so that a run directory cannot name code"""
 
 
-def describable(kind: type[Any]) -> type[Any]:
+def describable(kind: type[T]) -> type[T]:
     """Adds a class of settings to the table."""
     CONFIGS[kind.__name__] = kind
     return kind
