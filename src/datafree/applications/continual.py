@@ -8,8 +8,8 @@ r"""Continual learning without old data: a network learns new classes, and keeps
 The teacher, which knows the old classes :math:`C_o`, answers with :math:`p_o`; the student, with :math:`p_k`, knows the
 new ones :math:`C_k` as well. :math:`\hat x` are synthesized from the teacher, :math:`x_k` are real images of new classes.
 
-`RECIPES` has the three-term loss of the DeepInversion paper (`replay`), parts of it as baselines (`lwf`, `fine-tuning`),
-and the one of Always Be Dreaming (`abd`):
+`RECIPES` has the three-term loss of the DeepInversion paper (`replay`), parts of it as baselines (`lwf`, after
+Li and Hoiem, 2016, https://arxiv.org/abs/1606.09282, and `fine-tuning`), and the one of Always Be Dreaming (`abd`):
 
 .. math::
     \min_{W_k} \; \text{CE}\bigl(y_k, p_k(x_k \mid y \in C_k)\bigr)
@@ -20,17 +20,13 @@ and the one of Always Be Dreaming (`abd`):
 Differences from the papers:
 
 1. All images of a step, synthesized and real, are one batch to the student: its batch norm sees old and new classes.
-2. The head's cross-entropy counts each class alike, whatever part of the batch has it; the authors of Always Be Dreaming
-   weight by the number of classes, which is the same (up to a factor of two) when both parts are equally large.
-3. They pass the images through the network once more for the head; here the same features are used, detached.
+2. The head's cross-entropy counts each class alike, whatever part of the batch has it, on the features of the same pass.
 
 References:
     | Dreaming to Distill: Data-free Knowledge Transfer via DeepInversion (Yin et al., 2020), section 4.5
     | https://arxiv.org/abs/1912.08795
     | Always Be Dreaming: A New Approach for Data-Free Class-Incremental Learning (Smith et al., 2021), section 5
     | https://arxiv.org/abs/2106.09701
-    | Learning without Forgetting (Li and Hoiem, 2016)
-    | https://arxiv.org/abs/1606.09282
 """
 
 from collections.abc import Callable, Iterable, Iterator
@@ -65,9 +61,8 @@ class Seen(NamedTuple):
     teacher: Float[Tensor, "n o"]
     """its logits over the old classes"""
     student_features: Float[Tensor, "n d"]
-    """what its last layer is given"""
     teacher_features: Float[Tensor, "n d"]
-    """likewise"""
+    """what the last layer of either is given"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -194,18 +189,13 @@ def extend(
 
 
 def heads(student: nn.Module, teacher: Classifier) -> tuple[nn.Linear, nn.Linear]:
-    """The last layers of both.
-
-    Raises:
-        InputError: If either cannot be seen, or the student's is not wider.
-    """
+    """The last layers of both, which must be seen, and the student's wider."""
     head, old_head = last_layer(student), last_layer(teacher)
     if head is None or old_head is None:
         raise InputError("no last layer is to be seen in this network; it cannot be extended")
     if head.out_features <= old_head.out_features:
         raise InputError(
-            f"the student has {head.out_features} classes and the teacher {old_head.out_features}; "
-            "widen it by the new ones first"
+            f"the student has {head.out_features} classes and the teacher {old_head.out_features}; widen it"
         )
     return head, old_head
 
@@ -237,9 +227,7 @@ def old_image_loss(
 
     .. math:: \tau^2 \, \frac1n \sum_i \text{KL}\bigl([\text{softmax}(t_i/\tau), 0] \Vert \text{softmax}(s_i/\tau)\bigr)
 
-    References:
-        | Dreaming to Distill (Yin et al., 2020), section 4.5
-        | https://arxiv.org/abs/1912.08795
+    The first term of Yin et al. (2020), section 4.5.
 
     Args:
         student: Logits of shape `(n, k)`, the old classes first.
@@ -262,11 +250,7 @@ def old_class_loss(
     .. math:: \tau^2 \, \frac1n \sum_i
         \text{KL}\bigl(\text{softmax}(t_i/\tau) \Vert \text{softmax}((s_{i1}, \dots, s_{io})/\tau)\bigr)
 
-    References:
-        | Dreaming to Distill (Yin et al., 2020), section 4.5, after Learning without Forgetting (Li and Hoiem, 2016)
-        | https://arxiv.org/abs/1606.09282
-
-    Args and unit as for `old_image_loss`.
+    The third term of Yin et al. (2020), section 4.5, after Learning without Forgetting; arguments as for `old_image_loss`.
 
     Returns:
         A scalar in nats, not negative, zero exactly where both agree about the old classes.
@@ -275,11 +259,9 @@ def old_class_loss(
 
 
 def local_cross_entropy(logits: Logits, labels: Labels, old: int) -> Scalar:
-    r"""Cross-entropy over the new classes only, so that learning them pushes no old class away.
+    """Cross-entropy over the new classes only, so that learning them pushes no old class away.
 
-    References:
-        | Always Be Dreaming (Smith et al., 2021), section 5, Eq 11
-        | https://arxiv.org/abs/2106.09701
+    Smith et al. (2021), section 5, Eq 11.
 
     Args:
         logits: Of shape `(n, k)`, the old classes first.
@@ -295,17 +277,7 @@ def balanced_cross_entropy(logits: Logits, labels: Labels, old: int) -> Scalar:
     .. math:: \frac{o}{k} \underset{y_i < o}{\text{mean}} \, \text{CE}(y_i, p_i)
         + \frac{k - o}{k} \underset{y_i \ge o}{\text{mean}} \, \text{CE}(y_i, p_i)
 
-    References:
-        | Always Be Dreaming (Smith et al., 2021), section 5, Eq 14
-        | https://arxiv.org/abs/2106.09701
-
-    Args:
-        logits: Of shape `(n, k)`, the old classes first.
-        labels: From 0 to k - 1.
-        old: How many classes are old.
-
-    Returns:
-        A scalar in nats, not negative.
+    Smith et al. (2021), section 5, Eq 14; arguments as for `local_cross_entropy`, labels from 0. A scalar in nats.
     """
     is_new, share = labels >= old, logits.new_tensor([old, logits.shape[1] - old]) / logits.shape[1]
     count = torch.stack([(~is_new).sum(), is_new.sum()]).clamp_min(1)
@@ -319,16 +291,11 @@ def feature_loss(
 
     .. math:: \frac{1}{n o} \sum_i \lVert W_o (f_i^S - f_i^T) \rVert_2^2
 
-    References:
-        | Always Be Dreaming (Smith et al., 2021), section 5, Eq 13
-        | https://arxiv.org/abs/2106.09701
+    Smith et al. (2021), section 5, Eq 13.
 
     Args:
         student: What its last layer is given, of shape `(n, d)`.
         teacher: Likewise.
-        weight: Of the teacher's last layer, of shape `(o, d)`.
-
-    Returns:
-        A scalar, not negative; zero if the teacher's last layer cannot tell the features apart.
+        weight: Of the teacher's last layer, of shape `(o, d)`; what it cannot tell apart is no distance.
     """
     return F.linear(student - teacher, weight).square().mean()
