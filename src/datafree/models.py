@@ -28,6 +28,11 @@ class LeNet5(nn.Module):
         self.fc1 = nn.Linear(widths[2], widths[3])
         self.fc2 = nn.Linear(widths[3], num_classes)
 
+    @property
+    def widths(self) -> tuple[int, ...]:
+        """The argument with which it would be made as it is, pruned or not."""
+        return self.conv1.out_channels, self.conv2.out_channels, self.conv3.out_channels, self.fc1.out_features
+
     def forward(self, x: Tensor) -> Tensor:
         x = F.relu(self.conv2(F.relu(self.conv1(x))))
         x = F.relu(self.conv3(x)).flatten(1)
@@ -69,6 +74,11 @@ class ConvNet(nn.Module):
             )
         self.blocks = nn.Sequential(*blocks)
         self.head = nn.Linear(widths[-1], num_classes)
+
+    @property
+    def widths(self) -> tuple[int, ...]:
+        """The argument with which it would be made as it is, pruned or not."""
+        return tuple(module.out_channels for module in self.blocks.modules() if isinstance(module, nn.Conv2d))
 
     def forward(self, x: Tensor) -> Tensor:
         return self.head(self.blocks(x).mean((2, 3)))
@@ -201,6 +211,8 @@ NETWORKS: dict[str, tuple[type[nn.Module], dict[str, Any], tuple[int, int, int]]
     "lenet5_half": (LeNet5, {"widths": (3, 8, 60, 42)}, (1, 32, 32)),
     "convnet_w64": (ConvNet, {}, (1, 8, 8)),
     "convnet_w16": (ConvNet, {"widths": (16, 24, 24)}, (1, 8, 8)),
+    "convnet_mnist": (ConvNet, {"widths": (16, 32, 64, 64)}, (1, 28, 28)),
+    "resnet18_cifar_w16": (ResNetCifar, {"depths": (2, 2, 2, 2), "width": 16}, (3, 32, 32)),
     "resnet18_cifar": (ResNetCifar, {"depths": (2, 2, 2, 2)}, (3, 32, 32)),
     "resnet34_cifar": (ResNetCifar, {"depths": (3, 4, 6, 3)}, (3, 32, 32)),
     "vgg11_bn_cifar": (VGGCifar, {}, (3, 32, 32)),

@@ -1,5 +1,6 @@
 """Who teaches and who learns: what an experiment is about, as a value that loads its networks."""
 
+from copy import deepcopy
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,8 +19,8 @@ class Task:
 
     teacher: str
     """a timm name, or local-dir:FOLDER with config.json and model.safetensors"""
-    student: str
-    """a timm name, the papers' networks included"""
+    student: str = ""
+    """a timm name, the papers' networks included, or local-dir:FOLDER; empty: a copy of the teacher"""
     inherit: bool = False
     """the student begins as the teacher's strongest channels; it must be the teacher made narrower"""
     weights: str = ""
@@ -49,7 +50,7 @@ class Task:
         teacher = teachers.load(
             self.teacher, weights=self.weights, **{name: value for name, value in given.items() if value}
         )
-        student = student_of(teacher, self.student)
+        student = student_of(teacher, self.student) if self.student else deepcopy(teacher)
         if self.inherit:
             inherit(student, teacher)
         return teacher, student

@@ -17,6 +17,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from datafree.classifier import Classifier
+from datafree.narrowing import narrow, recipe, recorded
 from datafree.types import InputError, nearest
 
 WEIGHTS, CONFIG = "model.safetensors", "config.json"
@@ -122,7 +123,10 @@ def load_folder(folder: Path) -> Classifier:
             mean=cfg["mean"],
             std=cfg["std"],
         )
-    except (ValueError, KeyError, TypeError) as fault:
+        widths = recorded(config, classifier.model)
+        if widths:
+            narrow(classifier.model, classifier.shape, widths)
+    except (ValueError, KeyError, TypeError, AttributeError) as fault:
         if isinstance(fault, InputError):
             raise
         raise InputError(f"{path} is not a model configuration of timm ({fault!r}); write the folder again") from fault
@@ -133,16 +137,19 @@ def load_folder(folder: Path) -> Classifier:
 def save_folder(classifier: Classifier, folder: Path, card: str = "") -> None:
     """Writes a classifier so that `timm.create_model("local-dir:FOLDER")` loads it, with datafree absent if it can.
 
-    The folder appears at once and complete, or not at all.
+    Of a pruned network whose architecture has no argument for its widths, `config.json` has them layer by layer; how to
+    load it without datafree is in its model card. The folder appears at once and complete, or not at all.
     """
     from datafree.store import replacing
 
     model = classifier.model
+    narrowed = narrowing_of(classifier)
     config = {
-        "architecture": model.pretrained_cfg["architecture"],  # type: ignore[index]
+        "architecture": architecture(model),
         "num_classes": len(classifier.classes),
         "label_names": list(classifier.classes),
-        "model_args": {"in_chans": classifier.shape[0]},
+        **narrowed,
+        "model_args": {"in_chans": classifier.shape[0], **narrowed.get("model_args", {})},
         "pretrained_cfg": {
             "input_size": list(classifier.shape),
             "num_classes": len(classifier.classes),
@@ -157,6 +164,18 @@ def save_folder(classifier: Classifier, folder: Path, card: str = "") -> None:
         (new / CONFIG).write_text(json.dumps(config, indent=2) + "\n")
         if card:
             (new / "README.md").write_text(card)
+
+
+def architecture(model: nn.Module) -> str:
+    """The name by which timm makes it, before it is pruned."""
+    return cast(dict[str, str], model.pretrained_cfg)["architecture"]
+
+
+def narrowing_of(classifier: Classifier) -> dict[str, Any]:
+    """How it differs from what its architecture's name makes, if it was pruned; see `narrowing.recipe`."""
+    with torch.random.fork_rng(devices=[]):
+        original = create(architecture(classifier.model), classes=len(classifier.classes), shape=classifier.shape)
+    return recipe(classifier.model, original.model)
 
 
 def _per_channel(values: Tensor, channels: int) -> list[float]:

@@ -2,7 +2,9 @@
 
 from datafree.application import Application
 from datafree.applications.distillation import DistillationConfig
+from datafree.applications.pruning import PruningConfig
 
 APPLICATIONS: dict[str, Application] = {
     "distill": DistillationConfig(),
+    "prune": PruningConfig(),
 }

@@ -10,9 +10,10 @@ References:
 """
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import partial
+from typing import ClassVar
 
 import torch
 from lightning_fabric import Fabric
@@ -22,7 +23,7 @@ from datafree.application import Application
 from datafree.augmentation import Augmentation
 from datafree.classifier import Classifier, frozen
 from datafree.losses import distillation_loss
-from datafree.types import Batch, InputError, at_least
+from datafree.types import Batch, InputError, Stateful, Terms, at_least
 from datafree.watch import Watch, silent
 
 
@@ -45,8 +46,11 @@ class DistillationConfig(Application):
     augment: Augmentation = field(default_factory=Augmentation)
     """small movements of the images shown"""
 
+    fewest: ClassVar[int] = 1
+    """steps without which there is nothing to do"""
+
     def __post_init__(self) -> None:
-        at_least(1, steps=self.steps)
+        at_least(self.fewest, steps=self.steps)
         at_least(1e-9, lr=self.lr, temperature=self.temperature)
         at_least(0, weight_decay=self.weight_decay, ema=self.ema, warmup=self.warmup)
         if not self.ema < 1 or not self.warmup <= 1:
@@ -61,6 +65,95 @@ class DistillationConfig(Application):
         if step < rise:
             return (step + 1) / (rise + 1)
         return (1 + math.cos(math.pi * (step - rise) / max(1.0, self.steps - rise))) / 2
+
+
+class Learner:
+    """A student with all that trains it: optimiser, learning rate, moving average.
+
+    Args:
+        student: Trained in place.
+        teacher: Whom it should answer like.
+        config: How it learns.
+        fabric: Where and in which precision; this process on the student's device if not given.
+        first: The step it begins with, where it takes over from another.
+
+    Raises:
+        InputError: If the optimiser is unknown.
+    """
+
+    def __init__(
+        self,
+        student: nn.Module,
+        teacher: Classifier,
+        config: DistillationConfig,
+        fabric: Fabric | None = None,
+        first: int = 0,
+    ) -> None:
+        from timm.optim import create_optimizer_v2
+
+        self.student, self.teacher, self.config, self.first = student, teacher, config, first
+        self.fabric = fabric or Fabric(accelerator=next(student.parameters()).device.type, devices=1)
+        try:
+            optimizer = create_optimizer_v2(
+                student, opt=config.optimizer, lr=config.lr, weight_decay=config.weight_decay
+            )
+        except (ValueError, AssertionError) as fault:
+            raise InputError(f"optimizer {config.optimizer!r} is unknown; see timm.optim.list_optimizers()") from fault
+        self.learner, self.optimizer = self.fabric.setup(student, optimizer, move_to_device=False)
+        self.schedule = torch.optim.lr_scheduler.LambdaLR(self.optimizer, lambda step: config.lr_factor(first + step))
+        self.average = moving_average(student, config.ema) if config.ema else None
+
+    @property
+    def kept(self) -> dict[str, Stateful]:
+        """What a checkpoint must hold."""
+        kept: dict[str, Stateful] = {
+            "student": self.student,
+            "optimizer": self.optimizer.optimizer,
+            "schedule": self.schedule,
+        }
+        return kept | ({"average": self.average} if self.average else {})
+
+    def step(self, batch: Batch) -> Terms:
+        """One step towards the teacher's answers on these images."""
+        config = self.config
+        images = config.augment(batch.images.to(self.teacher.device))
+        if batch.answers is not None and not config.augment:
+            answer = batch.answers
+        else:
+            with torch.no_grad():
+                answer = self.teacher(images)
+        loss = distillation_loss(self.learner(images), answer, config.temperature)
+        self.optimizer.zero_grad(set_to_none=True)
+        self.fabric.backward(loss)
+        self.optimizer.step()
+        self.schedule.step()
+        if self.average:
+            self.average.update_parameters(self.student)
+        return {"distillation": loss.detach()}
+
+    def finish(self) -> nn.Module:
+        """The student, in evaluation mode; its moving average if there is one."""
+        if self.average:
+            self.student.load_state_dict(self.average.module.state_dict())
+        return self.student.eval()
+
+
+def moving_average(student: nn.Module, decay: float) -> torch.optim.swa_utils.AveragedModel:
+    """A copy that follows the student; statistics too."""
+    average = torch.optim.swa_utils.get_ema_multi_avg_fn(decay)
+    return torch.optim.swa_utils.AveragedModel(student, multi_avg_fn=average, use_buffers=True)
+
+
+def draw(batches: Iterator[Batch], step: int, steps: int) -> Batch:
+    """The next batch.
+
+    Raises:
+        InputError: If there is none.
+    """
+    batch = next(batches, None)
+    if batch is None:
+        raise InputError(f"the batches ended after {step} of {steps} steps; give a stream that does not end")
+    return batch
 
 
 def distill(
@@ -88,48 +181,11 @@ def distill(
     Raises:
         InputError: If the optimiser is unknown, or the batches end before the steps are taken.
     """
-    from timm.optim import create_optimizer_v2
-
-    fabric = fabric or Fabric(accelerator=next(student.parameters()).device.type, devices=1)
-    try:
-        optimizer = create_optimizer_v2(student, opt=config.optimizer, lr=config.lr, weight_decay=config.weight_decay)
-    except (ValueError, AssertionError) as fault:
-        raise InputError(f"optimizer {config.optimizer!r} is unknown; see timm.optim.list_optimizers()") from fault
-    learner, optimizer = fabric.setup(student, optimizer, move_to_device=False)
-    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: config.lr_factor(step))
-    average = (
-        torch.optim.swa_utils.AveragedModel(
-            student, multi_avg_fn=torch.optim.swa_utils.get_ema_multi_avg_fn(config.ema), use_buffers=True
-        )
-        if config.ema
-        else None
-    )
-    kept = {"student": student, "optimizer": optimizer.optimizer, "schedule": schedule}
-    start = watch.keep(**kept, **({"average": average} if average else {}))
-
+    learner = Learner(student, teacher, config, fabric)
+    start = watch.keep(**learner.kept)
     source = iter(batches)
     with frozen(teacher):
         student.train()
         for step in watch.track(range(start, config.steps), "distill"):
-            batch = next(source, None)
-            if batch is None:
-                raise InputError(
-                    f"the batches ended after {step} of {config.steps} steps; give a stream that does not end"
-                )
-            images = config.augment(batch.images.to(teacher.device))
-            if batch.answers is not None and not config.augment:
-                answer = batch.answers
-            else:
-                with torch.no_grad():
-                    answer = teacher(images)
-            loss = distillation_loss(learner(images), answer, config.temperature)
-            optimizer.zero_grad(set_to_none=True)
-            fabric.backward(loss)
-            optimizer.step()
-            schedule.step()
-            if average:
-                average.update_parameters(student)
-            watch.log(step + 1, {"distillation": loss.detach()})
-    if average:
-        student.load_state_dict(average.module.state_dict())
-    return student.eval()
+            watch.log(step + 1, learner.step(draw(source, step, config.steps)))
+    return learner.finish()
