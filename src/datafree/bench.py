@@ -6,10 +6,11 @@ interrupted goes on where it was.
 
 import json
 import platform
+import re
 import shlex
 import statistics
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -90,7 +91,7 @@ def bench(name: str, options: Bench, console: Console) -> dict[str, Any]:
     found: dict[str, list[dict[str, Any]]] = {}
     for row in options.rows or tuple(table.rows):
         for seed in options.seeds:
-            place = out / row.replace(", ", "-").replace(" ", "-") / f"seed-{seed}"
+            place = out / re.sub(r"[^\w]+", "-", row) / f"seed-{seed}"
             experiment = experiment_of(table, table.rows[row], teacher, seed, options)
             if not (place / "summary.json").is_file():
                 run(experiment, place, console=console, resuming=place.is_dir())
@@ -110,6 +111,7 @@ def bench(name: str, options: Bench, console: Console) -> dict[str, Any]:
 
 def experiment_of(table: Benchmark, row: Row, teacher: Path, seed: int, options: Bench) -> Experiment:
     """A row for one seed."""
+    steps = row.application.steps
     return Experiment(
         task=Task(
             **{
@@ -122,11 +124,11 @@ def experiment_of(table: Benchmark, row: Row, teacher: Path, seed: int, options:
         ),
         method=row.method,
         schedule=row.schedule,
-        application=replace(row.application, steps=max(1, row.application.steps // options.shorten)),
+        application=replace(row.application, steps=min(steps, max(1, steps // options.shorten))),
         seed=seed,
         device=options.device,
         threads=options.threads,
-        curve=5.0,
+        curve=table.curve,
     )
 
 
@@ -138,20 +140,7 @@ def curve_of(run: Path) -> list[tuple[float, float]]:
 def collect(table: Benchmark, found: Mapping[str, Sequence[Mapping[str, Any]]], options: Bench) -> dict[str, Any]:
     """The table as data."""
     anyone = next(iter(found.values()))[0]
-    rows = {}
-    for name, summaries in found.items():
-        accuracies = [100 * summary["student"]["accuracy"] for summary in summaries]
-        rows[name] = {
-            "mean": round(statistics.mean(accuracies), 2),
-            "sd": round(statistics.stdev(accuracies), 2) if len(accuracies) > 1 else None,
-            "each": [round(accuracy, 2) for accuracy in accuracies],
-            "seconds": round(statistics.mean(summary["seconds"] for summary in summaries)),
-            "seconds to": {goal: reached(summaries, goal) for goal in (95, 97, 98)},
-            "images synthesized": summaries[0]["images synthesized"],
-            "real images seen": summaries[0]["real images seen by the student"],
-            "published": table.rows[name].published,
-            "curves": [[[round(t, 1), round(100 * a, 2)] for t, a in summary["curve"]] for summary in summaries],
-        }
+    rows = {name: row_of(table.rows[name], summaries) for name, summaries in found.items()}
     return {
         "title": table.title,
         "command": options.command,
@@ -161,10 +150,34 @@ def collect(table: Benchmark, found: Mapping[str, Sequence[Mapping[str, Any]]], 
             "sha256": anyone["teacher sha256"],
             "accuracy": round(100 * anyone["teacher"]["accuracy"], 2),
             "parameters": anyone["teacher"]["parameters"],
+            "MACs": anyone["teacher"]["macs"],
         },
-        "student": {"network": table.student, "parameters": anyone["student"]["parameters"]},
+        "student": {"network": table.student, "parameters": anyone["student"]["parameters"]} if table.student else None,
+        "columns": list(table.columns),
         "environment": anyone["environment"] | {"machine": platform.processor() or platform.machine()},
         "rows": rows,
+    }
+
+
+def row_of(row: Row, summaries: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """One row as data; what seeds differ in is averaged."""
+    accuracies = [100 * summary["student"]["accuracy"] for summary in summaries]
+
+    def mean(value: Callable[[Mapping[str, Any]], float]) -> int:
+        return round(statistics.mean(map(value, summaries)))
+
+    return {
+        "mean": round(statistics.mean(accuracies), 2),
+        "sd": round(statistics.stdev(accuracies), 2) if len(accuracies) > 1 else None,
+        "each": [round(accuracy, 2) for accuracy in accuracies],
+        "parameters": mean(lambda summary: summary["student"]["parameters"]),
+        "MACs": mean(lambda summary: summary["student"]["macs"]),
+        "seconds": mean(lambda summary: summary["seconds"]),
+        **{f"seconds to {goal}": reached(summaries, goal) for goal in (95, 97, 98)},
+        "images synthesized": summaries[0]["images synthesized"],
+        "real images seen": summaries[0]["real images seen by the student"],
+        "published": row.published,
+        "curves": [[[round(t, 1), round(100 * a, 2)] for t, a in summary["curve"]] for summary in summaries],
     }
 
 
@@ -179,24 +192,21 @@ def markdown(result: Mapping[str, Any]) -> str:
     """The table for people; the docs include it as it is."""
 
     def cell(value: Any) -> str:
-        return "-" if value is None or value == "" else str(value)
+        return "-" if value is None or value == "" else f"{value:,}" if isinstance(value, int) else str(value)
 
-    teacher, student = result["teacher"], result["student"]
+    teacher, student, columns = result["teacher"], result["student"], result["columns"]
+    whom = f"Student: `{student['network']}`, {student['parameters']:,} parameters. " if student else ""
     lines = [
-        f"Teacher: `{teacher['network']}`, {teacher['parameters']:,} parameters, {teacher['accuracy']:.2f} % "
-        f"(SHA-256 of its weights `{teacher['sha256'][:16]}`).",
-        f"Student: `{student['network']}`, {student['parameters']:,} parameters. "
-        f"{len(result['seeds'])} seeds, held-out accuracy in %, mean ± standard deviation.",
+        f"Teacher: `{teacher['network']}`, {teacher['parameters']:,} parameters, {teacher['MACs']:,} MACs, "
+        f"{teacher['accuracy']:.2f} % (SHA-256 of its weights `{teacher['sha256'][:16]}`).",
+        f"{whom}{len(result['seeds'])} seeds, held-out accuracy in %, mean ± standard deviation.",
         "",
-        "| row | accuracy | published | seconds to 95 | to 97 | to 98 | to the end | images synthesized | real images seen |",
-        "|---|---|---|---|---|---|---|---|---|",
+        f"| row | accuracy | {' | '.join(columns)} |",
+        "|---" * (2 + len(columns)) + "|",
     ]
     for name, row in result["rows"].items():
         spread = "" if row["sd"] is None else f" ± {row['sd']:.2f}"
-        to = row["seconds to"]
-        cells = [f"{row['mean']:.2f}{spread}", row["published"], to[95], to[97], to[98], row["seconds"]]
-        cells += [f"{row['images synthesized']:,}", f"{row['real images seen']:,}"]
-        lines.append(f"| {name} | " + " | ".join(map(cell, cells)) + " |")
+        lines.append(f"| {name} | {row['mean']:.2f}{spread} | " + " | ".join(cell(row[c]) for c in columns) + " |")
     environment = result["environment"]
     lines += [
         "",

@@ -11,16 +11,12 @@ from rich.box import SIMPLE_HEAD
 from rich.table import Table
 from torch import Tensor
 
+from datafree.card import PRIVACY, card, made, percent
 from datafree.classifier import Classifier
 from datafree.logbook import read_log
 from datafree.store import write_json, write_text
-from datafree.teachers import save_folder
+from datafree.teachers import narrowing_of, save_folder
 from datafree.types import Batch, InputError
-
-PRIVACY = (
-    "Synthetic images are reconstructed from the teacher and may reveal its training data. Neither they nor the student "
-    "are anonymised or differentially private. Treat both as you treat the training data; invert only models you may invert."
-)
 
 
 def close(
@@ -30,7 +26,7 @@ def close(
     if first is not None:
         (path / "synthetic").mkdir(exist_ok=True)
         contact_sheet(first, teacher.classes).save(path / "synthetic" / "grid.png")
-    save_folder(student, path / "student", card(summary))
+    save_folder(student, path / "student", card(summary, narrowed="widths" in narrowing_of(student)))
     write_json(path / "ledger.json", summary["ledger"])
     rewrite(path, summary)
     write_json(path / "summary.json", summary)
@@ -64,16 +60,12 @@ def displayable(images: Tensor) -> Tensor:
     return images[:, :3] if images.shape[1] >= 3 else images[:, :1].expand(-1, 3, -1, -1)
 
 
-def percent(value: float | None) -> str:
-    """A part of one, for people."""
-    return "-" if value is None else f"{100 * value:.2f} %"
-
-
 def ladder(rows: Sequence[Mapping[str, Any]]) -> Table:
-    """The table at the end: who, how large, how good, and how many real images it has seen."""
+    """The table at the end: who, how large, how good, how many real images it has seen; of pruned ones, how fast."""
     table = Table(box=SIMPLE_HEAD, pad_edge=False)
     table.add_column("model", overflow="fold")
-    for column in ("parameters", "held-out", "vs teacher", "real images", "seconds"):
+    costs = ("filters", "MACs", "ms") if "filters" in rows[0] else ()
+    for column in ("parameters", *costs, "held-out", "vs teacher", "real images", "seconds"):
         table.add_column(column, justify="right", no_wrap=True)
     reference = rows[0].get("accuracy")
     for row in rows:
@@ -82,6 +74,7 @@ def ladder(rows: Sequence[Mapping[str, Any]]) -> Table:
         table.add_row(
             row["model"],
             f"{row['parameters']:,}",
+            *((f"{row['filters']:,}", f"{row['macs']:,}", f"{row['milliseconds']:.2f}") if costs else ()),
             percent(accuracy),
             "-" if gap is None else f"{gap:+.2f}",
             "-" if row.get("real") is None else f"{row['real']:,}",
@@ -92,49 +85,16 @@ def ladder(rows: Sequence[Mapping[str, Any]]) -> Table:
 
 def rows_of(summary: Mapping[str, Any]) -> list[dict[str, Any]]:
     """A run's two rows of the table."""
+    pruned = summary.get("pruned")
     student = {
-        "model": f"student · {summary['method']}",
+        "model": f"{'pruned' if pruned else 'student'} · {summary['method']}",
         "real": summary["real images seen by the student"],
         "seconds": summary["seconds"],
     }
-    return [{"model": "teacher", "real": None, **summary["teacher"]}, student | summary["student"]]
-
-
-def card(summary: Mapping[str, Any]) -> str:
-    """The student's model card."""
-    student, teacher = summary["student"], summary["teacher"]
-    accuracy = (
-        f"Held-out accuracy {percent(student['accuracy'])}, the teacher's {percent(teacher['accuracy'])}, measured once, at "
-        f"the end, on {student['images']} real images."
-        if "accuracy" in student
-        else "No real images were given to evaluate it."
-    )
-    return f"""---
-library_name: timm
-tags: [image-classification, timm, data-free, knowledge-distillation]
-datasets: []
----
-# A student made without training data
-
-Distilled from a teacher (SHA-256 of its weights `{summary["teacher sha256"]}`) by *{summary["method"]}*, on
-{summary["images synthesized"]:,} synthesized images.
-Real images seen by this student: {summary["real images seen by the student"]:,}.
-{accuracy}
-
-{student["parameters"]:,} parameters, the teacher has {teacher["parameters"]:,}.
-
-    import timm
-    model = timm.create_model("local-dir:student", pretrained=True)
-
-It takes images with the mean and standard deviation of `config.json` taken off. Architectures of datafree's own need
-`import datafree.models` first.
-
-**Privacy.** {PRIVACY}
-
-How it was made:
-
-    {summary["experiment"]}
-"""
+    rows = [{"model": "teacher", "real": None, **summary["teacher"]}, student | summary["student"]]
+    if pruned:
+        rows[0]["filters"], rows[1]["filters"] = pruned["filters before"], pruned["filters after"]
+    return rows
 
 
 def page(path: Path, summary: Mapping[str, Any]) -> str:
@@ -143,6 +103,7 @@ def page(path: Path, summary: Mapping[str, Any]) -> str:
     return render(
         "run.html",
         summary=summary,
+        made=made(summary),
         rows=rows_of(summary),
         curves=curves(read_log(path)),
         classes=summary["classes"],

@@ -3,10 +3,11 @@
 VERBS = {
     "demo": "the main job on scikit-learn's digits, with its floor and its ceiling; no network, a minute or two",
     "distill": "a smaller student from a teacher, without its training data",
+    "prune": "a teacher with fewer filters that answers as before, without its training data",
     "synthesize": "images from a teacher, as PNG files, tensors and a contact sheet",
     "train": "an example teacher, on real images",
     "evaluate": "a classifier on real images",
-    "bench": "a table of methods with seeds, floor, ceiling and published figures: bench digits, bench mnist",
+    "bench": "a table of methods with seeds, floor, ceiling and published figures: bench digits, bench mnist, ...",
     "methods": "the methods: paper, what a teacher must have, cost",
     "report": "the table of a finished run, and where its page is",
     "resume": "go on with a run that was interrupted",

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 
 from datafree.commands.distill import distill
 from datafree.commands.evaluate import evaluate_model
+from datafree.commands.prune import prune
 from datafree.commands.runs import resumable, resume_run, show_report
 from datafree.commands.synthesize import synthesize
 from datafree.commands.tables import run_bench, run_demo, show_methods
@@ -39,6 +40,7 @@ def _fail(message: str, code: int) -> int:
 COMMANDS: dict[str, Callable[[list[str]], None]] = {
     "demo": run_demo,
     "distill": distill,
+    "prune": prune,
     "synthesize": synthesize,
     "train": train_teacher,
     "evaluate": evaluate_model,

@@ -2,6 +2,7 @@
 
 from datafree.applications.distillation import DistillationConfig
 from datafree.commands.runs import finish, parse_experiment, preset, start
+from datafree.types import InputError
 
 
 def distill(arguments: list[str]) -> None:
@@ -9,4 +10,6 @@ def distill(arguments: list[str]) -> None:
     method, rest = preset(arguments, "adi")
     learning = DistillationConfig(**method.distillation) if method else DistillationConfig()
     experiment, out = parse_experiment("distill", method, learning, rest)
+    if not experiment.task.student:
+        raise InputError("--student is missing; see `datafree distill --help`")
     finish(start(experiment, out))

@@ -2,10 +2,14 @@
 
 from datafree.tables.digits import DIGITS
 from datafree.tables.mnist import ABLATION, MNIST
+from datafree.tables.pruning import CIFAR10_PRUNING, CIFAR10_PRUNING_RESNET34, MNIST_PRUNING
 from datafree.tables.table import Benchmark
 
 BENCHMARKS: dict[str, Benchmark] = {
     "digits": DIGITS,
     "mnist": MNIST,
     "dafl-ablation": ABLATION,
+    "mnist-pruning": MNIST_PRUNING,
+    "cifar10-pruning": CIFAR10_PRUNING,
+    "cifar10-pruning-resnet34": CIFAR10_PRUNING_RESNET34,
 }
