@@ -26,7 +26,7 @@ def gate_slopes(loss: Scalar, groups: Sequence[Group]) -> list[Float[Tensor, " _
     gradients = dict(zip(layers, torch.autograd.grad(loss, [layer.weight for layer in layers]), strict=True))
     slopes = []
     for group in groups:
-        slope = torch.zeros(len(group), device=loss.device)
+        slope = torch.zeros(len(group), device=loss.device, dtype=loss.dtype)
         for layer, columns, channels in group.readers if group.removable else ():
             product = (layer.weight.detach() * gradients[layer]).transpose(0, 1).flatten(1).sum(1)
             slope.index_add_(0, channels, product[columns])

@@ -1,6 +1,6 @@
 """The papers' networks, registered in timm: `timm.create_model("wrn_40_2", num_classes=10)` once this file is imported."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -18,7 +18,7 @@ class LeNet5(nn.Module):
     """
 
     def __init__(
-        self, *, num_classes: int = 10, in_chans: int = 1, widths: tuple[int, ...] = (6, 16, 120, 84), **_: Any
+        self, *, num_classes: int = 10, in_chans: int = 1, widths: Sequence[int] = (6, 16, 120, 84), **_: Any
     ) -> None:
         super().__init__()
         self.num_classes = num_classes
@@ -60,7 +60,7 @@ class ConvNet(nn.Module):
     """
 
     def __init__(
-        self, *, num_classes: int = 10, in_chans: int = 3, widths: tuple[int, ...] = (32, 64, 64), **_: Any
+        self, *, num_classes: int = 10, in_chans: int = 3, widths: Sequence[int] = (32, 64, 64), **_: Any
     ) -> None:
         super().__init__()
         self.num_classes = num_classes

@@ -89,6 +89,8 @@ class Channels:
                     parameter.requires_grad_(True)  # the graph is traced through autograd
                 self.graph = tp.DependencyGraph().build_dependency(model, (image,), verbose=False)
             found = list(self.graph.get_all_groups(root_module_types=list(LAYERS)))
+            if not found:
+                raise ValueError("no layer is behind its answer")
         except Exception as fault:  # whatever the network or the tracer raises
             why = str(fault).splitlines()[0] if str(fault) else type(fault).__name__
             raise InputError(
@@ -132,7 +134,7 @@ def lay_out(model: nn.Module) -> None:
     model.to(memory_format=torch.contiguous_format if fragile else torch.channels_last)  # pyright: ignore[reportCallIssue]
 
 
-def narrow(model: nn.Module, shape: Sequence[int], widths: Mapping[str, int]) -> None:
+def narrow(model: nn.Module, shape: Sequence[int], widths: Mapping[str, Any]) -> None:
     """Takes the last channels away, in place, until the layers have these widths; then weights can be loaded.
 
     Raises:
@@ -198,8 +200,8 @@ def recipe(model: nn.Module, original: nn.Module) -> dict[str, Any]:
     return {"model_args": {"widths": list(widths)}} if isinstance(widths, tuple) else {"widths": narrower}
 
 
-def recorded(config: Mapping[str, Any], model: nn.Module) -> Mapping[str, int]:
-    """The widths by layer that a `config.json` asks for: the inverse of `recipe`.
+def recorded(config: Mapping[str, Any], model: nn.Module) -> Mapping[str, Any]:
+    """The widths by layer that a `config.json` asks for, not to be believed: the inverse of `recipe`.
 
     Raises:
         ValueError: If there are more or fewer widths than layers.
