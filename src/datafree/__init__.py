@@ -11,6 +11,7 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from datafree.applications.distillation import DistillationConfig, distill
+    from datafree.applications.pruning import PruningConfig, prune
     from datafree.augmentation import Augmentation
     from datafree.classifier import Classifier, frozen, record
     from datafree.evaluation import evaluate, health, measure
@@ -27,6 +28,8 @@ _PLACES = {
     "record": "classifier",
     "DistillationConfig": "applications.distillation",
     "distill": "applications.distillation",
+    "PruningConfig": "applications.pruning",
+    "prune": "applications.pruning",
     "Augmentation": "augmentation",
     "evaluate": "evaluation",
     "health": "evaluation",
