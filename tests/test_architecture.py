@@ -18,7 +18,12 @@ LAYERS = ["types", "watch", "classifier", "losses", "pool", "synthesis"]
 """a file may import those to its left, never those to its right"""
 
 FOR_METHODS = {*LAYERS, "generators", "augmentation", "blocks", "committee", "filters"}
-FOR_APPLICATIONS = {*LAYERS, "application", "augmentation", "blocks", "committee", "filters", "target_net"}
+FOR_APPLICATIONS = {
+    *LAYERS,
+    *("application", "augmentation", "narrowing", "importance", "blocks", "committee", "filters", "target_net"),
+    "applications.distillation",
+}
+"""distillation is how every student learns, and so the one application that others may build on"""
 
 
 def imports(name: str) -> set[str]:
@@ -59,7 +64,7 @@ def test_methods_know_neither_data_nor_each_other_nor_applications(name: str):
 
 
 @pytest.mark.parametrize("name", APPLICATIONS)
-def test_applications_know_neither_data_nor_methods(name: str):
+def test_applications_know_neither_data_nor_methods_nor_each_other(name: str):
     assert own(name) <= FOR_APPLICATIONS
 
 

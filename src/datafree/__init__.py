@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from datafree.applications.amalgamation import AmalgamationConfig, amalgamate
     from datafree.applications.continual import ExtensionConfig, extend
     from datafree.applications.distillation import DistillationConfig, distill
+    from datafree.applications.pruning import PruningConfig, prune
     from datafree.augmentation import Augmentation
     from datafree.blocks import Blocks
     from datafree.classifier import Classifier, Part, frozen, record
@@ -39,6 +40,8 @@ _PLACES = {
     "extend": "applications.continual",
     "DistillationConfig": "applications.distillation",
     "distill": "applications.distillation",
+    "PruningConfig": "applications.pruning",
+    "prune": "applications.pruning",
     "Augmentation": "augmentation",
     "evaluate": "evaluation",
     "health": "evaluation",

@@ -2,12 +2,14 @@
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any, ClassVar
 
 from torch import nn
 from torch.optim import Optimizer
 
+from datafree.classifier import Classifier
 from datafree.types import InputError, at_least
 
 
@@ -26,6 +28,10 @@ class Application(ABC):
         """What tables call a student made by a method of this name."""
         return method
 
+    def findings(self, student: Classifier, teacher: Classifier) -> Mapping[str, Any]:
+        """What a run's summary says of the result besides its size and accuracy."""
+        return {}
+
 
 @dataclass(frozen=True, kw_only=True)
 class Learning(Application):
@@ -40,8 +46,11 @@ class Learning(Application):
     weight_decay: float = 1e-4
     """of weights, not of biases and normalisation"""
 
+    fewest: ClassVar[int] = 1
+    """steps without which there is nothing to do"""
+
     def __post_init__(self) -> None:
-        at_least(1, steps=self.steps)
+        at_least(self.fewest, steps=self.steps)
         at_least(1e-9, lr=self.lr)
         at_least(0, weight_decay=self.weight_decay, warmup=self.warmup)
         if not self.warmup <= 1:

@@ -6,10 +6,11 @@ interrupted goes on where it was.
 
 import json
 import platform
+import re
 import shlex
 import statistics
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -90,7 +91,7 @@ def bench(name: str, options: Bench, console: Console) -> dict[str, Any]:
     found: dict[str, list[dict[str, Any]]] = {}
     for row in options.rows or tuple(table.rows):
         for seed in options.seeds:
-            place = out / row.replace(", ", "-").replace(" ", "-") / f"seed-{seed}"
+            place = out / re.sub(r"[^\w]+", "-", row) / f"seed-{seed}"
             chain = experiments_of(table, table.rows[row], teacher, seed, options, place)
             summary = joined([carry_out(experiment, folder, console) for experiment, folder in chain])
             found.setdefault(row, []).append(summary)
@@ -108,7 +109,8 @@ def experiments_of(
     table: Benchmark, row: Row, teacher: Path, seed: int, options: Bench, place: Path
 ) -> Iterator[tuple[Experiment, Path]]:
     """A row for one seed, and where it lies; of a sequence, its experiments, each student the teacher of the next."""
-    learn = replace(row.application, steps=max(1, row.application.steps // options.shorten))
+    steps = row.application.steps
+    learn = replace(row.application, steps=min(steps, max(1, steps // options.shorten)))
     common = {"method": row.method, "schedule": row.schedule, "application": learn}
     machine = {"seed": seed, "device": options.device, "threads": options.threads, "curve": table.curve}
 
@@ -152,23 +154,7 @@ def curve_of(run: Path) -> list[tuple[float, float]]:
 def collect(table: Benchmark, found: Mapping[str, Sequence[Mapping[str, Any]]], options: Bench) -> dict[str, Any]:
     """The table as data."""
     anyone = next(iter(found.values()))[0]
-    rows = {}
-    for name, summaries in found.items():
-        accuracies = [100 * summary["student"]["accuracy"] for summary in summaries]
-        rows[name] = {
-            "mean": round(statistics.mean(accuracies), 2),
-            "sd": round(statistics.stdev(accuracies), 2) if len(accuracies) > 1 else None,
-            "each": [round(accuracy, 2) for accuracy in accuracies],
-            "seconds": round(statistics.mean(summary["seconds"] for summary in summaries)),
-            "seconds to": {goal: reached(summaries, goal) for goal in (95, 97, 98)},
-            "images synthesized": summaries[0]["images synthesized"],
-            "real images seen": summaries[0]["real images seen by the student"],
-            "published": table.rows[name].published,
-            "parts": [[round(100 * part, 2) for part in summary["student"]["parts"]] for summary in summaries],
-            "along": [[round(100 * accuracy, 2) for accuracy in summary["along"]] for summary in summaries],
-            "new images seen": summaries[0]["real images of new classes"],
-            "curves": [[[round(t, 1), round(100 * a, 2)] for t, a in summary["curve"]] for summary in summaries],
-        }
+    rows = {name: row_of(table.rows[name], summaries) for name, summaries in found.items()}
     return {
         "title": table.title,
         "command": options.command,
@@ -178,10 +164,55 @@ def collect(table: Benchmark, found: Mapping[str, Sequence[Mapping[str, Any]]], 
             "sha256": anyone["teacher sha256"],
             "accuracy": round(100 * (anyone["teacher"]["parts"] or [anyone["teacher"]["accuracy"]])[0], 2),
             "parameters": anyone["teacher"]["parameters"],
+            "MACs": anyone["teacher"]["macs"],
         },
-        "student": {"network": table.student, "parameters": anyone["student"]["parameters"]},
+        "student": {"network": table.student, "parameters": anyone["student"]["parameters"]} if table.student else None,
+        "columns": list(table.columns),
         "environment": anyone["environment"] | {"machine": platform.processor() or platform.machine()},
         "rows": rows,
+    }
+
+
+def row_of(row: Row, summaries: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """One row as data; what seeds differ in is averaged."""
+    accuracies = [100 * summary["student"]["accuracy"] for summary in summaries]
+
+    def mean(value: Callable[[Mapping[str, Any]], float]) -> int:
+        return round(statistics.mean(map(value, summaries)))
+
+    return {
+        "mean": round(statistics.mean(accuracies), 2),
+        "sd": round(statistics.stdev(accuracies), 2) if len(accuracies) > 1 else None,
+        "each": [round(accuracy, 2) for accuracy in accuracies],
+        "parameters": mean(lambda summary: summary["student"]["parameters"]),
+        "MACs": mean(lambda summary: summary["student"]["macs"]),
+        "seconds": mean(lambda summary: summary["seconds"]),
+        **{f"seconds to {goal}": reached(summaries, goal) for goal in (95, 97, 98)},
+        "images synthesized": summaries[0]["images synthesized"],
+        "real images seen": summaries[0]["real images seen by the student"],
+        "published": row.published,
+        **extended(summaries),
+        "curves": [[[round(t, 1), round(100 * a, 2)] for t, a in summary["curve"]] for summary in summaries],
+    }
+
+
+def extended(summaries: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """What a row says where new classes were learned: old and new ones apart, and the course of a sequence."""
+    parts = [summary["student"].get("parts") for summary in summaries]
+    if not all(parts):
+        return {}
+
+    def mean(values: Iterable[float]) -> str:
+        return f"{100 * statistics.mean(values):.2f}"
+
+    along = zip(*(summary["along"] for summary in summaries), strict=True)
+    return {
+        "old classes": mean(old for old, _ in parts),
+        "new classes": mean(new for _, new in parts),
+        "after each task": ", ".join(map(mean, along)),
+        "new images seen": summaries[0]["real images of new classes"],
+        "parts": [[round(100 * part, 2) for part in each] for each in parts],
+        "along": [[round(100 * accuracy, 2) for accuracy in summary["along"]] for summary in summaries],
     }
 
 
@@ -192,62 +223,25 @@ def reached(summaries: Sequence[Mapping[str, Any]], goal: float) -> int | None:
     return round(statistics.mean(times)) if len(times) == len(firsts) else None
 
 
-Told = Callable[[Mapping[str, Any]], Any]
-
-
-def columns_of(rows: Mapping[str, Mapping[str, Any]]) -> dict[str, Told]:
-    """The columns of a table and what each says of a row; where new classes were learned, old and new ones apart."""
-
-    def spread(row: Mapping[str, Any]) -> str:
-        return f"{row['mean']:.2f}" + ("" if row["sd"] is None else f" ± {row['sd']:.2f}")
-
-    def part(place: int) -> Told:
-        return lambda row: f"{statistics.mean(parts[place] for parts in row['parts']):.2f}"
-
-    def goal(percent: int) -> Told:
-        return lambda row: row["seconds to"][percent]
-
-    def along(row: Mapping[str, Any]) -> str:
-        return ", ".join(f"{statistics.mean(each):.2f}" for each in zip(*row["along"], strict=True))
-
-    costs: dict[str, Told] = {
-        "to the end": lambda row: row["seconds"],
-        "images synthesized": lambda row: f"{row['images synthesized']:,}",
-        "real images seen": lambda row: f"{row['real images seen']:,}",
-    }
-    anyone = next(iter(rows.values()))
-    if not all(anyone["parts"]):
-        goals = {f"{'seconds ' * (number == 95)}to {number}": goal(number) for number in (95, 97, 98)}
-        return {"accuracy": spread, "published": lambda row: row["published"], **goals, **costs}
-    steps: dict[str, Told] = {"after each task": along} if len(anyone["along"][0]) > 1 else {}
-    apart: dict[str, Told] = {"old classes": part(0), "new classes": part(1)}
-    seen: dict[str, Told] = {
-        "seconds": costs["to the end"],
-        "images synthesized": costs["images synthesized"],
-        "real images of old classes": costs["real images seen"],
-        "of new classes": lambda row: f"{row['new images seen']:,}",
-    }
-    return {"accuracy": spread, **steps, **apart, **seen}
-
-
 def markdown(result: Mapping[str, Any]) -> str:
     """The table for people; the docs include it as it is."""
 
     def cell(value: Any) -> str:
-        return "-" if value is None or value == "" else str(value)
+        return "-" if value is None or value == "" else f"{value:,}" if isinstance(value, int) else str(value)
 
-    teacher, student = result["teacher"], result["student"]
+    teacher, student, columns = result["teacher"], result["student"], result["columns"]
+    whom = f"Student: `{student['network']}`, {student['parameters']:,} parameters. " if student else ""
     lines = [
-        f"Teacher: `{teacher['network']}`, {teacher['parameters']:,} parameters, {teacher['accuracy']:.2f} % "
-        f"(SHA-256 of its weights `{teacher['sha256'][:16]}`).",
-        f"Student: `{student['network']}`, {student['parameters']:,} parameters. "
-        f"{len(result['seeds'])} seeds, held-out accuracy in %, mean ± standard deviation.",
+        f"Teacher: `{teacher['network']}`, {teacher['parameters']:,} parameters, {teacher['MACs']:,} MACs, "
+        f"{teacher['accuracy']:.2f} % (SHA-256 of its weights `{teacher['sha256'][:16]}`).",
+        f"{whom}{len(result['seeds'])} seeds, held-out accuracy in %, mean ± standard deviation.",
         "",
+        f"| row | accuracy | {' | '.join(columns)} |",
+        "|---" * (2 + len(columns)) + "|",
     ]
-    columns = columns_of(result["rows"])
-    lines += ["| row | " + " | ".join(columns) + " |", "|---" * (len(columns) + 1) + "|"]
     for name, row in result["rows"].items():
-        lines.append(f"| {name} | " + " | ".join(cell(told(row)) for told in columns.values()) + " |")
+        spread = "" if row["sd"] is None else f" ± {row['sd']:.2f}"
+        lines.append(f"| {name} | {row['mean']:.2f}{spread} | " + " | ".join(cell(row[c]) for c in columns) + " |")
     environment = result["environment"]
     lines += [
         "",

@@ -148,6 +148,7 @@ def run(experiment: Experiment, out: Path, *, console: Console | None = None, re
             "student": judge(student, teacher, test),
             "teacher sha256": digest,
             "student sha256": fingerprint(student.model),
+            **experiment.application.findings(student, teacher),
             "images synthesized": logbook.images_made,
             "real images seen by the student": ledger.students(),
             "real images of new classes": ledger.count("student training (new classes)") if new else None,

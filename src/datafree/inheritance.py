@@ -15,10 +15,9 @@ from typing import cast
 import torch
 from torch import nn
 
-from datafree.classifier import Classifier, frozen
+from datafree.classifier import Classifier
+from datafree.narrowing import Channels, Layer, layers_of, widths_of
 from datafree.types import InputError
-
-LAYERS = (nn.Conv2d, nn.Linear)
 
 
 def inherit(student: Classifier, teacher: Classifier) -> None:
@@ -29,59 +28,46 @@ def inherit(student: Classifier, teacher: Classifier) -> None:
     """
     from datafree.teachers import fit
 
-    narrow = deepcopy(teacher.model).cpu()
-    widths = {name: layer.weight.shape[0] for name, layer in _layers(student.model).items()}
-    if list(widths) != list(_layers(narrow)):
+    heir = deepcopy(teacher.model).cpu()
+    widths = widths_of(student.model)
+    if list(widths) != list(layers_of(heir)):
         raise InputError(
             "the student has other layers than the teacher and cannot inherit from it; leave --inherit out"
         )
-    norms = {name: _row_norms(layer) for name, layer in _layers(narrow).items()}
-    kept = _narrow(narrow, widths, torch.zeros(1, *teacher.shape))
+    norms = {name: _row_norms(layer) for name, layer in layers_of(heir).items()}
+    kept = _keep_strongest(heir, teacher.shape, widths)
     with torch.no_grad():
-        for name, layer in _layers(narrow).items():
+        for name, layer in layers_of(heir).items():
             lost = norms[name][kept[name]] / _row_norms(layer).clamp_min(1e-12)
             layer.weight.mul_(lost.view(-1, *[1] * (layer.weight.ndim - 1)))
     try:
         fit(
             student.model,
-            {name: tensor.to(student.device) for name, tensor in narrow.state_dict().items()},
+            {name: tensor.to(student.device) for name, tensor in heir.state_dict().items()},
             "the teacher",
         )
     except InputError as fault:
         raise InputError(f"the student is not the teacher made narrower ({fault}); leave --inherit out") from fault
 
 
-def _layers(model: nn.Module) -> dict[str, nn.Conv2d | nn.Linear]:
-    return {name: module for name, module in model.named_modules() if isinstance(module, LAYERS)}
-
-
-def _row_norms(layer: nn.Conv2d | nn.Linear) -> torch.Tensor:
+def _row_norms(layer: Layer) -> torch.Tensor:
     return layer.weight.detach().flatten(1).abs().sum(1)
 
 
-def _narrow(model: nn.Module, widths: dict[str, int], example: torch.Tensor) -> dict[str, torch.Tensor]:
+def _keep_strongest(model: nn.Module, shape: tuple[int, ...], widths: dict[str, int]) -> dict[str, torch.Tensor]:
     """Takes channels away until every layer has its width; returns which of the first ones each layer has kept."""
-    import torch_pruning as tp
+    from torch_pruning.pruner.importance import GroupMagnitudeImportance
 
-    names = {layer: name for name, layer in _layers(model).items()}
-    kept = {name: torch.arange(layer.weight.shape[0]) for name, layer in _layers(model).items()}
-    with frozen(model):
-        for parameter in model.parameters():
-            parameter.requires_grad_(True)  # the graph is traced through autograd
-        graph = tp.DependencyGraph().build_dependency(model, example_inputs=example)
-    strength = tp.importance.GroupMagnitudeImportance(p=1)
-    for group in list(graph.get_all_groups(root_module_types=list(LAYERS))):
-        root = group[0].dep.target.module
-        excess = root.weight.shape[0] - widths[names[root]]
-        if excess <= 0:
-            continue
-        weakest = cast(torch.Tensor, strength(group)).argsort()[:excess].tolist()
-        whole = graph.get_pruning_group(root, group[0].dep.handler, sorted(weakest))
-        for dependency, places in whole:
-            layer = dependency.target.module
-            if layer in names and graph.is_out_channel_pruning_fn(dependency.handler):
-                remains = torch.ones(len(kept[names[layer]]), dtype=torch.bool)
-                remains[list(places)] = False
+    names = {layer: name for name, layer in layers_of(model).items()}
+    kept = {name: torch.arange(width) for name, width in widths_of(model).items()}
+    strength = GroupMagnitudeImportance(p=1)
+    channels = Channels(model, shape)
+    for group in channels.groups:
+        excess = len(group) - widths[names[group.writers[0]]]
+        if excess > 0:
+            weakest = cast(torch.Tensor, strength(group.graph)).argsort()[:excess]
+            remains = torch.ones(len(group), dtype=torch.bool).index_fill(0, weakest, False)
+            for layer in group.writers:
                 kept[names[layer]] = kept[names[layer]][remains]
-        whole.prune()
+            channels.remove(group, weakest.tolist())
     return kept

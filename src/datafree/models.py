@@ -1,6 +1,6 @@
 """The papers' networks, registered in timm: `timm.create_model("wrn_40_2", num_classes=10)` once this file is imported."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -18,7 +18,7 @@ class LeNet5(nn.Module):
     """
 
     def __init__(
-        self, *, num_classes: int = 10, in_chans: int = 1, widths: tuple[int, ...] = (6, 16, 120, 84), **_: Any
+        self, *, num_classes: int = 10, in_chans: int = 1, widths: Sequence[int] = (6, 16, 120, 84), **_: Any
     ) -> None:
         super().__init__()
         self.num_classes = num_classes
@@ -27,6 +27,11 @@ class LeNet5(nn.Module):
         self.conv3 = nn.Conv2d(widths[1], widths[2], 5)
         self.fc1 = nn.Linear(widths[2], widths[3])
         self.fc2 = nn.Linear(widths[3], num_classes)
+
+    @property
+    def widths(self) -> tuple[int, ...]:
+        """The argument with which it would be made as it is, pruned or not."""
+        return self.conv1.out_channels, self.conv2.out_channels, self.conv3.out_channels, self.fc1.out_features
 
     def forward(self, x: Tensor) -> Tensor:
         x = F.relu(self.conv2(F.relu(self.conv1(x))))
@@ -55,7 +60,7 @@ class ConvNet(nn.Module):
     """
 
     def __init__(
-        self, *, num_classes: int = 10, in_chans: int = 3, widths: tuple[int, ...] = (32, 64, 64), **_: Any
+        self, *, num_classes: int = 10, in_chans: int = 3, widths: Sequence[int] = (32, 64, 64), **_: Any
     ) -> None:
         super().__init__()
         self.num_classes = num_classes
@@ -69,6 +74,11 @@ class ConvNet(nn.Module):
             )
         self.blocks = nn.Sequential(*blocks)
         self.head = nn.Linear(widths[-1], num_classes)
+
+    @property
+    def widths(self) -> tuple[int, ...]:
+        """The argument with which it would be made as it is, pruned or not."""
+        return tuple(module.out_channels for module in self.blocks.modules() if isinstance(module, nn.Conv2d))
 
     def forward(self, x: Tensor) -> Tensor:
         return self.head(self.blocks(x).mean((2, 3)))
@@ -202,6 +212,8 @@ NETWORKS: dict[str, tuple[type[nn.Module], dict[str, Any], tuple[int, int, int]]
     "convnet_w64": (ConvNet, {}, (1, 8, 8)),
     "convnet_w16": (ConvNet, {"widths": (16, 24, 24)}, (1, 8, 8)),
     "convnet_mnist": (ConvNet, {"widths": (16, 32, 64)}, (1, 28, 28)),
+    "convnet_mnist_deep": (ConvNet, {"widths": (16, 32, 64, 64)}, (1, 28, 28)),
+    "resnet18_cifar_w16": (ResNetCifar, {"depths": (2, 2, 2, 2), "width": 16}, (3, 32, 32)),
     "resnet18_cifar": (ResNetCifar, {"depths": (2, 2, 2, 2)}, (3, 32, 32)),
     "resnet34_cifar": (ResNetCifar, {"depths": (3, 4, 6, 3)}, (3, 32, 32)),
     "vgg11_bn_cifar": (VGGCifar, {}, (3, 32, 32)),

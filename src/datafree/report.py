@@ -3,7 +3,7 @@
 import base64
 import io
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,16 +11,12 @@ from rich.box import SIMPLE_HEAD
 from rich.table import Table
 from torch import Tensor
 
+from datafree.card import PRIVACY, card, made, on_parts, percent, seen_by_student
 from datafree.classifier import Classifier
 from datafree.logbook import read_log
 from datafree.store import write_json, write_text
-from datafree.teachers import save_folder
+from datafree.teachers import narrowing_of, save_folder
 from datafree.types import Batch, InputError
-
-PRIVACY = (
-    "Synthetic images are reconstructed from the teacher and may reveal its training data. Neither they nor the student "
-    "are anonymised or differentially private. Treat both as you treat the training data; invert only models you may invert."
-)
 
 
 def close(
@@ -30,7 +26,7 @@ def close(
     if first is not None:
         (path / "synthetic").mkdir(exist_ok=True)
         contact_sheet(first, teacher.classes).save(path / "synthetic" / "grid.png")
-    save_folder(student, path / "student", card(summary))
+    save_folder(student, path / "student", card(summary, narrowed="widths" in narrowing_of(student)))
     write_json(path / "ledger.json", summary["ledger"])
     rewrite(path, summary)
     write_json(path / "summary.json", summary)
@@ -62,11 +58,6 @@ def displayable(images: Tensor) -> Tensor:
     """Three channels in [0, 1]: more than three are cut; of fewer, the first is shown in grey."""
     images = images.float().clamp(0, 1)
     return images[:, :3] if images.shape[1] >= 3 else images[:, :1].expand(-1, 3, -1, -1)
-
-
-def percent(value: float | None) -> str:
-    """A part of one, for people."""
-    return "-" if value is None else f"{100 * value:.2f} %"
 
 
 COLUMNS = ("parameters", "held-out", "vs teacher", "real images", "seconds")
@@ -105,70 +96,39 @@ def _cells(row: Mapping[str, Any], reference: float | None) -> dict[str, str]:
     }
 
 
+def costs(rows: Sequence[Mapping[str, Any]]) -> Table:
+    """What pruning has saved; the time is measured on this machine, the rest is counted."""
+    table = Table(box=SIMPLE_HEAD, pad_edge=False)
+    table.add_column("model", overflow="fold")
+    for column in ("filters", "parameters", "MACs", "ms per image"):
+        table.add_column(column, justify="right", no_wrap=True)
+    for row in rows:
+        counted = (f"{row[name]:,}" for name in ("filters", "parameters", "macs"))
+        table.add_row(row["model"], *counted, f"{row['milliseconds']:.2f}")
+    return table
+
+
+def tables(summary: Mapping[str, Any]) -> Iterator[Table]:
+    """What is said at the end of a run."""
+    rows = rows_of(summary)
+    yield ladder(rows)
+    if "pruned" in summary:
+        yield costs(rows)
+
+
 def rows_of(summary: Mapping[str, Any]) -> list[dict[str, Any]]:
     """A run's two rows of the table."""
+    pruned = summary.get("pruned")
     student = {
-        "model": f"student · {summary['method']}",
+        "model": f"{'pruned' if pruned else 'student'} · {summary['method']}",
         "real": summary["real images seen by the student"],
         "new": summary.get("real images of new classes"),
         "seconds": summary["seconds"],
     }
-    return [{"model": "teacher", "real": None, **summary["teacher"]}, student | summary["student"]]
-
-
-def seen_by_student(summary: Mapping[str, Any]) -> str:
-    """How many real images there were, in one sentence; the new classes' images are those that it was given to learn."""
-    seen, new = summary["real images seen by the student"], summary.get("real images of new classes")
-    if new is None:
-        return f"Real images seen by the student: {seen:,}."
-    return (
-        f"Real images of old classes seen by the student: {seen:,}; of the new classes, which it was to learn: {new:,}."
-    )
-
-
-def on_parts(found: Mapping[str, Any]) -> str:
-    """Accuracy on old and on new classes, in one sentence; nothing where there are none."""
-    if not found.get("parts"):
-        return ""
-    old, new = found["parts"]
-    return f"Old classes {percent(old)}, new classes {percent(new)}, mean of both {percent((old + new) / 2)}."
-
-
-def card(summary: Mapping[str, Any]) -> str:
-    """The student's model card."""
-    student, teacher = summary["student"], summary["teacher"]
-    accuracy = (
-        f"Held-out accuracy {percent(student['accuracy'])}, the teacher's {percent(teacher['accuracy'])}, measured once, at "
-        f"the end, on {student['images']} real images. {on_parts(student)}".strip()
-        if "accuracy" in student
-        else "No real images were given to evaluate it."
-    )
-    return f"""---
-library_name: timm
-tags: [image-classification, timm, data-free, knowledge-distillation]
-datasets: []
----
-# A student made without training data
-
-Made from a teacher (SHA-256 of its weights `{summary["teacher sha256"]}`) by *{summary["method"]}*, on
-{summary["images synthesized"]:,} synthesized images.
-{seen_by_student(summary)}
-{accuracy}
-
-{student["parameters"]:,} parameters, the teacher has {teacher["parameters"]:,}.
-
-    import timm
-    model = timm.create_model("local-dir:student", pretrained=True)
-
-It takes images with the mean and standard deviation of `config.json` taken off. Architectures of datafree's own need
-`import datafree.models` first.
-
-**Privacy.** {PRIVACY}
-
-How it was made:
-
-    {summary["experiment"]}
-"""
+    rows = [{"model": "teacher", "real": None, **summary["teacher"]}, student | summary["student"]]
+    if pruned:
+        rows[0]["filters"], rows[1]["filters"] = pruned["filters before"], pruned["filters after"]
+    return rows
 
 
 def page(path: Path, summary: Mapping[str, Any]) -> str:
@@ -177,6 +137,7 @@ def page(path: Path, summary: Mapping[str, Any]) -> str:
     return render(
         "run.html",
         summary=summary,
+        made=made(summary),
         rows=rows_of(summary),
         seen=seen_by_student(summary),
         parts=on_parts(summary["student"]),

@@ -54,8 +54,8 @@ class Teaching:
 class Task(Teaching):
     """Who teaches, who learns, and which real images judge them afterwards, if any."""
 
-    student: str
-    """a timm name, the papers' networks included"""
+    student: str = ""
+    """a timm name, the papers' networks included, or local-dir:FOLDER; empty: a copy of the teacher"""
     inherit: bool = False
     """the student begins as the teacher's strongest channels; it must be the teacher made narrower"""
 
@@ -66,7 +66,7 @@ class Task(Teaching):
             InputError: If either cannot be made.
         """
         teacher = self.load_teacher()
-        student = student_of(teacher, self.student)
+        student = student_of(teacher, self.student) if self.student else deepcopy(teacher)
         if self.inherit:
             inherit(student, teacher)
         return teacher, student

@@ -17,6 +17,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from datafree.classifier import Classifier
+from datafree.narrowing import narrow, recipe, recorded
 from datafree.types import InputError, nearest
 
 WEIGHTS, CONFIG = "model.safetensors", "config.json"
@@ -127,7 +128,10 @@ def load_folder(folder: Path) -> Classifier:
             arguments={name: value for name, value in config.get("model_args", {}).items() if name != "in_chans"},
         )
         classifier.multi_label = bool(config.get("multi_label", False))
-    except (ValueError, KeyError, TypeError) as fault:
+        widths = recorded(config, classifier.model)
+        if widths:
+            narrow(classifier.model, classifier.shape, widths)
+    except (ValueError, KeyError, TypeError, AttributeError) as fault:
         if isinstance(fault, InputError):
             raise
         raise InputError(f"{path} is not a model configuration of timm ({fault!r}); write the folder again") from fault
@@ -138,16 +142,23 @@ def load_folder(folder: Path) -> Classifier:
 def save_folder(classifier: Classifier, folder: Path, card: str = "") -> None:
     """Writes a classifier so that `timm.create_model("local-dir:FOLDER")` loads it, with datafree absent if it can.
 
-    The folder appears at once and complete, or not at all.
+    Of a pruned network whose architecture has no argument for its widths, `config.json` has them layer by layer; how to
+    load it without datafree is in its model card. The folder appears at once and complete, or not at all.
     """
     from datafree.store import replacing
 
     model = classifier.model
+    narrowed = narrowing_of(classifier)
     config = {
         "architecture": architecture(model),
         "num_classes": len(classifier.classes),
         "label_names": list(classifier.classes),
-        "model_args": {"in_chans": classifier.shape[0], **arguments_of(model)},
+        **narrowed,
+        "model_args": {
+            "in_chans": classifier.shape[0],
+            **arguments_of(model),
+            **narrowed.get("model_args", {}),
+        },
         "multi_label": classifier.multi_label,
         "pretrained_cfg": {
             "input_size": list(classifier.shape),
@@ -166,7 +177,7 @@ def save_folder(classifier: Classifier, folder: Path, card: str = "") -> None:
 
 
 def architecture(model: nn.Module) -> str:
-    """The name by which timm makes it.
+    """The name by which timm makes it, before it is pruned.
 
     Raises:
         InputError: If timm does not know it.
@@ -180,6 +191,14 @@ def architecture(model: nn.Module) -> str:
 def arguments_of(model: nn.Module) -> dict[str, Any]:
     """The arguments with which its architecture's name makes it as it is, besides classes and channels."""
     return dict(cast(dict[str, Any], getattr(model, "pretrained_cfg", {})).get("model_args") or {})
+
+
+def narrowing_of(classifier: Classifier) -> dict[str, Any]:
+    """How it differs from what its architecture's name makes, if it was pruned; see `narrowing.recipe`."""
+    with torch.random.fork_rng(devices=[]):
+        name, arguments = architecture(classifier.model), arguments_of(classifier.model)
+        original = create(name, classes=len(classifier.classes), shape=classifier.shape, arguments=arguments)
+    return recipe(classifier.model, original.model)
 
 
 def _per_channel(values: Tensor, channels: int) -> list[float]:

@@ -4,9 +4,11 @@ from datafree.application import Application
 from datafree.applications.amalgamation import AmalgamationConfig
 from datafree.applications.continual import ExtensionConfig
 from datafree.applications.distillation import DistillationConfig
+from datafree.applications.pruning import PruningConfig
 
 APPLICATIONS: dict[str, Application] = {
     "distill": DistillationConfig(),
     "extend": ExtensionConfig(),
     "amalgamate": AmalgamationConfig(),
+    "prune": PruningConfig(),
 }

@@ -9,7 +9,7 @@ References:
     | https://arxiv.org/abs/1503.02531
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import partial
 
@@ -21,7 +21,7 @@ from datafree.application import Learning
 from datafree.augmentation import Augmentation
 from datafree.classifier import Classifier, frozen
 from datafree.losses import distillation_loss
-from datafree.types import Batch, InputError, at_least
+from datafree.types import Batch, InputError, Stateful, Terms, at_least
 from datafree.watch import Watch, silent
 
 
@@ -45,6 +45,88 @@ class DistillationConfig(Learning):
 
     def build(self) -> Callable[..., nn.Module]:
         return partial(distill, config=self)
+
+
+class Learner:
+    """A student with all that trains it: optimiser, learning rate, moving average.
+
+    Args:
+        student: Trained in place.
+        teacher: Whom it should answer like.
+        config: How it learns.
+        fabric: Where and in which precision; this process on the student's device if not given.
+        first: The step it begins with, where it takes over from another.
+
+    Raises:
+        InputError: If the optimiser is unknown.
+    """
+
+    def __init__(
+        self,
+        student: nn.Module,
+        teacher: Classifier,
+        config: DistillationConfig,
+        fabric: Fabric | None = None,
+        first: int = 0,
+    ) -> None:
+        self.student, self.teacher, self.config, self.first = student, teacher, config, first
+        self.fabric = fabric or Fabric(accelerator=next(student.parameters()).device.type, devices=1)
+        self.learner, self.optimizer = self.fabric.setup(student, config.optimizer_of(student), move_to_device=False)
+        self.schedule = torch.optim.lr_scheduler.LambdaLR(self.optimizer, lambda step: config.lr_factor(first + step))
+        self.average = moving_average(student, config.ema) if config.ema else None
+
+    @property
+    def kept(self) -> dict[str, Stateful]:
+        """What a checkpoint must hold."""
+        kept: dict[str, Stateful] = {
+            "student": self.student,
+            "optimizer": self.optimizer.optimizer,
+            "schedule": self.schedule,
+        }
+        return kept | ({"average": self.average} if self.average else {})
+
+    def step(self, batch: Batch) -> Terms:
+        """One step towards the teacher's answers on these images."""
+        config = self.config
+        images = config.augment(batch.images.to(self.teacher.device))
+        if batch.answers is not None and not config.augment:
+            answer = batch.answers
+        else:
+            with torch.no_grad():
+                answer = self.teacher(images)
+        decisions = self.teacher.decisions
+        loss = distillation_loss(decisions(self.learner(images)), decisions(answer), config.temperature)
+        self.optimizer.zero_grad(set_to_none=True)
+        self.fabric.backward(loss)
+        self.optimizer.step()
+        self.schedule.step()
+        if self.average:
+            self.average.update_parameters(self.student)
+        return {"distillation": loss.detach()}
+
+    def finish(self) -> nn.Module:
+        """The student, in evaluation mode; its moving average if there is one."""
+        if self.average:
+            self.student.load_state_dict(self.average.module.state_dict())
+        return self.student.eval()
+
+
+def moving_average(student: nn.Module, decay: float) -> torch.optim.swa_utils.AveragedModel:
+    """A copy that follows the student; statistics too."""
+    average = torch.optim.swa_utils.get_ema_multi_avg_fn(decay)
+    return torch.optim.swa_utils.AveragedModel(student, multi_avg_fn=average, use_buffers=True)
+
+
+def draw(batches: Iterator[Batch], step: int, steps: int) -> Batch:
+    """The next batch.
+
+    Raises:
+        InputError: If there is none.
+    """
+    batch = next(batches, None)
+    if batch is None:
+        raise InputError(f"the batches ended after {step} of {steps} steps; give a stream that does not end")
+    return batch
 
 
 def distill(
@@ -72,43 +154,11 @@ def distill(
     Raises:
         InputError: If the optimiser is unknown, or the batches end before the steps are taken.
     """
-    fabric = fabric or Fabric(accelerator=next(student.parameters()).device.type, devices=1)
-    learner, optimizer = fabric.setup(student, config.optimizer_of(student), move_to_device=False)
-    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: config.lr_factor(step))
-    average = (
-        torch.optim.swa_utils.AveragedModel(
-            student, multi_avg_fn=torch.optim.swa_utils.get_ema_multi_avg_fn(config.ema), use_buffers=True
-        )
-        if config.ema
-        else None
-    )
-    kept = {"student": student, "optimizer": optimizer.optimizer, "schedule": schedule}
-    start = watch.keep(**kept, **({"average": average} if average else {}))
-
+    learner = Learner(student, teacher, config, fabric)
+    start = watch.keep(**learner.kept)
     source = iter(batches)
     with frozen(teacher):
         student.train()
         for step in watch.track(range(start, config.steps), "distill"):
-            batch = next(source, None)
-            if batch is None:
-                raise InputError(
-                    f"the batches ended after {step} of {config.steps} steps; give a stream that does not end"
-                )
-            images = config.augment(batch.images.to(teacher.device))
-            if batch.answers is not None and not config.augment:
-                answer = batch.answers
-            else:
-                with torch.no_grad():
-                    answer = teacher(images)
-            said = teacher.decisions(learner(images))
-            loss = distillation_loss(said, teacher.decisions(answer), config.temperature)
-            optimizer.zero_grad(set_to_none=True)
-            fabric.backward(loss)
-            optimizer.step()
-            schedule.step()
-            if average:
-                average.update_parameters(student)
-            watch.log(step + 1, {"distillation": loss.detach()})
-    if average:
-        student.load_state_dict(average.module.state_dict())
-    return student.eval()
+            watch.log(step + 1, learner.step(draw(source, step, config.steps)))
+    return learner.finish()

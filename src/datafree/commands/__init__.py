@@ -8,6 +8,7 @@ from datafree.commands.amalgamate import amalgamate
 from datafree.commands.distill import distill
 from datafree.commands.evaluate import evaluate_model
 from datafree.commands.extend import extend
+from datafree.commands.prune import prune
 from datafree.commands.runs import resumable, resume_run, show_report
 from datafree.commands.synthesize import synthesize
 from datafree.commands.tables import run_bench, run_demo, show_methods
@@ -43,6 +44,7 @@ COMMANDS: dict[str, Callable[[list[str]], None]] = {
     "distill": distill,
     "amalgamate": amalgamate,
     "extend": extend,
+    "prune": prune,
     "synthesize": synthesize,
     "train": train_teacher,
     "evaluate": evaluate_model,

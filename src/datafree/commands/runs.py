@@ -94,7 +94,7 @@ def start(experiment: Experiment, out: Path) -> Result:
 
 def finish(result: Result) -> None:
     """Says what came out and where it lies."""
-    console.print(report.ladder(report.rows_of(result.summary)))
+    console.print(*report.tables(result.summary))
     console.print(f"student  {result.path / 'student'}", highlight=False, soft_wrap=True)
     console.print(f"report   {result.path / 'report.html'}", highlight=False, soft_wrap=True)
 
@@ -119,7 +119,7 @@ def show_report(arguments: list[str]) -> None:
     path = parse(Named, "report", arguments).run
     summary = report.read_summary(path)
     report.rewrite(path, summary)
-    console.print(report.ladder(report.rows_of(summary)))
+    console.print(*report.tables(summary))
     console.print(f"report   {path / 'report.html'}", highlight=False, soft_wrap=True)
 
 

@@ -3,6 +3,7 @@
 from datafree.tables.continual import CIFAR10_CONTINUAL, MNIST_CONTINUAL, MNIST_SEQUENCE
 from datafree.tables.digits import DIGITS
 from datafree.tables.mnist import ABLATION, MNIST
+from datafree.tables.pruning import CIFAR10_PRUNING, CIFAR10_PRUNING_RESNET34, MNIST_PRUNING
 from datafree.tables.table import Benchmark
 
 BENCHMARKS: dict[str, Benchmark] = {
@@ -12,4 +13,7 @@ BENCHMARKS: dict[str, Benchmark] = {
     "mnist-continual": MNIST_CONTINUAL,
     "mnist-sequence": MNIST_SEQUENCE,
     "cifar10-continual": CIFAR10_CONTINUAL,
+    "mnist-pruning": MNIST_PRUNING,
+    "cifar10-pruning": CIFAR10_PRUNING,
+    "cifar10-pruning-resnet34": CIFAR10_PRUNING_RESNET34,
 }

@@ -47,6 +47,9 @@ def rows(
     }
 
 
+COLUMNS = ("old classes", "new classes", "seconds", "images synthesized", "real images seen", "new images seen")
+"""real images seen are those of old classes"""
+
 INVERSION = replace(DeepInversionConfig(), batch=256, steps=(150,))
 
 MNIST_CONTINUAL = Benchmark(
@@ -57,6 +60,7 @@ MNIST_CONTINUAL = Benchmark(
     training=TrainingConfig(),
     rows=rows({"steps": 600, "lr": 5e-3}, 64, INVERSION, 2, features=0.5),
     extensions=(("mnist:5-9", "mnist"),),
+    columns=COLUMNS,
     curve=20.0,
 )
 
@@ -68,6 +72,7 @@ MNIST_SEQUENCE = Benchmark(
     training=TrainingConfig(),
     rows=rows({"steps": 600, "lr": 5e-3}, 64, INVERSION, 2, features=0.5),
     extensions=tuple((f"mnist:{first}-{first + 1}", f"mnist:0-{first + 1}") for first in (2, 4, 6, 8)),
+    columns=("after each task", *COLUMNS),
     curve=20.0,
 )
 
@@ -79,5 +84,6 @@ CIFAR10_CONTINUAL = Benchmark(
     training=TrainingConfig(steps=6000, lr=2e-3),
     rows=rows({"steps": 3000, "lr": 1e-3}, 128, replace(DeepInversionConfig(), flip=True), 8),
     extensions=(("cifar10:5-9", "cifar10"),),
+    columns=COLUMNS,
     curve=60.0,
 )

@@ -8,6 +8,16 @@ from datafree.application import Application
 from datafree.synthesis import Method, Schedule
 from datafree.training import TrainingConfig
 
+COLUMNS = (
+    "published",
+    "seconds to 95",
+    "seconds to 97",
+    "seconds to 98",
+    "seconds",
+    "images synthesized",
+    "real images seen",
+)
+
 
 @dataclass(frozen=True, kw_only=True)
 class Row:
@@ -31,9 +41,12 @@ class Benchmark:
     data: str
     teacher: str
     student: str
+    """empty: a copy of the teacher"""
     training: TrainingConfig
     rows: Mapping[str, Row]
     extensions: Sequence[tuple[str, str]] = ()
     """new classes and the data of all classes from then on, one after the other; each student is the next one's teacher"""
+    columns: tuple[str, ...] = COLUMNS
+    """what is shown of each row besides its accuracy"""
     curve: float = 5.0
-    """seconds from one evaluation along a run to the next"""
+    """seconds from one point of the plot to the next"""

@@ -1,0 +1,115 @@
+"""The model card of a student: how it came to be, what it costs, how it is loaded, what it may reveal."""
+
+from collections.abc import Mapping
+from typing import Any
+
+PRIVACY = (
+    "Synthetic images are reconstructed from the teacher and may reveal its training data. Neither they nor the student "
+    "are anonymised or differentially private. Treat both as you treat the training data; invert only models you may invert."
+)
+
+LOADING = """\
+    import timm
+    model = timm.create_model("local-dir:student", pretrained=True)
+"""
+REBUILDING = """\
+Its layers are narrower than its architecture's: `config.json` has their widths. With datafree it loads as any other
+(`datafree.load_folder`); without it, by timm and Torch-Pruning:
+
+    import json, pathlib, timm, torch, torch_pruning
+    from safetensors.torch import load_file
+
+    folder = pathlib.Path("student")
+    config = json.loads((folder / "config.json").read_text())
+    model = timm.create_model(config["architecture"], num_classes=config["num_classes"], **config["model_args"])
+    images = torch.zeros(1, *config["pretrained_cfg"]["input_size"])
+    graph = torch_pruning.DependencyGraph().build_dependency(model, (images,))
+    for name, width in config["widths"].items():
+        layer = model.get_submodule(name)
+        excess = list(range(width, layer.weight.shape[0]))
+        if excess:
+            graph.get_pruning_group(layer, graph.get_pruner_of_module(layer).prune_out_channels, excess).prune()
+    model.load_state_dict(load_file(folder / "model.safetensors"))
+    model.eval()
+"""
+
+
+def percent(value: float | None) -> str:
+    """A part of one, for people."""
+    return "-" if value is None else f"{100 * value:.2f} %"
+
+
+def size_of(network: Mapping[str, Any]) -> str:
+    """What a network costs, in a clause."""
+    return (
+        f"{network['parameters']:,} parameters, {network['macs']:,} MACs, {network['milliseconds']:.2f} ms for one image "
+        "on the machine of the run"
+    )
+
+
+def made(summary: Mapping[str, Any]) -> str:
+    """How the student came to be, in a clause."""
+    pruned = summary.get("pruned")
+    if not pruned:
+        return "Made from a teacher"
+    before, after = pruned["filters before"], pruned["filters after"]
+    part = f"{percent(1 - after / before)} of the filters ({before - after:,} of {before:,})"
+    return f"Pruned, by {part} in {pruned['rounds']} rounds, from a teacher"
+
+
+def seen_by_student(summary: Mapping[str, Any]) -> str:
+    """How many real images there were, in one sentence; the new classes' images are those that it was given to learn."""
+    seen, new = summary["real images seen by the student"], summary.get("real images of new classes")
+    if new is None:
+        return f"Real images seen by the student: {seen:,}."
+    return (
+        f"Real images of old classes seen by the student: {seen:,}; of the new classes, which it was to learn: {new:,}."
+    )
+
+
+def on_parts(found: Mapping[str, Any]) -> str:
+    """Accuracy on old and on new classes, in one sentence; nothing where there are none."""
+    if not found.get("parts"):
+        return ""
+    old, new = found["parts"]
+    return f"Old classes {percent(old)}, new classes {percent(new)}, mean of both {percent((old + new) / 2)}."
+
+
+def card(summary: Mapping[str, Any], narrowed: bool = False) -> str:
+    """The student's model card.
+
+    Args:
+        summary: Of the run.
+        narrowed: Whether `config.json` has widths layer by layer, which timm does not read.
+    """
+    student, teacher = summary["student"], summary["teacher"]
+    accuracy = (
+        f"Held-out accuracy {percent(student['accuracy'])}, the teacher's {percent(teacher['accuracy'])}, measured once, at "
+        f"the end, on {student['images']} real images. {on_parts(student)}".strip()
+        if "accuracy" in student
+        else "No real images were given to evaluate it."
+    )
+    return f"""---
+library_name: timm
+tags: [image-classification, timm, data-free, {"pruning" if "pruned" in summary else "knowledge-distillation"}]
+datasets: []
+---
+# A student made without training data
+
+{made(summary)} (SHA-256 of its weights `{summary["teacher sha256"]}`) by *{summary["method"]}*, on
+{summary["images synthesized"]:,} synthesized images.
+{seen_by_student(summary)}
+{accuracy}
+
+{size_of(student)}; the teacher: {size_of(teacher)}.
+
+{REBUILDING if narrowed else LOADING}
+It takes images with the mean and standard deviation of `config.json` taken off. Architectures of datafree's own need
+`import datafree.models` first.
+
+**Privacy.** {PRIVACY}
+
+How it was made:
+
+    {summary["experiment"]}
+"""

@@ -1,0 +1,82 @@
+"""The tables of pruning: each ratio without recovery, with each kind of image, and with real images without labels."""
+
+from dataclasses import replace
+
+from datafree.applications.pruning import PruningConfig
+from datafree.methods import METHODS
+from datafree.methods.deep_inversion import DeepInversionConfig
+from datafree.synthesis import Method, Schedule
+from datafree.tables.table import Benchmark, Row
+from datafree.training import TrainingConfig
+
+COLUMNS = ("parameters", "MACs", "seconds", "images synthesized", "real images seen")
+
+
+def pruning_rows(
+    inversion: DeepInversionConfig, first: Schedule, often: Schedule, recovery: PruningConfig
+) -> dict[str, Row]:
+    """For each ratio: the floor, the methods, the ceiling. Filters are ranked by the same images on which it recovers.
+
+    Args:
+        inversion: How DeepDream and DeepInversion make images; ADI likewise, a part of them at a time.
+        first: When the first two do.
+        often: When ADI does; so that it makes as many.
+        recovery: How all are pruned and recover, but for the ratio.
+    """
+    dream = replace(inversion, statistics=0.0)
+    adaptive = replace(inversion, compete=10.0, batch=inversion.batch * first.warmup // often.due(recovery.steps - 1))
+    kinds: dict[str, tuple[Method | None, Schedule, PruningConfig]] = {
+        "no recovery": (inversion, first, replace(recovery, steps=0)),
+        "noise": (replace(METHODS["noise"], batch=first.show), Schedule(), recovery),
+        "deep-dream": (dream, first, recovery),
+        "deep-inversion": (inversion, first, recovery),
+        "adi": (adaptive, often, recovery),
+        "real images": (None, Schedule(show=first.show), recovery),
+    }
+    return {
+        f"{100 * ratio:.0f} %, {kind}": Row(
+            method=method, schedule=schedule, application=replace(application, ratio=ratio)
+        )
+        for ratio in (0.5, 0.7, 0.2)
+        for kind, (method, schedule, application) in kinds.items()
+    }
+
+
+MNIST_PRUNING = Benchmark(
+    title="MNIST, a convolutional network with batch norm, pruned",
+    data="mnist",
+    teacher="convnet_mnist_deep",
+    student="",
+    training=TrainingConfig(steps=1200),
+    rows=pruning_rows(
+        DeepInversionConfig(batch=256, steps=(80,)),
+        Schedule(warmup=2, every=0, keep=2, show=64),
+        Schedule(warmup=2, every=66, keep=8, show=64),
+        PruningConfig(steps=400),
+    ),
+    columns=COLUMNS,
+    curve=20.0,
+)
+
+
+def _cifar10(teacher: str) -> Benchmark:
+    """The paper's data at which a processor is patient, or its network, which wants an accelerator."""
+    return Benchmark(
+        title=f"CIFAR-10, {teacher}, pruned",
+        data="cifar10",
+        teacher=teacher,
+        student="",
+        training=TrainingConfig(steps=8000, augment=replace(TrainingConfig().augment, shift=4, rotate=0, flip=True)),
+        rows=pruning_rows(
+            DeepInversionConfig(batch=256, steps=(1000,), flip=True),
+            Schedule(warmup=32, every=0, keep=32),
+            Schedule(warmup=8, every=100, keep=64),
+            PruningConfig(steps=5600, augment=replace(TrainingConfig().augment, shift=4, rotate=0, flip=True)),
+        ),
+        columns=COLUMNS,
+        curve=120.0,
+    )
+
+
+CIFAR10_PRUNING = _cifar10("resnet18_cifar_w16")
+CIFAR10_PRUNING_RESNET34 = _cifar10("resnet34_cifar")
