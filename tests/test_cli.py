@@ -112,9 +112,13 @@ class TestVerbs:
         options = ["--method.batch", "8", "--method.steps", "2", "--images", "12", "--out", str(out)]
         assert main(["synthesize", "--teacher", f"local-dir:{digits_teacher}", *options]) == 0
         assert "(16)" in capsys.readouterr().out
-        assert load_file(out / "images.safetensors")["images"].shape == (16, 1, 8, 8)
+        assert load_file(out / "images-00001-of-00001.safetensors")["images"].shape == (16, 1, 8, 8)
         assert len(list(out.rglob("png/*/*.png"))) == 16
         assert (out / "grid.png").is_file() and "**Privacy.**" in (out / "README.md").read_text()
+        again = ["--method", "saved", "--method.images", str(out), "--application.steps", "2"]
+        learn = ["--teacher", f"local-dir:{digits_teacher}", "--student", "convnet_w16", "--out", str(tmp_path / "run")]
+        assert main(["distill", *again, *learn]) == 0
+        assert "student · saved" in capsys.readouterr().out
 
     def test_a_teacher_is_trained_and_evaluated(self, tmp_path: Path, capsys: Capture):
         out = tmp_path / "teacher"
@@ -218,6 +222,23 @@ BAD: dict[str, tuple[list[str], str]] = {
         ["synthesize", "--method", "real", "--teacher", TEACHER, *OUT],
         "need not be synthesized",
     ),
+    "saved images to synthesize": (
+        ["synthesize", "--method", "saved", "--teacher", TEACHER, *OUT],
+        "need not be synthesized",
+    ),
+    "a set without its folder": (
+        ["distill", "--method", "saved", "--teacher", TEACHER, *LEARN],
+        "name its folder with --method.images",
+    ),
+    "a set that is none": (
+        ["distill", "--method", "saved", "--method.images", "{digits}", "--teacher", TEACHER, *LEARN],
+        "holds no set of images",
+    ),
+    "images for a student of other classes": (
+        ["synthesize", "--teacher", TEACHER, "--student", "local-dir:{three}", *OUT],
+        "the teacher has 10 classes and the student 3",
+    ),
+    "images in an unknown format": (["synthesize", "--teacher", TEACHER, "--format", "gif", *OUT], "--format"),
     "unknown optimizer": (
         ["distill", "--teacher", TEACHER, "--application.optimizer", "adamm", *LEARN],
         "optimizer 'adamm' is unknown",

@@ -5,7 +5,7 @@ for, and the ledger of the run holds how many of them were handed out.
 """
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -19,7 +19,7 @@ from torch.utils.data import Dataset
 from datafree.types import Batch, Images, InputError, Labels, nearest
 
 Split = Literal["train", "test"]
-Purpose = Literal["teacher training", "evaluation", "student training (ceiling)"]
+Purpose = Literal["teacher training", "evaluation", "student training (ceiling)", "statistics"]
 Stored = Images | UInt8[Tensor, "n c h w"]
 """images as they lie on the disk: pixels in [0, 1], or bytes"""
 
@@ -44,6 +44,10 @@ class Ledger:
     def students(self) -> int:
         """Real images that any student was trained on."""
         return sum(entry.images for entry in self.entries if entry.purpose.startswith("student"))
+
+    def measured(self, images: Mapping[str, int]) -> None:
+        """Enters real images that were measured before this run, by their source, in what the run uses now."""
+        self.entries += [Entry(source, "train", "statistics", count) for source, count in images.items()]
 
     def as_json(self) -> list[dict[str, Any]]:
         return [asdict(entry) for entry in self.entries]

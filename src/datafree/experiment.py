@@ -24,7 +24,7 @@ from datafree.description import describable, describe, revive
 from datafree.doctor import require
 from datafree.evaluation import evaluate, measure
 from datafree.logbook import Logbook
-from datafree.methods import METHODS
+from datafree.saved import NAMED
 from datafree.store import RunFolder, read_description
 from datafree.synthesis import Method, Schedule, Stream
 from datafree.tasks import Task
@@ -189,10 +189,10 @@ def batches_of(
 ) -> Iterator[Batch]:
     """The stream of the method; or real images, for the ceiling, counted by the ledger."""
     if experiment.method is not None:
-        synthesizer = experiment.method.build(teacher)
-        for note in synthesizer.notes:
+        stream = Stream.of(experiment.method, teacher, student, experiment.schedule, logbook)
+        for note in stream.synthesizer.notes:
             logbook.note(note)
-        stream = Stream(synthesizer, student, experiment.schedule, logbook)
+        ledger.measured(stream.synthesizer.measured_from)
         logbook.keep_also(stream=stream)
         return stream
     if not experiment.task.data:
@@ -232,7 +232,7 @@ def name_of(method: Method | None) -> str:
     def differences(preset: Method) -> int:
         return sum(bool(getattr(method, f.name)) != bool(getattr(preset, f.name)) for f in fields(method))
 
-    presets = {name: preset for name, preset in METHODS.items() if type(preset) is type(method)}
+    presets = {name: preset for name, preset in NAMED.items() if type(preset) is type(method)}
     if not presets:
         return type(method).__name__.removesuffix("Config")
     return min(presets, key=lambda name: differences(presets[name]))

@@ -4,7 +4,6 @@ Files are hostile until proven otherwise: safetensors, or `torch.load` with `wei
 no second, laxer try.
 """
 
-import hashlib
 import json
 import zipfile
 from collections.abc import Mapping, Sequence
@@ -16,7 +15,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from datafree.classifier import Classifier
+from datafree.classifier import Classifier, state
+from datafree.classifier import fingerprint as fingerprint
 from datafree.types import InputError, nearest
 
 WEIGHTS, CONFIG = "model.safetensors", "config.json"
@@ -161,20 +161,6 @@ def save_folder(classifier: Classifier, folder: Path, card: str = "") -> None:
 
 def _per_channel(values: Tensor, channels: int) -> list[float]:
     return [round(value, 6) for value in values.flatten().expand(channels).tolist()]
-
-
-def state(model: nn.Module) -> dict[str, Tensor]:
-    """The weights as plain, contiguous tensors in memory."""
-    return {name: tensor.detach().cpu().contiguous().clone() for name, tensor in model.state_dict().items()}
-
-
-def fingerprint(model: nn.Module) -> str:
-    """SHA-256 over the names, types, shapes and bytes of all weights and statistics; the normalisation is not in it."""
-    digest = hashlib.sha256()
-    for name, tensor in sorted(state(model).items()):
-        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
-        digest.update(tensor.reshape(-1).view(torch.uint8).numpy().tobytes())
-    return digest.hexdigest()
 
 
 def read_weights(path: Path) -> dict[str, Tensor]:
