@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from datafree.applications.distillation import DistillationConfig, distill
     from datafree.augmentation import Augmentation
     from datafree.classifier import Classifier, frozen, record
-    from datafree.evaluation import evaluate, health, measure
+    from datafree.evaluation import evaluate, health, inception_score, measure, verify
     from datafree.experiment import Experiment, run
     from datafree.methods import METHODS
     from datafree.synthesis import Method, Schedule, Stream, Synthesizer
@@ -30,7 +30,9 @@ _PLACES = {
     "Augmentation": "augmentation",
     "evaluate": "evaluation",
     "health": "evaluation",
+    "inception_score": "evaluation",
     "measure": "evaluation",
+    "verify": "evaluation",
     "Experiment": "experiment",
     "Task": "tasks",
     "run": "experiment",

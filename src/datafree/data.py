@@ -45,6 +45,10 @@ class Ledger:
         """Real images that any student was trained on."""
         return sum(entry.images for entry in self.entries if entry.purpose.startswith("student"))
 
+    def statistics(self) -> int:
+        """Real images from which statistics of the teacher's features were measured; no student saw them."""
+        return sum(entry.images for entry in self.entries if entry.purpose == "statistics")
+
     def measured(self, images: Mapping[str, int]) -> None:
         """Enters real images that were measured before this run, by their source, in what the run uses now."""
         self.entries += [Entry(source, "train", "statistics", count) for source, count in images.items()]

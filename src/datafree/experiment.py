@@ -136,6 +136,7 @@ def run(experiment: Experiment, out: Path, *, console: Console | None = None, re
             "student sha256": fingerprint(student.model),
             "images synthesized": logbook.images_made,
             "real images seen by the student": ledger.students(),
+            "real images measured": ledger.statistics(),
             "health": logbook.health,
             "notes": logbook.notes,
             "ledger": ledger.as_json(),
@@ -190,9 +191,11 @@ def batches_of(
     """The stream of the method; or real images, for the ceiling, counted by the ledger."""
     if experiment.method is not None:
         stream = Stream.of(experiment.method, teacher, student, experiment.schedule, logbook)
-        for note in stream.synthesizer.notes:
+        measured = stream.synthesizer.measured_from
+        ledger.measured(measured)
+        about = [f"features were measured on {count:,} real images of {source}" for source, count in measured.items()]
+        for note in (*stream.synthesizer.notes, *about):
             logbook.note(note)
-        ledger.measured(stream.synthesizer.measured_from)
         logbook.keep_also(stream=stream)
         return stream
     if not experiment.task.data:

@@ -118,7 +118,7 @@ datasets: []
 
 Distilled from a teacher (SHA-256 of its weights `{summary["teacher sha256"]}`) by *{summary["method"]}*, on
 {summary["images synthesized"]:,} synthesized images.
-Real images seen by this student: {summary["real images seen by the student"]:,}.
+Real images seen by this student: {summary["real images seen by the student"]:,}.{measured(summary)}
 {accuracy}
 
 {student["parameters"]:,} parameters, the teacher has {teacher["parameters"]:,}.
@@ -137,6 +137,12 @@ How it was made:
 """
 
 
+def measured(summary: Mapping[str, Any]) -> str:
+    """A sentence on real images that statistics were measured from before the run, if any were."""
+    count = summary.get("real images measured", 0)
+    return f"\nReal images from which statistics of the teacher's features were measured: {count:,}." if count else ""
+
+
 def page(path: Path, summary: Mapping[str, Any]) -> str:
     """The report of one run: one file, no script, nothing loaded from elsewhere."""
     grid = path / "synthetic" / "grid.png"
@@ -144,6 +150,7 @@ def page(path: Path, summary: Mapping[str, Any]) -> str:
         "run.html",
         summary=summary,
         rows=rows_of(summary),
+        measured=measured(summary),
         curves=curves(read_log(path)),
         classes=summary["classes"],
         grid=_data_url(grid) if grid.is_file() else "",

@@ -1,5 +1,7 @@
 """Who teaches and who learns: what an experiment is about, as a value that loads its networks."""
 
+import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -7,6 +9,7 @@ from typing import Any
 from datafree import teachers
 from datafree.classifier import Classifier
 from datafree.description import describable
+from datafree.fitting import require_answer
 from datafree.inheritance import inherit
 from datafree.types import InputError
 
@@ -20,6 +23,8 @@ class Task:
     """a timm name, or local-dir:FOLDER with config.json and model.safetensors"""
     student: str
     """a timm name, the papers' networks included"""
+    student_args: tuple[str, ...] = ()
+    """further arguments of a student by timm name, as NAME=NUMBER: patch_size=2 depth=4"""
     inherit: bool = False
     """the student begins as the teacher's strongest channels; it must be the teacher made narrower"""
     weights: str = ""
@@ -49,22 +54,50 @@ class Task:
         teacher = teachers.load(
             self.teacher, weights=self.weights, **{name: value for name, value in given.items() if value}
         )
-        student = student_of(teacher, self.student)
+        student = student_of(teacher, self.student, arguments_in(self.student_args))
         if self.inherit:
             inherit(student, teacher)
         return teacher, student
 
 
-def student_of(teacher: Classifier, name: str) -> Classifier:
-    """A new network that takes and answers what the teacher does.
+def arguments_in(words: tuple[str, ...]) -> dict[str, Any]:
+    """Arguments of a network, from words such as `patch_size=2`.
 
     Raises:
-        InputError: If a folder is named whose network takes or answers something else.
+        InputError: If one of them is something else.
+    """
+    found: dict[str, Any] = {}
+    for word in words:
+        name, _, value = word.partition("=")
+        try:
+            found[name] = json.loads(value)
+        except ValueError as fault:
+            raise InputError(f"student-args has {word!r}; write NAME=NUMBER, such as patch_size=2") from fault
+    return found
+
+
+def student_of(teacher: Classifier, name: str, arguments: Mapping[str, Any] | None = None) -> Classifier:
+    """A new network that takes and answers what the teacher does.
+
+    Args:
+        teacher: Whose shape, classes, mean and std it gets.
+        name: A timm name, of any family; or `local-dir:FOLDER` for one that has weights already.
+        arguments: Of a network by timm name; see `create`.
+
+    Raises:
+        InputError: If a folder is named whose network takes or answers something else, or the network cannot take
+            images of the teacher's size.
     """
     kind, _, folder = name.partition("local-dir:")
     if kind:
         mean, std = teacher.mean.flatten().tolist(), teacher.std.flatten().tolist()
-        return teachers.create(name, classes=teacher.classes, shape=teacher.shape, mean=mean, std=std)
+        student = teachers.create(
+            name, classes=teacher.classes, shape=teacher.shape, mean=mean, std=std, arguments=arguments
+        )
+        require_answer(student, name)
+        return student
+    if arguments:
+        raise InputError(f"{name} says itself what it is; leave student-args out")
     student = teachers.load_folder(Path(folder))
     for what, theirs, ours in (
         ("classes", len(teacher.classes), len(student.classes)),

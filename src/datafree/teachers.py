@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from datafree.classifier import Classifier, state
 from datafree.classifier import fingerprint as fingerprint
+from datafree.fitting import arguments_for, require_plain
 from datafree.types import InputError, nearest
 
 WEIGHTS, CONFIG = "model.safetensors", "config.json"
@@ -30,6 +31,7 @@ def create(
     mean: Sequence[float] | None = None,
     std: Sequence[float] | None = None,
     pretrained: bool = False,
+    arguments: Mapping[str, Any] | None = None,
 ) -> Classifier:
     """A network by its timm name, the papers' networks included, as a classifier.
 
@@ -40,6 +42,8 @@ def create(
         mean: Normalisation, per channel; the network's own if not given.
         std: Likewise.
         pretrained: Fetch the weights that timm knows.
+        arguments: Further ones of the network, as timm takes them: `{"patch_size": 2, "depth": 4}`. What a network made
+            for one size of image needs for another is added; see `fitting.arguments_for`.
 
     Raises:
         InputError: If timm has no such network, it cannot take this shape, or its weights cannot be fetched.
@@ -50,7 +54,9 @@ def create(
 
     if not timm.is_model(name.split(".")[0]):
         raise InputError(f"network {name!r} is unknown to timm{nearest(name, timm.list_models())}")
-    wanted: dict[str, Any] = {}
+    require_plain(arguments or {}, name)
+    fitted = arguments_for(name, shape[1:], arguments or {}) if shape else dict(arguments or {})
+    wanted: dict[str, Any] = dict(fitted)
     if classes is not None:
         wanted["num_classes"] = classes if isinstance(classes, int) else len(classes)
     if shape is not None:
@@ -62,6 +68,7 @@ def create(
         mend = "give --weights, or a local-dir: folder" if pretrained else "give settings that it takes"
         raise InputError(f"network {name!r} could not be made ({why}); {mend}") from fault
     cfg = cast(dict[str, Any], model.pretrained_cfg)
+    cfg["model_args"] = fitted  # so that they travel with the model and are saved with it
     return Classifier(
         model,
         shape=shape or tuple(cfg["input_size"]),
@@ -121,6 +128,9 @@ def load_folder(folder: Path) -> Classifier:
             shape=tuple(cfg["input_size"]),
             mean=cfg["mean"],
             std=cfg["std"],
+            arguments={
+                n: value for n, value in config.get("model_args", {}).items() if n not in ("in_chans", "num_classes")
+            },
         )
     except (ValueError, KeyError, TypeError) as fault:
         if isinstance(fault, InputError):
@@ -142,7 +152,7 @@ def save_folder(classifier: Classifier, folder: Path, card: str = "") -> None:
         "architecture": model.pretrained_cfg["architecture"],  # type: ignore[index]
         "num_classes": len(classifier.classes),
         "label_names": list(classifier.classes),
-        "model_args": {"in_chans": classifier.shape[0]},
+        "model_args": {"in_chans": classifier.shape[0], **model.pretrained_cfg.get("model_args", {})},  # type: ignore[index]
         "pretrained_cfg": {
             "input_size": list(classifier.shape),
             "num_classes": len(classifier.classes),

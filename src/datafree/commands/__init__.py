@@ -7,9 +7,11 @@ from collections.abc import Callable, Sequence
 from datafree.commands.distill import distill
 from datafree.commands.evaluate import evaluate_model
 from datafree.commands.runs import resumable, resume_run, show_report
+from datafree.commands.statistics import measure_statistics
 from datafree.commands.synthesize import synthesize
 from datafree.commands.tables import run_bench, run_demo, show_methods
 from datafree.commands.train import train_teacher
+from datafree.commands.verify import verify_images
 from datafree.types import Diverged, InputError
 from datafree.verbs import DIVERGED, INTERRUPTED
 
@@ -40,8 +42,10 @@ COMMANDS: dict[str, Callable[[list[str]], None]] = {
     "demo": run_demo,
     "distill": distill,
     "synthesize": synthesize,
+    "statistics": measure_statistics,
     "train": train_teacher,
     "evaluate": evaluate_model,
+    "verify": verify_images,
     "bench": run_bench,
     "methods": show_methods,
     "report": show_report,
