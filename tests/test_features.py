@@ -40,7 +40,7 @@ def linear(*weights: list[list[float]]) -> Classifier:
 def test_mean_and_variance_by_hand():
     network = linear([[2.0, 0.0], [0.0, 1.0]], [[1.0, 0.0], [0.0, 1.0]])
     images = torch.tensor([[1.0, 0.0], [0.0, 0.5], [0.5, 1.0]]).view(3, 1, 1, 2)
-    found = measure_features(network, [images[:2], images[2:]], "by hand")
+    found = measure_features(network, iter([images[:2], images[2:]]), "by hand")
     assert list(found.layers) == ["1"], "the layer that makes the logits is no feature"
     mean, var = found.layers["1"]
     assert mean.tolist() == pytest.approx([1.0, 0.5])
@@ -52,7 +52,7 @@ def test_it_is_what_torch_says_of_all_images_at_once(plain_teacher: Classifier, 
     conv = next(iter(feature_layers(plain_teacher.model).values()))
     with record(conv) as visits:
         plain_teacher(bars.images)
-    found = measure_features(plain_teacher, bars.images.split(100))
+    found = measure_features(plain_teacher, iter(bars.images.split(100)))
     mean, var = next(iter(found.layers.values()))
     assert torch.allclose(mean, visits[0].output.mean((0, 2, 3)), atol=1e-6)
     assert torch.allclose(var, visits[0].output.var((0, 2, 3), unbiased=False), atol=1e-6)

@@ -87,9 +87,11 @@ class TestArguments:
         assert student.model.patch_embed.grid_size == (4, 4)  # type: ignore[union-attr]
         assert len(student.model.blocks) == 3  # type: ignore[arg-type]
 
-    def test_a_mixers_patches_are_found_too(self):
-        student = student_of(teacher_of(3, 16, 16), "mixer_s32_224")
-        assert student.model.stem.patch_size == (2, 2)  # type: ignore[union-attr]
+    def test_a_patch_that_timm_has_fixed_is_kept(self):
+        student = student_of(teacher_of(3, 32, 32), "mixer_s32_224")
+        assert student.model.pretrained_cfg["model_args"] == {"img_size": [32, 32]}  # type: ignore[index]
+        with pytest.raises(InputError, match="cannot take images"):
+            student_of(teacher_of(3, 8, 8), "mixer_s32_224")
 
     def test_a_network_at_its_own_size_is_left_alone(self):
         student = student_of(teacher_of(3, 160, 160), "test_vit")

@@ -27,6 +27,17 @@ from datafree.tasks import Task
 from datafree.training import example_teacher
 from datafree.types import InputError, nearest
 
+COLUMNS = (
+    "published",
+    "parameters",
+    "seconds to 95",
+    "to 97",
+    "to 98",
+    "to the end",
+    "images synthesized",
+    "real images seen",
+)
+
 
 @dataclass(frozen=True, kw_only=True)
 class Bench:
@@ -74,21 +85,9 @@ def bench(name: str, options: Bench, console: Console) -> dict[str, Any]:
         if row not in table.rows:
             raise InputError(f"row {row!r} is unknown{nearest(row, table.rows)}; choose among: {'; '.join(table.rows)}")
     out = options.out or Path("runs") / f"bench-{name}"
-    teacher = out / "teacher"
-    if not teacher.is_dir():
-        training = replace(table.training, steps=max(1, table.training.steps // options.shorten))
-        example_teacher(
-            network=table.teacher,
-            data=table.data,
-            data_root=options.data_root,
-            out=teacher,
-            training=training,
-            device=options.device,
-            threads=options.threads,
-            console=console,
-        )
     found: dict[str, list[dict[str, Any]]] = {}
     for row in options.rows or tuple(table.rows):
+        teacher = teacher_of(table, table.rows[row], out, options, console)
         for seed in options.seeds:
             place = out / row.replace(", ", "-").replace(" ", "-") / f"seed-{seed}"
             experiment = experiment_of(table, table.rows[row], teacher, seed, options)
@@ -106,6 +105,23 @@ def bench(name: str, options: Bench, console: Console) -> dict[str, Any]:
     write_text(options.results / f"{name}.md", markdown(result))
     write_text(options.results / f"{name}.svg", plot(result))
     return result
+
+
+def teacher_of(table: Benchmark, row: Row, out: Path, options: Bench, console: Console) -> Path:
+    """The folder of a row's teacher, which is trained if it is not there."""
+    folder = out / (f"teacher-{row.teacher}" if row.teacher and row.teacher != table.teacher else "teacher")
+    if not folder.is_dir():
+        example_teacher(
+            network=row.teacher or table.teacher,
+            data=table.data,
+            data_root=options.data_root,
+            out=folder,
+            training=replace(table.training, steps=max(1, table.training.steps // options.shorten)),
+            device=options.device,
+            threads=options.threads,
+            console=console,
+        )
+    return folder
 
 
 def experiment_of(table: Benchmark, row: Row, teacher: Path, seed: int, options: Bench) -> Experiment:
@@ -147,6 +163,7 @@ def collect(table: Benchmark, found: Mapping[str, Sequence[Mapping[str, Any]]], 
             "each": [round(accuracy, 2) for accuracy in accuracies],
             "seconds": round(statistics.mean(summary["seconds"] for summary in summaries)),
             "seconds to": {goal: reached(summaries, goal) for goal in (95, 97, 98)},
+            "parameters": summaries[0]["student"]["parameters"],
             "images synthesized": summaries[0]["images synthesized"],
             "real images seen": summaries[0]["real images seen by the student"],
             "published": table.rows[name].published,
@@ -188,13 +205,21 @@ def markdown(result: Mapping[str, Any]) -> str:
         f"Student: `{student['network']}`, {student['parameters']:,} parameters. "
         f"{len(result['seeds'])} seeds, held-out accuracy in %, mean ± standard deviation.",
         "",
-        "| row | accuracy | published | seconds to 95 | to 97 | to 98 | to the end | images synthesized | real images seen |",
-        "|---|---|---|---|---|---|---|---|---|",
+        f"| row | accuracy | {' | '.join(COLUMNS)} |",
+        "|---" * (2 + len(COLUMNS)) + "|",
     ]
     for name, row in result["rows"].items():
         spread = "" if row["sd"] is None else f" ± {row['sd']:.2f}"
         to = row["seconds to"]
-        cells = [f"{row['mean']:.2f}{spread}", row["published"], to[95], to[97], to[98], row["seconds"]]
+        cells = [
+            f"{row['mean']:.2f}{spread}",
+            row["published"],
+            f"{row['parameters']:,}",
+            to[95],
+            to[97],
+            to[98],
+            row["seconds"],
+        ]
         cells += [f"{row['images synthesized']:,}", f"{row['real images seen']:,}"]
         lines.append(f"| {name} | " + " | ".join(map(cell, cells)) + " |")
     environment = result["environment"]

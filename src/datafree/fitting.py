@@ -18,7 +18,8 @@ def arguments_for(name: str, size: tuple[int, int], given: Mapping[str, Any]) ->
     """What timm must be told so that a network takes images of this height and width.
 
     Networks that take any size are told nothing. Transformers and mixers are made for one size: they are told this one,
-    and a patch that leaves at least 8 patches along the shorter side, where their own would leave fewer.
+    and, if timm lets them be, a patch that leaves at least 8 patches along the shorter side where their own would leave
+    fewer.
 
     Args:
         name: As in `timm.list_models()`.
@@ -31,13 +32,25 @@ def arguments_for(name: str, size: tuple[int, int], given: Mapping[str, Any]) ->
     if cfg is None or not cfg.fixed_input_size or cfg.input_size[1:] == size:
         return dict(given)
     found = {"img_size": list(size), **given}
-    if "patch_size" not in given:
-        with RandomNumbers(0):  # what is only looked at draws no number from the student
-            own = own_patch(timm.create_model(name))
+    if "patch_size" in given:
+        return found
+    with RandomNumbers(0):  # what is only looked at draws no number from the student
+        own = own_patch(timm.create_model(name))
         patch = patch_for(size, own) if own else None
-        if patch != own:
+        if patch != own and takes(name, **found, patch_size=patch):
             found["patch_size"] = patch
     return found
+
+
+def takes(name: str, **arguments: Any) -> bool:
+    """Whether timm lets a network be told these: some mixers have their patch for good."""
+    import timm
+
+    try:
+        timm.create_model(name, **arguments)
+    except TypeError:
+        return False
+    return True
 
 
 def own_patch(model: nn.Module) -> int | None:

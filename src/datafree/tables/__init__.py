@@ -3,9 +3,12 @@
 from datafree.tables.digits import DIGITS
 from datafree.tables.mnist import ABLATION, MNIST
 from datafree.tables.table import Benchmark
+from datafree.tables.transfer import CIFAR10_TRANSFER, TRANSFER
 
 BENCHMARKS: dict[str, Benchmark] = {
     "digits": DIGITS,
     "mnist": MNIST,
     "dafl-ablation": ABLATION,
+    "transfer": TRANSFER,
+    "cifar10-transfer": CIFAR10_TRANSFER,
 }
