@@ -14,10 +14,10 @@ TREES = {name: ast.parse(path.read_text()) for name, path in FILES.items()}
 METHODS = [name for name in FILES if name.startswith("methods.") and name != "methods.__init__"]
 APPLICATIONS = [name for name in FILES if name.startswith("applications.") and name != "applications.__init__"]
 
-LAYERS = ["types", "watch", "classifier", "losses", "pool", "synthesis"]
+LAYERS = ["types", "watch", "classifier", "losses", "pool", "randomness", "synthesis"]
 """a file may import those to its left, never those to its right"""
 
-FOR_METHODS = {*LAYERS, "generators", "augmentation", "blocks", "committee", "filters"}
+FOR_METHODS = {*LAYERS, "generators", "augmentation", "blocks", "committee", "features", "filters"}
 FOR_APPLICATIONS = {
     *LAYERS,
     *("application", "augmentation", "narrowing", "importance", "blocks", "committee", "filters", "target_net"),
@@ -84,10 +84,15 @@ def test_what_methods_may_use_reaches_no_real_image():
 
 
 def test_only_these_open_the_gate_to_real_images():
-    assert {name for name in FILES if "data" in own(name)} <= {"experiment", "training", "commands.evaluate"}
+    assert {name for name in FILES if "data" in own(name)} <= {
+        "experiment",
+        "training",
+        "commands.evaluate",
+        "commands.statistics",
+    }
 
 
-@pytest.mark.parametrize("name", [name for name in FILES if name != "data"])
+@pytest.mark.parametrize("name", [name for name in FILES if name not in ("data", "pictures")])
 def test_data_sets_are_opened_behind_the_gate_only(name: str):
     assert not {
         module
@@ -148,7 +153,16 @@ def test_gradient_flags_and_modes_of_others_change_in_frozen_only():
         assert not [called for called, _ in calls(name) if called.endswith("parameters().requires_grad_")]
 
 
-@pytest.mark.parametrize("name", [*METHODS, *APPLICATIONS, *LAYERS])
+def test_what_writes_data_sets_reads_none():
+    assert not [called for called, _ in calls("pictures") if "read" in called or "open" in called or "load" in called]
+
+
+def test_torch_is_seeded_in_these_places_only():
+    seeding = {name for name in FILES for called, _ in calls(name) if "manual_seed" in called}
+    assert seeding == {"randomness", "experiment", "making", "training", "commands.statistics"}
+
+
+@pytest.mark.parametrize("name", [*METHODS, *APPLICATIONS, *(set(LAYERS) - {"randomness"})])
 def test_nothing_prints_seeds_or_writes_where_images_are_made(name: str):
     forbidden = (
         "print",

@@ -6,10 +6,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
+import toys
 from rich.console import Console
 
+from datafree import teachers
 from datafree.bench import Bench, bench, markdown, plot, reached
 from datafree.tables import BENCHMARKS
+from datafree.tables.table import Row
+from datafree.tasks import student_of
 from datafree.types import InputError
 
 QUIET = Console(quiet=True)
@@ -89,3 +94,40 @@ def test_the_ablation_has_every_subset_of_three_losses():
 def test_unknown_tables_and_rows_are_refused(name: str, rows: tuple[str, ...], match: str, options: Bench):
     with pytest.raises(InputError, match=match):
         bench(name, replace(options, rows=rows), QUIET)
+
+
+class TestTransfer:
+    def test_students_of_every_family_are_made_from_one_teacher(
+        self, options: Bench, folder: Path, monkeypatch: pytest.MonkeyPatch
+    ):
+        table = BENCHMARKS["transfer"]
+        rows = {name: replace(row, method=row.method and toys.tiny(row.method)) for name, row in table.rows.items()}
+        monkeypatch.setitem(BENCHMARKS, "transfer", replace(table, rows=rows))
+        some = ("narrower", "MobileNet, real images", "ViT")
+        made = bench("transfer", replace(options, out=folder / "transfer", rows=some), QUIET)
+        sizes = {name: row["parameters"] for name, row in made["rows"].items()}
+        assert tuple(sizes) == some and len(set(sizes.values())) == 3
+        assert f"| {sizes['ViT']:,} |" in markdown(made)
+        assert [path.name for path in (folder / "transfer").glob("teacher*")] == ["teacher"]
+
+    def test_all_students_of_a_seed_learn_from_the_same_images(self):
+        rows = BENCHMARKS["transfer"].rows
+        synthesized = {name: row for name, row in rows.items() if row.method}
+        assert len({(row.method, row.schedule) for row in synthesized.values()}) == 1
+        assert len({row.task["student"] for row in synthesized.values()}) == len(synthesized) == 5
+        assert all(rows[f"{name}, real images"].task == row.task for name, row in synthesized.items())
+
+    def test_a_row_may_have_a_teacher_of_its_own(self, folder: Path, options: Bench, monkeypatch: pytest.MonkeyPatch):
+        table = BENCHMARKS["digits"]
+        other = replace(table.rows["noise"], teacher="convnet_w16")
+        monkeypatch.setitem(BENCHMARKS, "digits", replace(table, rows={"other": other}))
+        bench("digits", replace(options, out=folder / "other"), QUIET)
+        assert [path.name for path in (folder / "other").glob("teacher*")] == ["teacher-convnet_w16"]
+
+    @pytest.mark.parametrize(
+        "row", BENCHMARKS["cifar10-transfer"].rows.values(), ids=BENCHMARKS["cifar10-transfer"].rows
+    )
+    def test_the_pairs_of_cifar10_fit_each_other(self, row: Row):
+        teacher = teachers.create(row.teacher).eval()
+        student = student_of(teacher, row.task["student"]).eval()
+        assert student(torch.rand(1, *teacher.shape)).shape == teacher(torch.rand(1, *teacher.shape)).shape == (1, 10)

@@ -10,11 +10,12 @@ import torch
 import toys
 from safetensors.torch import load_file, save_file
 
-from datafree import teachers
+from datafree import features, image_set, teachers
 from datafree.cli import main
 from datafree.demo import rungs
 from datafree.logbook import Logbook
 from datafree.training import TrainingConfig
+from datafree.types import Batch
 from datafree.verbs import INTERRUPTED, VERBS
 
 Capture = pytest.CaptureFixture[str]
@@ -112,9 +113,16 @@ class TestVerbs:
         options = ["--method.batch", "8", "--method.steps", "2", "--images", "12", "--out", str(out)]
         assert main(["synthesize", "--teacher", f"local-dir:{digits_teacher}", *options]) == 0
         assert "(16)" in capsys.readouterr().out
-        assert load_file(out / "images.safetensors")["images"].shape == (16, 1, 8, 8)
+        assert load_file(out / "images-00001-of-00001.safetensors")["images"].shape == (16, 1, 8, 8)
         assert len(list(out.rglob("png/*/*.png"))) == 16
         assert (out / "grid.png").is_file() and "**Privacy.**" in (out / "README.md").read_text()
+        again = ["--method", "saved", "--method.images", str(out), "--application.steps", "2"]
+        learn = ["--teacher", f"local-dir:{digits_teacher}", "--student", "convnet_w16", "--out", str(tmp_path / "run")]
+        assert main(["distill", *again, *learn]) == 0
+        assert "student · saved" in capsys.readouterr().out
+        assert main(["verify", "--images", str(out), "--verifier", f"local-dir:{digits_teacher}"]) == 0
+        said = capsys.readouterr().out
+        assert all(word in said for word in ("recognised", "1 to 10", "diversity", "16"))
 
     def test_a_teacher_is_trained_and_evaluated(self, tmp_path: Path, capsys: Capture):
         out = tmp_path / "teacher"
@@ -218,6 +226,55 @@ BAD: dict[str, tuple[list[str], str]] = {
         ["synthesize", "--method", "real", "--teacher", TEACHER, *OUT],
         "need not be synthesized",
     ),
+    "saved images to synthesize": (
+        ["synthesize", "--method", "saved", "--teacher", TEACHER, *OUT],
+        "need not be synthesized",
+    ),
+    "a set without its folder": (
+        ["distill", "--method", "saved", "--teacher", TEACHER, *LEARN],
+        "name its folder with --method.images",
+    ),
+    "a set that is none": (
+        ["distill", "--method", "saved", "--method.images", "{digits}", "--teacher", TEACHER, *LEARN],
+        "holds no set of images",
+    ),
+    "images for a student of other classes": (
+        ["synthesize", "--teacher", TEACHER, "--student", "local-dir:{three}", *OUT],
+        "the teacher has 10 classes and the student 3",
+    ),
+    "images in an unknown format": (["synthesize", "--teacher", TEACHER, "--format", "gif", *OUT], "--format"),
+    "statistics that are not there": (
+        ["distill", "--teacher", "local-dir:{plain}", "--method.measured", "{tmp}/nowhere", *LEARN],
+        "is missing or no file that `datafree statistics` wrote",
+    ),
+    "statistics of another teacher": (
+        ["distill", "--teacher", TEACHER, "--method.measured", "{statistics}", *LEARN],
+        "was measured on another teacher",
+    ),
+    "statistics where something is": (
+        ["statistics", "--teacher", TEACHER, "--data", "digits", "--out", "{file}"],
+        "exists already",
+    ),
+    "statistics of one image": (
+        ["statistics", "--teacher", TEACHER, "--data", "digits", "--images", "1", *OUT],
+        "images is 1, but it must be at least 2",
+    ),
+    "statistics of unknown data": (
+        ["statistics", "--teacher", TEACHER, "--data", "digit", *OUT],
+        "did you mean digits",
+    ),
+    "verifier of other classes": (
+        ["verify", "--images", "{set}", "--verifier", "local-dir:{three}"],
+        "has 10 classes and local-dir:{three} 3",
+    ),
+    "verifier of other channels": (
+        ["verify", "--images", "{set}", "--verifier", "local-dir:{colour}"],
+        "has 1 channels and local-dir:{colour} 3",
+    ),
+    "verification of nothing": (
+        ["verify", "--images", "{tmp}/nowhere", "--verifier", TEACHER],
+        "holds no set of images",
+    ),
     "unknown optimizer": (
         ["distill", "--teacher", TEACHER, "--application.optimizer", "adamm", *LEARN],
         "optimizer 'adamm' is unknown",
@@ -291,6 +348,14 @@ BAD: dict[str, tuple[list[str], str]] = {
 }
 
 
+def write_set(folder: Path) -> None:
+    """Two images of ten classes."""
+    batch = Batch(torch.rand(2, 1, 8, 8), torch.tensor([0, 1]), {}, torch.zeros(2, 10))
+    image_set.write(
+        image_set.ImageSet(batch=batch, classes=tuple("0123456789"), teacher="", made_by=""), toys.plain_net(), folder
+    )
+
+
 @pytest.fixture
 def places(digits_teacher: Path, plain_folder: Path, tmp_path: Path) -> dict[str, str]:
     """Good and spoilt teachers, and where to write."""
@@ -311,6 +376,9 @@ def places(digits_teacher: Path, plain_folder: Path, tmp_path: Path) -> dict[str
     for name, classes, channels in (("three", 3, 1), ("colour", 10, 3)):
         teachers.save_folder(teachers.create("convnet_w16", classes=classes, shape=(channels, 8, 8)), tmp_path / name)
     torch.save(toys.plain_net(), tmp_path / "pickle.pt")
+    write_set(tmp_path / "set")
+    lenet = teachers.load_folder(plain_folder)
+    features.save(features.measure_features(lenet, [torch.rand(2, 1, 32, 32)]), tmp_path / "statistics")
     (tmp_path / "file").write_text("")
     return {
         "digits": str(digits_teacher),
@@ -321,6 +389,8 @@ def places(digits_teacher: Path, plain_folder: Path, tmp_path: Path) -> dict[str
         "colour": str(tmp_path / "colour"),
         "pickle": str(tmp_path / "pickle.pt"),
         "file": str(tmp_path / "file"),
+        "set": str(tmp_path / "set"),
+        "statistics": str(tmp_path / "statistics"),
         "tmp": str(tmp_path),
         "out": str(tmp_path / "out"),
     }
@@ -331,7 +401,7 @@ def test_bad_input_is_one_sentence_and_leaves_nothing_behind(
     arguments: list[str], sentence: str, places: dict[str, str], tmp_path: Path, capsys: Capture
 ):
     before = sorted(tmp_path.rglob("*"))
-    assert sentence in refusal(capsys, [argument.format(**places) for argument in arguments])
+    assert sentence.format(**places) in refusal(capsys, [argument.format(**places) for argument in arguments])
     assert sorted(tmp_path.rglob("*")) == before
 
 

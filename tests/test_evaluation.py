@@ -8,7 +8,7 @@ import toys
 from torch import nn
 
 from datafree.classifier import Classifier
-from datafree.evaluation import diversity, evaluate, health, measure
+from datafree.evaluation import diversity, evaluate, health, inception_score, measure, verify
 from datafree.types import Batch
 
 
@@ -81,6 +81,75 @@ def test_health_says_only_what_can_be_known(
 def test_health_knows_noise_from_what_the_teacher_saw(teacher: Classifier, bars: Batch):
     noise = Batch(torch.rand_like(bars.images), bars.targets, {})
     assert health(teacher, None, bars)["statistics"] < 0.1 * health(teacher, None, noise)["statistics"]
+
+
+def sure(answers: list[int], classes: int = 4) -> torch.Tensor:
+    """Logits of someone who has no doubt."""
+    return 1000 * nn.functional.one_hot(torch.tensor(answers), classes).float()
+
+
+class TestInceptionScore:
+    def test_of_sure_and_balanced_answers_is_the_number_of_classes(self):
+        assert inception_score(sure([0, 1, 2, 3, 3, 2, 1, 0])) == pytest.approx(4)
+
+    def test_of_one_answer_is_one(self):
+        assert inception_score(sure([2] * 5)) == pytest.approx(1)
+        assert inception_score(torch.randn(1, 4).expand(6, 4)) == pytest.approx(1)
+
+    def test_of_doubt_is_one(self):
+        assert inception_score(torch.zeros(7, 3)) == pytest.approx(1)
+
+    def test_by_hand(self):
+        logits = torch.tensor([[math.log(3), 0.0], [0.0, math.log(3)]])  # 3/4 and 1/4, then the other way
+        each = 0.75 * math.log(0.75 / 0.5) + 0.25 * math.log(0.25 / 0.5)
+        assert inception_score(logits) == pytest.approx(math.exp(each))
+
+    def test_of_three_to_one_by_hand(self):
+        information = 0.75 * math.log(4 / 3) + 0.25 * math.log(4)
+        assert inception_score(sure([0, 0, 0, 1])) == pytest.approx(math.exp(information))
+
+
+class TestVerification:
+    def test_by_hand(self):
+        found = verify(echo(), [saying([0, 1], [0, 1]), saying([2, 3, 0], [2, 2, 3])])
+        assert found.recognised == pytest.approx(3 / 5) and found.images == 5
+        assert found.per_class == (1, 1, 0.5, 0)
+
+    def test_a_soft_target_means_its_most_probable_class(self):
+        soft = Batch(saying([0, 1], [0, 0]).images, torch.tensor([[0.6, 0.4, 0, 0], [0.9, 0.1, 0, 0]]), {})
+        assert verify(echo(), [soft]).recognised == 0.5
+
+    def test_classes_that_were_not_asked_for_are_not_judged(self):
+        assert math.isnan(verify(echo(), [saying([0], [0])]).per_class[3])
+
+    def test_the_score_is_that_of_the_answers(self):
+        batch = saying([0, 1, 2, 3], [3, 2, 1, 0])
+        assert verify(echo(scale=100), [batch]).inception_score == pytest.approx(4)
+        assert verify(echo(scale=100), [saying([1] * 4, [1] * 4)]).inception_score == pytest.approx(1)
+
+    def test_diversity_is_in_the_verifiers_space(self):
+        batch = saying([0, 1], [0, 1])
+        assert verify(echo(scale=3), [batch]).diversity == pytest.approx(3 * math.sqrt(2) / 2)
+
+    def test_diversity_of_many_images_is_that_of_some(self):
+        many = Batch(torch.rand(3000, 1, 1, 4), torch.zeros(3000, dtype=torch.long), {})
+        assert verify(echo(), [many]).diversity == pytest.approx(diversity(many.images[::3]))
+
+    def test_images_of_another_size_are_resized(self):
+        wide = saying([0, 1, 2, 3], [0, 1, 2, 3])
+        wide = Batch(wide.images.repeat_interleave(3, 3).repeat_interleave(2, 2), wide.targets, {})
+        assert verify(echo(), [wide]).recognised == 1
+
+    def test_nothing_about_the_verifier_changes(self, student: Classifier, bars: Batch):
+        student.train()
+        before = toys.snapshot(student)
+        verify(student, [bars])
+        assert toys.same(toys.snapshot(student), before)
+
+    def test_it_knows_bars_from_noise(self, teacher: Classifier, plain_teacher: Classifier, bars: Batch):
+        noise = Batch(torch.rand_like(bars.images), bars.targets, {})
+        assert verify(plain_teacher, [bars]).recognised > 0.95 > 0.5 > verify(plain_teacher, [noise]).recognised
+        assert verify(plain_teacher, [bars]).inception_score > 3 > verify(plain_teacher, [noise]).inception_score
 
 
 class TestDiversity:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from datafree.blocks import Blocks
     from datafree.classifier import Classifier, Part, frozen, record
     from datafree.committee import Committee
-    from datafree.evaluation import evaluate, health, measure
+    from datafree.evaluation import evaluate, health, inception_score, measure, verify
     from datafree.experiment import Experiment, run
     from datafree.methods import METHODS
     from datafree.synthesis import Method, Schedule, Stream, Synthesizer
@@ -45,7 +45,9 @@ _PLACES = {
     "Augmentation": "augmentation",
     "evaluate": "evaluation",
     "health": "evaluation",
+    "inception_score": "evaluation",
     "measure": "evaluation",
+    "verify": "evaluation",
     "Experiment": "experiment",
     "ExtensionTask": "tasks",
     "Task": "tasks",

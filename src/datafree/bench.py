@@ -75,21 +75,9 @@ def bench(name: str, options: Bench, console: Console) -> dict[str, Any]:
         if row not in table.rows:
             raise InputError(f"row {row!r} is unknown{nearest(row, table.rows)}; choose among: {'; '.join(table.rows)}")
     out = options.out or Path("runs") / f"bench-{name}"
-    teacher = out / "teacher"
-    if not teacher.is_dir():
-        training = replace(table.training, steps=max(1, table.training.steps // options.shorten))
-        example_teacher(
-            network=table.teacher,
-            data=table.data,
-            data_root=options.data_root,
-            out=teacher,
-            training=training,
-            device=options.device,
-            threads=options.threads,
-            console=console,
-        )
     found: dict[str, list[dict[str, Any]]] = {}
     for row in options.rows or tuple(table.rows):
+        teacher = teacher_of(table, table.rows[row], out, options, console)
         for seed in options.seeds:
             place = out / re.sub(r"[^\w]+", "-", row) / f"seed-{seed}"
             chain = experiments_of(table, table.rows[row], teacher, seed, options, place)
@@ -103,6 +91,23 @@ def bench(name: str, options: Bench, console: Console) -> dict[str, Any]:
     write_text(options.results / f"{name}.md", markdown(result))
     write_text(options.results / f"{name}.svg", plot(result))
     return result
+
+
+def teacher_of(table: Benchmark, row: Row, out: Path, options: Bench, console: Console) -> Path:
+    """The folder of a row's teacher, which is trained if it is not there."""
+    folder = out / (f"teacher-{row.teacher}" if row.teacher and row.teacher != table.teacher else "teacher")
+    if not folder.is_dir():
+        example_teacher(
+            network=row.teacher or table.teacher,
+            data=table.data,
+            data_root=options.data_root,
+            out=folder,
+            training=replace(table.training, steps=max(1, table.training.steps // options.shorten)),
+            device=options.device,
+            threads=options.threads,
+            console=console,
+        )
+    return folder
 
 
 def experiments_of(

@@ -61,10 +61,12 @@ def seen_by_student(summary: Mapping[str, Any]) -> str:
     """How many real images there were, in one sentence; the new classes' images are those that it was given to learn."""
     seen, new = summary["real images seen by the student"], summary.get("real images of new classes")
     if new is None:
-        return f"Real images seen by the student: {seen:,}."
-    return (
-        f"Real images of old classes seen by the student: {seen:,}; of the new classes, which it was to learn: {new:,}."
-    )
+        said = f"Real images seen by the student: {seen:,}."
+    else:
+        said = f"Real images of old classes seen by the student: {seen:,}; of the new classes, which it was to learn: {new:,}."
+    measured = summary.get("real images measured", 0)
+    more = f" Real images from which statistics of the teacher's features were measured: {measured:,}."
+    return said + more if measured else said
 
 
 def on_parts(found: Mapping[str, Any]) -> str:

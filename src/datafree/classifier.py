@@ -4,6 +4,7 @@ Everything outside a `Classifier` speaks pixels in [0, 1]. Hooks exist only insi
 `requires_grad` change only inside `frozen`; both put everything back.
 """
 
+import hashlib
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import NamedTuple
@@ -189,3 +190,17 @@ def last_layer(model: nn.Module) -> nn.Linear | None:
 def batch_norms(model: nn.Module) -> list[_BatchNorm]:
     """The layers that remember the statistics of the training data: 1d, 2d, 3d, synchronised, fused with an activation."""
     return [module for module in model.modules() if isinstance(module, _BatchNorm) and module.running_mean is not None]
+
+
+def state(model: nn.Module) -> dict[str, Tensor]:
+    """The weights as plain, contiguous tensors in memory."""
+    return {name: tensor.detach().cpu().contiguous().clone() for name, tensor in model.state_dict().items()}
+
+
+def fingerprint(model: nn.Module) -> str:
+    """SHA-256 over the names, types, shapes and bytes of all weights and statistics; the normalisation is not in it."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(state(model).items()):
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
+        digest.update(tensor.reshape(-1).view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()

@@ -5,7 +5,7 @@ for, and the ledger of the run holds how many of them were handed out.
 """
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -19,7 +19,9 @@ from torch.utils.data import Dataset
 from datafree.types import Batch, Images, InputError, Labels, nearest
 
 Split = Literal["train", "test"]
-Purpose = Literal["teacher training", "evaluation", "student training (ceiling)", "student training (new classes)"]
+Purpose = Literal[
+    "teacher training", "evaluation", "student training (ceiling)", "student training (new classes)", "statistics"
+]
 Stored = Images | UInt8[Tensor, "n c h w"]
 """images as they lie on the disk: pixels in [0, 1], or bytes"""
 
@@ -48,6 +50,14 @@ class Ledger:
     def count(self, purpose: Purpose) -> int:
         """Real images that were handed out for this."""
         return sum(entry.images for entry in self.entries if entry.purpose == purpose)
+
+    def statistics(self) -> int:
+        """Real images from which statistics of the teacher's features were measured; no student saw them."""
+        return sum(entry.images for entry in self.entries if entry.purpose == "statistics")
+
+    def measured(self, images: Mapping[str, int]) -> None:
+        """Enters real images that were measured before this run, by their source, in what the run uses now."""
+        self.entries += [Entry(source, "train", "statistics", count) for source, count in images.items()]
 
     def as_json(self) -> list[dict[str, Any]]:
         return [asdict(entry) for entry in self.entries]

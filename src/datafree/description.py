@@ -6,6 +6,7 @@ from typing import Any, TypeVar
 from datafree.applications import APPLICATIONS
 from datafree.augmentation import Augmentation
 from datafree.methods import METHODS
+from datafree.saved import SavedConfig
 from datafree.synthesis import Schedule
 from datafree.types import InputError
 
@@ -13,7 +14,7 @@ T = TypeVar("T")
 
 CONFIGS: dict[str, type[Any]] = {
     kind.__name__: kind
-    for kind in (Schedule, Augmentation, *map(type, METHODS.values()), *map(type, APPLICATIONS.values()))
+    for kind in (Schedule, Augmentation, SavedConfig, *map(type, METHODS.values()), *map(type, APPLICATIONS.values()))
 }
 """the settings a description may name: a fixed table, so that a run directory cannot name code"""
 

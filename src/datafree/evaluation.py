@@ -6,12 +6,12 @@ from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
-from torch import nn
+from torch import Tensor, nn
 from torchmetrics.functional.classification import multiclass_calibration_error
 
 from datafree.classifier import Classifier, batch_norms, frozen, record
 from datafree.losses import batch_norm_statistics
-from datafree.types import Batch, Images
+from datafree.types import Batch, Images, Labels, Logits
 
 
 @dataclass(frozen=True)
@@ -56,9 +56,7 @@ def evaluate(model: Classifier, teacher: Classifier, batches: Iterable[Batch]) -
         accuracy=right.mean().item(),
         agreement=(said.argmax(1) == answer)[known].float().mean().item(),
         calibration_error=multiclass_calibration_error(predicted, truth, num_classes=classes, n_bins=15).item(),
-        per_class=tuple(
-            right[truth == label].mean().item() if (truth == label).any() else float("nan") for label in range(classes)
-        ),
+        per_class=_by_class(right, truth, classes),
         images=len(truth),
         parts=() if known.all() else (right[known].mean().item(), right[~known].mean().item()),
     )
@@ -94,6 +92,81 @@ def health(teacher: Classifier, student: Classifier | None, batch: Batch) -> dic
         if visits:
             found["statistics"] = batch_norm_statistics(visits).item()
     return found
+
+
+@dataclass(frozen=True)
+class Verification:
+    """What a network that took no part in making them says of synthesized images."""
+
+    recognised: float
+    """part of the images that it answers as they were meant"""
+    per_class: tuple[float, ...]
+    """the same of the images meant to be each class"""
+    inception_score: float
+    """how sure and how various its answers are: 1 to the number of classes"""
+    diversity: float
+    """mean distance of two images, as in `health`; of up to 1,024 of them"""
+    images: int
+    """how many were looked at"""
+
+
+def verify(verifier: Classifier, batches: Iterable[Batch]) -> Verification:
+    """Whether synthesized images mean to another network what they were meant to be. No real image and no label is needed.
+
+    References:
+        | Dreaming to Distill: Data-free Knowledge Transfer via DeepInversion (Yin et al., 2020), section 4.3: images that
+        | were inverted from one network are recognised by others
+        | https://arxiv.org/abs/1912.08795
+
+    Args:
+        verifier: Any classifier of the same classes. The teacher itself recognises nearly all, which says nothing.
+        batches: Images with what they should be as targets; those of another size are resized.
+    """
+    logits, meant, some = [], [], []
+    with frozen(verifier), torch.no_grad():
+        for batch in batches:
+            images = batch.images.to(verifier.device)
+            if images.shape[2:] != verifier.shape[1:]:
+                images = F.interpolate(images, verifier.shape[1:], mode="bilinear", antialias=True).clamp(0, 1)
+            logits.append(verifier(images).cpu())
+            meant.append((batch.targets if batch.targets.ndim == 1 else batch.targets.argmax(1)).cpu())
+            some.append(verifier.normalize(images).cpu())
+    said, targets, shown = torch.cat(logits), torch.cat(meant), torch.cat(some)
+    right = (said.argmax(1) == targets).float()
+    return Verification(
+        recognised=right.mean().item(),
+        per_class=_by_class(right, targets, len(verifier.classes)),
+        inception_score=inception_score(said),
+        diversity=diversity(shown[:: -(-len(shown) // 1024)]),
+        images=len(targets),
+    )
+
+
+def inception_score(logits: Logits) -> float:
+    r"""The exponential of the mutual information of images and answers, by any classifier at hand.
+
+    .. math:: \exp \Bigl( \frac1n \sum_i \text{KL}(p_i \Vert \bar p) \Bigr), \quad \bar p = \frac1n \sum_i p_i
+
+    References:
+        | Improved Techniques for Training GANs (Salimans et al., 2016), section 4; by the Inception network there
+        | https://arxiv.org/abs/1606.03498
+
+    Args:
+        logits: Of shape `(n, k)`.
+
+    Returns:
+        1 where all answers are alike, k where each is sure and all classes are as frequent.
+    """
+    p = logits.double().softmax(1)
+    information = torch.special.entr(p.mean(0)).sum() - torch.special.entr(p).sum(1).mean()
+    return information.exp().item()
+
+
+def _by_class(right: Tensor, truth: Labels, classes: int) -> tuple[float, ...]:
+    """The part that is right of each class; not a number where there is none of it."""
+    return tuple(
+        right[truth == label].mean().item() if (truth == label).any() else float("nan") for label in range(classes)
+    )
 
 
 def diversity(images: Images) -> float:

@@ -20,16 +20,15 @@ from datafree.application import Application
 from datafree.applications.continual import ExtensionConfig
 from datafree.applications.distillation import DistillationConfig
 from datafree.classifier import Classifier, Part
-from datafree.committee import Committee
 from datafree.data import Ledger, Purpose, RealImages, Split, open_real
 from datafree.description import describable, describe, revive
 from datafree.doctor import require
 from datafree.evaluation import evaluate, measure
 from datafree.logbook import Logbook
-from datafree.methods import METHODS
-from datafree.origins import OneByOne
+from datafree.origins import Apart
+from datafree.saved import NAMED
 from datafree.store import RunFolder, read_description
-from datafree.synthesis import Method, Schedule, Stream, Synthesizer
+from datafree.synthesis import Method, Schedule, Stream
 from datafree.tasks import AmalgamationTask, ExtensionTask, Task, Teaching
 from datafree.teachers import fingerprint
 from datafree.types import Batch, InputError, at_least
@@ -152,6 +151,7 @@ def run(experiment: Experiment, out: Path, *, console: Console | None = None, re
             "images synthesized": logbook.images_made,
             "real images seen by the student": ledger.students(),
             "real images of new classes": ledger.count("student training (new classes)") if new else None,
+            "real images measured": ledger.statistics(),
             "health": logbook.health,
             "notes": logbook.notes,
             "ledger": ledger.as_json(),
@@ -205,12 +205,14 @@ def batches_of(
 ) -> Iterator[Batch]:
     """The stream of the method; or real images, for the ceiling, counted by the ledger."""
     if experiment.method is not None:
-        synthesizer = synthesizer_of(experiment, teacher)
-        for note in synthesizer.notes:
-            logbook.note(note)
         old = len(teacher.classes)
         seen = student if len(student.classes) == old else Part(student, range(old))
-        stream = Stream(synthesizer, seen, experiment.schedule, logbook)
+        stream = Stream.of(method_of(experiment), teacher, seen, experiment.schedule, logbook)
+        measured = stream.synthesizer.measured_from
+        ledger.measured(measured)
+        about = [f"features were measured on {count:,} real images of {source}" for source, count in measured.items()]
+        for note in (*stream.synthesizer.notes, *about):
+            logbook.note(note)
         logbook.keep_also(stream=stream)
         return stream
     if not experiment.task.data:
@@ -222,13 +224,13 @@ def batches_of(
     return real.forever(experiment.schedule.show)
 
 
-def synthesizer_of(experiment: Experiment, teacher: Classifier) -> Synthesizer:
-    """The method on the teacher; or, where a task wants it, on one teacher after another."""
+def method_of(experiment: Experiment) -> Method:
+    """The method; on one teacher after another, where a task wants it so."""
     assert experiment.method is not None
     task = experiment.task
-    if isinstance(task, AmalgamationTask) and task.apart and isinstance(teacher, Committee):
-        return OneByOne(teacher, experiment.method, origin=task.gate == "origin")
-    return experiment.method.build(teacher)
+    if isinstance(task, AmalgamationTask) and task.apart:
+        return Apart(method=experiment.method, origin=task.gate == "origin")
+    return experiment.method
 
 
 def open_task_data(
@@ -288,7 +290,7 @@ def name_of(method: Method | None) -> str:
     def differences(preset: Method) -> int:
         return sum(bool(getattr(method, f.name)) != bool(getattr(preset, f.name)) for f in fields(method))
 
-    presets = {name: preset for name, preset in METHODS.items() if type(preset) is type(method)}
+    presets = {name: preset for name, preset in NAMED.items() if type(preset) is type(method)}
     if not presets:
         return type(method).__name__.removesuffix("Config")
     return min(presets, key=lambda name: differences(presets[name]))

@@ -16,6 +16,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from datafree.classifier import Classifier
 from datafree.evaluation import health
+from datafree.randomness import RandomState
 from datafree.store import RunFolder
 from datafree.types import Batch, Diverged, Stateful, Terms
 from datafree.watch import Watch
@@ -26,19 +27,6 @@ LOG_EVERY = 20
 """steps from one line of the log to the next"""
 HEALTH_EVERY = 50
 """batches from one look at a fast synthesizer's health to the next; the first eight are all looked at"""
-
-
-class RandomState:
-    """Torch's random numbers, on the processor and on the device in use."""
-
-    def state_dict(self) -> dict[str, Any]:
-        cuda = list(torch.cuda.get_rng_state_all()) if torch.cuda.is_initialized() else []
-        return {"cpu": torch.get_rng_state(), "cuda": cuda}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        torch.set_rng_state(state["cpu"])
-        if state["cuda"]:
-            torch.cuda.set_rng_state_all(state["cuda"])
 
 
 class Logbook(Watch):

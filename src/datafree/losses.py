@@ -55,8 +55,10 @@ def _norm(images: Tensor) -> Scalar:
     return torch.linalg.vector_norm(images.flatten(1), dim=1).mean()
 
 
-def batch_norm_statistics(visits: Sequence[Visit], weights: Sequence[float] = (1.0,)) -> Scalar:
-    r"""How far a batch is from the statistics the teacher stored while it was trained.
+def feature_statistics(
+    features: Sequence[Tensor], stored: Sequence[tuple[Tensor, Tensor]], weights: Sequence[float] = (1.0,)
+) -> Scalar:
+    r"""How far a batch is from the statistics of the training data, layer by layer.
 
     .. math:: R_\text{feature}(x) = \sum_l w_l \bigl( \lVert \mu_l(x) - \hat\mu_l \rVert_2
         + \lVert \sigma_l^2(x) - \hat\sigma_l^2 \rVert_2 \bigr)
@@ -66,20 +68,35 @@ def batch_norm_statistics(visits: Sequence[Visit], weights: Sequence[float] = (1
         | https://arxiv.org/abs/1912.08795
 
     Args:
-        visits: One call per batch-norm layer, inputs of shape `(n, c_l, *)`; see `record`.
+        features: Of each layer, of shape `(n, c_l, *)`.
+        stored: Of each layer, mean and variance, of shape `(c_l)`.
         weights: Of the first layers; the last one holds for all that follow.
 
     Returns:
-        A scalar, zero exactly where every layer sees the statistics it stored. Statistics are computed in float32
+        A scalar, zero exactly where every layer sees the statistics that are stored. They are computed in float32
         whatever the type of the features: a variance does not survive half precision.
     """
     distances = []
-    for depth, (norm, features, _) in enumerate(visits):
-        stored_mean, stored_var = cast(Tensor, norm.running_mean), cast(Tensor, norm.running_var)
-        mean, var = channel_statistics(features, stored_mean)
+    for depth, (seen, (stored_mean, stored_var)) in enumerate(zip(features, stored, strict=True)):
+        mean, var = channel_statistics(seen, stored_mean)
         distance = torch.dist(mean, stored_mean) + torch.dist(var, stored_var)
         distances.append(weights[min(depth, len(weights) - 1)] * distance)
     return torch.stack(distances).sum()
+
+
+def batch_norm_statistics(visits: Sequence[Visit], weights: Sequence[float] = (1.0,)) -> Scalar:
+    r"""How far a batch is from the statistics the teacher stored while it was trained; see `feature_statistics`.
+
+    References:
+        | Dreaming to Distill: Data-free Knowledge Transfer via DeepInversion (Yin et al., 2020), section 3.2, Eq 4
+        | https://arxiv.org/abs/1912.08795
+
+    Args:
+        visits: One call per batch-norm layer, inputs of shape `(n, c_l, *)`; see `record`.
+        weights: Of the first layers; the last one holds for all that follow.
+    """
+    stored = [(cast(Tensor, norm.running_mean), cast(Tensor, norm.running_var)) for norm, _, _ in visits]
+    return feature_statistics([features for _, features, _ in visits], stored, weights)
 
 
 def channel_statistics(features: Tensor, near: Tensor) -> tuple[Tensor, Tensor]:

@@ -1,17 +1,43 @@
 """Images made from each teacher of a committee by itself, in turn, so that it is known where each one came from."""
 
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, ClassVar
 
 import torch
 from torch import nn
 
-from datafree.classifier import Part
+from datafree.classifier import Classifier, Part
 from datafree.committee import Committee
-from datafree.synthesis import Method, Synthesizer
+from datafree.synthesis import Method, Schedule, Synthesizer
 from datafree.types import Batch, Logits
 
 NEVER = -20.0
 """logit of what is known not to be"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Apart(Method):
+    """A method that is used on one teacher after another; on a single one as it is."""
+
+    paper: ClassVar[str] = "that of the method"
+
+    method: Method
+    """how images are made from each teacher"""
+    origin: bool = False
+    """the teacher that an image was made from answers alone"""
+
+    @property
+    def schedule(self) -> Schedule:
+        return self.method.schedule
+
+    @property
+    def passes(self) -> float:
+        return self.method.passes
+
+    def build(self, teacher: Classifier) -> Synthesizer:
+        if not isinstance(teacher, Committee):
+            return self.method.build(teacher)
+        return OneByOne(teacher, self.method, origin=self.origin)
 
 
 class OneByOne(Synthesizer):

@@ -60,18 +60,23 @@ def replacing(folder: Path) -> Iterator[Path]:
         shutil.rmtree(old, ignore_errors=True)
 
 
-def write_text(path: Path, text: str) -> None:
-    """Writes a file that is never seen half-written."""
+@contextmanager
+def new_file(path: Path) -> Iterator[Path]:
+    """A new file that takes this place when the block ends well, and vanishes when it does not."""
     new = path.with_name(f"{TEMPORARY}{secrets.token_hex(4)}-{path.name}")
     try:
-        with new.open("w") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
+        yield new
+        sync(new)
         new.replace(path)
         sync(path.parent)
     finally:
         new.unlink(missing_ok=True)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Writes a file that is never seen half-written."""
+    with new_file(path) as new:
+        new.write_text(text)
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -146,7 +151,7 @@ class RunFolder:
             tree = _plant(state, tensors)
             save_file(tensors, new / TENSORS)
             (new / TREE).write_text(json.dumps({"step": step, "tree": tree}))
-            hashes = {name: _sha256(new / name) for name in (TENSORS, TREE)}
+            hashes = {name: sha256_of(new / name) for name in (TENSORS, TREE)}
             (new / MANIFEST).write_text(json.dumps({"schema": SCHEMA, "sha256": hashes}))
         for folder in self._numbered()[:-2]:
             shutil.rmtree(folder)
@@ -156,7 +161,7 @@ class RunFolder:
         for folder in reversed(self._numbered()):
             try:
                 hashes = json.loads((folder / MANIFEST).read_text())["sha256"]
-                if any(_sha256(folder / name) != hashes[name] for name in (TENSORS, TREE)):
+                if any(sha256_of(folder / name) != hashes[name] for name in (TENSORS, TREE)):
                     continue
                 saved = json.loads((folder / TREE).read_text())
                 return saved["step"], _grow(saved["tree"], load_file(folder / TENSORS))
@@ -198,7 +203,8 @@ def read_description(path: Path) -> Any:
     return found
 
 
-def _sha256(path: Path) -> str:
+def sha256_of(path: Path) -> str:
+    """The hash of a file."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 

@@ -2,6 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -10,6 +11,7 @@ from torch import Tensor, nn
 
 from datafree.classifier import Classifier
 from datafree.pool import Pool
+from datafree.randomness import RandomNumbers
 from datafree.types import Batch, Terms, at_least
 from datafree.watch import Watch, silent
 
@@ -101,6 +103,11 @@ class Synthesizer(ABC):
         """What a user must know of this method on this teacher."""
         return ()
 
+    @property
+    def measured_from(self) -> Mapping[str, int]:
+        """Real images that what it knows was measured from, by their source; the ledger of a run counts them."""
+        return {}
+
     def state_dict(self) -> dict[str, Any]:
         """What is kept between batches, and so must be in a checkpoint."""
         return {}
@@ -110,16 +117,48 @@ class Synthesizer(ABC):
 
 
 class Stream:
-    """Batches without end, made by a synthesizer when a schedule says so; a checkpoint can hold it."""
+    """Batches without end, made by a synthesizer when a schedule says so; a checkpoint can hold it.
+
+    Args:
+        synthesizer: Who makes them.
+        student: At whom an adaptive synthesizer looks; None if there is none.
+        schedule: When they are made, kept and shown.
+        watch: Is told of each batch.
+        numbers: The random numbers that synthesis draws from; torch's own if not given.
+    """
 
     def __init__(
-        self, synthesizer: Synthesizer, student: nn.Module | None, schedule: Schedule, watch: Watch = silent
+        self,
+        synthesizer: Synthesizer,
+        student: nn.Module | None,
+        schedule: Schedule,
+        watch: Watch = silent,
+        numbers: RandomNumbers | None = None,
     ) -> None:
         self.synthesizer, self.student, self.schedule, self.watch = synthesizer, student, schedule, watch
+        self.numbers = numbers
         synthesizer.watch = watch
         self.pool = Pool(schedule.keep)
         self.step = 0
         self.made = 0
+
+    @classmethod
+    def of(
+        cls,
+        method: Method,
+        teacher: Classifier,
+        student: nn.Module | None = None,
+        schedule: Schedule | None = None,
+        watch: Watch = silent,
+    ) -> "Stream":
+        """A stream of a method whose random numbers follow from `torch.manual_seed`, but are apart from torch's own.
+
+        A student that learns from it draws the same numbers as one that learns from its images after they were kept.
+        """
+        numbers = RandomNumbers(torch.initial_seed())
+        with numbers:
+            synthesizer = method.build(teacher)
+        return cls(synthesizer, student, schedule or method.schedule, watch, numbers)
 
     def __iter__(self) -> Iterator[Batch]:
         return self
@@ -132,19 +171,23 @@ class Stream:
     def fill(self, count: int) -> None:
         """Makes batches until this many have been made since the beginning."""
         while self.made < count:
-            batch = self.synthesizer.synthesize(self.student)
+            with self.numbers or nullcontext():
+                batch = self.synthesizer.synthesize(self.student)
             self.pool.add(batch)
             self.made += 1
             self.watch.made(batch, self.made, count)
 
     def state_dict(self) -> dict[str, Any]:
         parts = {"pool": self.pool.state_dict(), "synthesizer": self.synthesizer.state_dict()}
-        return {"step": self.step, "made": self.made, **parts}
+        numbers = {"numbers": self.numbers.state_dict()} if self.numbers else {}
+        return {"step": self.step, "made": self.made, **parts, **numbers}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self.step, self.made = state["step"], state["made"]
         self.pool.load_state_dict(state["pool"])
         self.synthesizer.load_state_dict(state["synthesizer"])
+        if self.numbers:
+            self.numbers.load_state_dict(state["numbers"])
 
 
 def descend(terms: Terms, optimizer: torch.optim.Optimizer) -> Terms:

@@ -1,6 +1,7 @@
 """Who teaches and who learns: what an experiment is about, as a value that loads its networks."""
 
-from collections.abc import Sequence
+import json
+from collections.abc import Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +11,7 @@ from datafree import teachers
 from datafree.classifier import Classifier
 from datafree.committee import Committee
 from datafree.description import describable
+from datafree.fitting import require_answer
 from datafree.inheritance import inherit
 from datafree.types import InputError
 
@@ -56,6 +58,8 @@ class Task(Teaching):
 
     student: str = ""
     """a timm name, the papers' networks included, or local-dir:FOLDER; empty: a copy of the teacher"""
+    student_args: tuple[str, ...] = ()
+    """further arguments of a student by timm name, as NAME=NUMBER: patch_size=2 depth=4"""
     inherit: bool = False
     """the student begins as the teacher's strongest channels; it must be the teacher made narrower"""
 
@@ -66,7 +70,8 @@ class Task(Teaching):
             InputError: If either cannot be made.
         """
         teacher = self.load_teacher()
-        student = student_of(teacher, self.student) if self.student else deepcopy(teacher)
+        arguments = arguments_in(self.student_args)
+        student = student_of(teacher, self.student, arguments) if self.student else deepcopy(teacher)
         if self.inherit:
             inherit(student, teacher)
         return teacher, student
@@ -150,18 +155,45 @@ def require_words(members: Sequence[Classifier]) -> None:
                 )
 
 
-def student_of(teacher: Classifier, name: str) -> Classifier:
-    """A new network that takes and answers what the teacher does.
+def arguments_in(words: tuple[str, ...]) -> dict[str, Any]:
+    """Arguments of a network, from words such as `patch_size=2`.
 
     Raises:
-        InputError: If a folder is named whose network takes or answers something else.
+        InputError: If one of them is something else.
+    """
+    found: dict[str, Any] = {}
+    for word in words:
+        name, _, value = word.partition("=")
+        try:
+            found[name] = json.loads(value)
+        except ValueError as fault:
+            raise InputError(f"student-args has {word!r}; write NAME=NUMBER, such as patch_size=2") from fault
+    return found
+
+
+def student_of(teacher: Classifier, name: str, arguments: Mapping[str, Any] | None = None) -> Classifier:
+    """A new network that takes and answers what the teacher does.
+
+    Args:
+        teacher: Whose shape, classes, mean and std it gets.
+        name: A timm name, of any family; or `local-dir:FOLDER` for one that has weights already.
+        arguments: Of a network by timm name; see `create`.
+
+    Raises:
+        InputError: If a folder is named whose network takes or answers something else, or the network cannot take
+            images of the teacher's size.
     """
     kind, _, folder = name.partition("local-dir:")
     if kind:
         mean, std = teacher.mean.flatten().tolist(), teacher.std.flatten().tolist()
-        student = teachers.create(name, classes=teacher.classes, shape=teacher.shape, mean=mean, std=std)
+        student = teachers.create(
+            name, classes=teacher.classes, shape=teacher.shape, mean=mean, std=std, arguments=arguments
+        )
+        require_answer(student, name)
         student.multi_label = teacher.multi_label
         return student
+    if arguments:
+        raise InputError(f"{name} says itself what it is; leave student-args out")
     student = teachers.load_folder(Path(folder))
     for what, theirs, ours in (
         ("classes", len(teacher.classes), len(student.classes)),

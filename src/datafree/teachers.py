@@ -4,7 +4,6 @@ Files are hostile until proven otherwise: safetensors, or `torch.load` with `wei
 no second, laxer try.
 """
 
-import hashlib
 import json
 import zipfile
 from collections.abc import Mapping, Sequence
@@ -16,7 +15,9 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from datafree.classifier import Classifier
+from datafree.classifier import Classifier, state
+from datafree.classifier import fingerprint as fingerprint
+from datafree.fitting import arguments_for, require_plain
 from datafree.narrowing import narrow, recipe, recorded
 from datafree.types import InputError, nearest
 
@@ -42,7 +43,8 @@ def create(
         mean: Normalisation, per channel; the network's own if not given.
         std: Likewise.
         pretrained: Fetch the weights that timm knows.
-        arguments: Further ones of the network, as timm takes them.
+        arguments: Further ones of the network, as timm takes them: `{"patch_size": 2, "depth": 4}`. What a network made
+            for one size of image needs for another is added; see `fitting.arguments_for`.
 
     Raises:
         InputError: If timm has no such network, it cannot take this shape, or its weights cannot be fetched.
@@ -54,7 +56,10 @@ def create(
 
     if not timm.is_model(name.split(".")[0]):
         raise InputError(f"network {name!r} is unknown to timm{nearest(name, timm.list_models())}")
-    wanted: dict[str, Any] = dict(arguments or {})
+    if name != "target_net":  # which names networks, and looks at them itself
+        require_plain(arguments or {}, name)
+    fitted = arguments_for(name, shape[1:], arguments or {}) if shape else dict(arguments or {})
+    wanted: dict[str, Any] = dict(fitted)
     if classes is not None:
         wanted["num_classes"] = classes if isinstance(classes, int) else len(classes)
     if shape is not None:
@@ -66,6 +71,7 @@ def create(
         mend = "give --weights, or a local-dir: folder" if pretrained else "give settings that it takes"
         raise InputError(f"network {name!r} could not be made ({why}); {mend}") from fault
     cfg = cast(dict[str, Any], model.pretrained_cfg)
+    cfg["model_args"] = fitted  # so that they travel with the model and are saved with it
     return Classifier(
         model,
         shape=shape or tuple(cfg["input_size"]),
@@ -125,7 +131,9 @@ def load_folder(folder: Path) -> Classifier:
             shape=tuple(cfg["input_size"]),
             mean=cfg["mean"],
             std=cfg["std"],
-            arguments={name: value for name, value in config.get("model_args", {}).items() if name != "in_chans"},
+            arguments={
+                n: value for n, value in config.get("model_args", {}).items() if n not in ("in_chans", "num_classes")
+            },
         )
         classifier.multi_label = bool(config.get("multi_label", False))
         widths = recorded(config, classifier.model)
@@ -203,20 +211,6 @@ def narrowing_of(classifier: Classifier) -> dict[str, Any]:
 
 def _per_channel(values: Tensor, channels: int) -> list[float]:
     return [round(value, 6) for value in values.flatten().expand(channels).tolist()]
-
-
-def state(model: nn.Module) -> dict[str, Tensor]:
-    """The weights as plain, contiguous tensors in memory."""
-    return {name: tensor.detach().cpu().contiguous().clone() for name, tensor in model.state_dict().items()}
-
-
-def fingerprint(model: nn.Module) -> str:
-    """SHA-256 over the names, types, shapes and bytes of all weights and statistics; the normalisation is not in it."""
-    digest = hashlib.sha256()
-    for name, tensor in sorted(state(model).items()):
-        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
-        digest.update(tensor.reshape(-1).view(torch.uint8).numpy().tobytes())
-    return digest.hexdigest()
 
 
 def read_weights(path: Path) -> dict[str, Tensor]:

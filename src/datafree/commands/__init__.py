@@ -10,9 +10,11 @@ from datafree.commands.evaluate import evaluate_model
 from datafree.commands.extend import extend
 from datafree.commands.prune import prune
 from datafree.commands.runs import resumable, resume_run, show_report
+from datafree.commands.statistics import measure_statistics
 from datafree.commands.synthesize import synthesize
 from datafree.commands.tables import run_bench, run_demo, show_methods
 from datafree.commands.train import train_teacher
+from datafree.commands.verify import verify_images
 from datafree.types import Diverged, InputError
 from datafree.verbs import DIVERGED, INTERRUPTED
 
@@ -46,8 +48,10 @@ COMMANDS: dict[str, Callable[[list[str]], None]] = {
     "extend": extend,
     "prune": prune,
     "synthesize": synthesize,
+    "statistics": measure_statistics,
     "train": train_teacher,
     "evaluate": evaluate_model,
+    "verify": verify_images,
     "bench": run_bench,
     "methods": show_methods,
     "report": show_report,

@@ -14,6 +14,7 @@ from datafree.application import Application
 from datafree.commands.options import Flat, parse, take
 from datafree.experiment import Experiment, Machine, Result, resume, run
 from datafree.methods import METHODS
+from datafree.saved import NAMED
 from datafree.store import next_folder
 from datafree.synthesis import Method, Schedule
 from datafree.tasks import AmalgamationTask, Task, Teaching
@@ -31,16 +32,16 @@ def resumable() -> str:
 
 
 def method_named(name: str) -> Method | None:
-    """A preset by its name; `real` is the ceiling.
+    """A preset by its name; `real` is the ceiling, `saved` a set that was written.
 
     Raises:
         InputError: If there is none.
     """
     if name == "real":
         return None
-    if name not in METHODS:
-        raise InputError(f"method {name!r} is unknown{nearest(name, METHODS)}; `datafree methods` lists them")
-    return METHODS[name]
+    if name not in NAMED:
+        raise InputError(f"method {name!r} is unknown{nearest(name, NAMED)}; `datafree methods` lists them")
+    return NAMED[name]
 
 
 def preset(arguments: Sequence[str], default: str) -> tuple[Method | None, list[str]]:
@@ -80,7 +81,8 @@ def parse_experiment(
 
 
 CHOOSE = (
-    f"--method NAME chooses among {', '.join(METHODS)}, and real (the ceiling); its settings are the options below."
+    f"--method NAME chooses among {', '.join(METHODS)}, saved (a set that synthesize wrote), and real (the ceiling); "
+    "its settings are the options below."
 )
 
 

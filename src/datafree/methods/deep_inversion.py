@@ -28,7 +28,9 @@ References:
 """
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import ClassVar, Literal
 
 import torch
@@ -36,6 +38,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from datafree.classifier import Classifier, batch_norms, frozen, record
+from datafree.features import load, measured_statistics
 from datafree.losses import batch_norm_statistics, image_norm, js_divergence, total_variation
 from datafree.synthesis import Method, Schedule, Synthesizer, descend
 from datafree.types import Batch, Images, InputError, Logits, Scalar, Targets, Terms, at_least
@@ -61,6 +64,8 @@ class DeepInversionConfig(Method):
     """alpha_l2, weight of the image's norm"""
     statistics: float = 10.0
     """alpha_f, weight of the batch-norm statistics; 0 makes it DeepDream"""
+    measured: str = ""
+    """file that `datafree statistics` wrote, in the place of batch norm's memory, for teachers that have none"""
     layers: tuple[float, ...] = (1.0,)
     """weights of the first layers' statistics, the last one for all that follow; the authors' ImageNet code: (10, 1)"""
     compete: float = 0.0
@@ -98,7 +103,7 @@ class DeepInversionConfig(Method):
 
     @property
     def needs(self) -> tuple[str, ...]:
-        return ("batch-norm statistics",) if self.statistics else ()
+        return ("batch-norm statistics",) if self.statistics and not self.measured else ()
 
     def build(self, teacher: Classifier) -> "DeepInversion":
         return DeepInversion(teacher, self)
@@ -110,15 +115,21 @@ class DeepInversion(Synthesizer):
     def __init__(self, teacher: Classifier, config: DeepInversionConfig) -> None:
         coarsest = 2 ** (len(config.steps) - 1)
         if min(teacher.shape[1:]) < 2 * coarsest:
-            raise InputError(
-                f"{len(config.steps)} resolutions are too many for images of {teacher.shape}; give fewer steps"
-            )
+            count = len(config.steps)
+            raise InputError(f"{count} resolutions are too many for images of {teacher.shape}; give fewer steps")
         self.teacher, self.config = teacher, config
-        self.norms = batch_norms(teacher) if config.statistics else []
+        self.measured = load(config.measured, teacher) if config.statistics and config.measured else None
+        stored = self.measured.by_layer(teacher) if self.measured else {}
+        self.layers = list(stored) or (batch_norms(teacher) if config.statistics else [])
+        self.distance = partial(measured_statistics, stored) if stored else batch_norm_statistics
+
+    @property
+    def measured_from(self) -> Mapping[str, int]:
+        return {self.measured.source: self.measured.images} if self.measured else {}
 
     def objective(self, images: Images, labels: Targets, student: nn.Module | None = None) -> Terms:
         c = self.config
-        with record(*self.norms) as visits:
+        with record(*self.layers) as visits:
             logits = self.teacher(images)
         normalized = self.teacher.normalize(images)
         terms = {
@@ -127,7 +138,7 @@ class DeepInversion(Synthesizer):
             "l2": c.l2 * image_norm(normalized),
         }
         if c.statistics:
-            terms["statistics"] = c.statistics * batch_norm_statistics(visits, c.layers)
+            terms["statistics"] = c.statistics * self.distance(visits, c.layers)
         if c.compete and student is not None:
             divergence = js_divergence if c.js == "paper" else clamped_divergence
             ours, theirs = map(self.teacher.decisions, (logits, student(images)))

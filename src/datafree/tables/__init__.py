@@ -5,6 +5,7 @@ from datafree.tables.digits import DIGITS
 from datafree.tables.mnist import ABLATION, MNIST
 from datafree.tables.pruning import CIFAR10_PRUNING, CIFAR10_PRUNING_RESNET34, MNIST_PRUNING
 from datafree.tables.table import Benchmark
+from datafree.tables.transfer import CIFAR10_TRANSFER, TRANSFER
 
 BENCHMARKS: dict[str, Benchmark] = {
     "digits": DIGITS,
@@ -16,4 +17,6 @@ BENCHMARKS: dict[str, Benchmark] = {
     "mnist-pruning": MNIST_PRUNING,
     "cifar10-pruning": CIFAR10_PRUNING,
     "cifar10-pruning-resnet34": CIFAR10_PRUNING_RESNET34,
+    "transfer": TRANSFER,
+    "cifar10-transfer": CIFAR10_TRANSFER,
 }

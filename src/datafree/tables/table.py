@@ -10,6 +10,7 @@ from datafree.training import TrainingConfig
 
 COLUMNS = (
     "published",
+    "parameters",
     "seconds to 95",
     "seconds to 97",
     "seconds to 98",
@@ -29,6 +30,8 @@ class Row:
     application: Application
     task: Mapping[str, Any] = field(default_factory=dict)
     """what this row's task has of its own"""
+    teacher: str = ""
+    """another teacher than the table's; empty: the table's"""
     published: str = ""
     """the figure in print for this pair of networks, and whose"""
 

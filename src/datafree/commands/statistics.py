@@ -1,0 +1,57 @@
+"""`datafree statistics`: what a teacher's features look like on real images, for teachers without batch norm."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from datafree import features, teachers
+from datafree.commands.options import parse
+from datafree.commands.runs import console, refuse_existing
+from datafree.data import Ledger, open_real
+from datafree.types import at_least
+
+
+@dataclass(frozen=True, kw_only=True)
+class Statistics:
+    """What is measured, on which images."""
+
+    teacher: str
+    """local-dir:FOLDER, or a timm name"""
+    data: str
+    """real images, of their train split: digits, mnist, cifar10 or folder:PATH"""
+    out: Path
+    """file to write, .safetensors; must be new"""
+    weights: str = ""
+    """a file with the teacher's weights, with a timm name"""
+    images: int = 1000
+    """how many are looked at, chosen at random; all if there are fewer"""
+    data_root: str = ""
+    """where data sets lie; empty: $DATAFREE_DATA, or ./data"""
+    seed: int = 0
+    """of the choice"""
+    threads: int = 1
+    """on the CPU"""
+
+    def __post_init__(self) -> None:
+        at_least(2, images=self.images)
+        at_least(1, threads=self.threads)
+
+
+def measure_statistics(arguments: list[str]) -> None:
+    """`datafree statistics`."""
+    options = parse(Statistics, "statistics", arguments)
+    refuse_existing(options.out)
+    torch.set_num_threads(options.threads)
+    teacher = teachers.load(options.teacher, weights=options.weights)
+    real = open_real(options.data, "train", "statistics", Ledger(), shape=teacher.shape, root=options.data_root)
+    chosen = torch.randperm(len(real), generator=torch.Generator().manual_seed(options.seed))[: options.images]
+    found = features.measure_features(teacher, (real.take(places).images for places in chosen.split(250)), options.data)
+    options.out.parent.mkdir(parents=True, exist_ok=True)
+    features.save(found, options.out)
+    numbers = sum(2 * len(mean) for mean, _ in found.layers.values())
+    console.print(
+        f"measured {options.out}  ({len(found.layers)} layers, {numbers:,} numbers, from {found.images:,} real images)",
+        highlight=False,
+        soft_wrap=True,
+    )

@@ -1,0 +1,67 @@
+"""`datafree verify`: what other networks say of synthesized images."""
+
+import math
+from dataclasses import dataclass
+from pathlib import Path
+
+from rich.box import SIMPLE_HEAD
+from rich.table import Table
+
+from datafree import report, teachers
+from datafree.classifier import Classifier
+from datafree.commands.options import parse
+from datafree.commands.runs import console
+from datafree.evaluation import verify
+from datafree.image_set import ImageSet, read
+from datafree.types import Batch, InputError
+
+
+@dataclass(frozen=True, kw_only=True)
+class Verify:
+    """Which images, and who looks at them."""
+
+    images: Path
+    """folder that `datafree synthesize` wrote"""
+    verifier: tuple[str, ...]
+    """classifiers of the same classes, the teacher itself for comparison: local-dir:FOLDER, or a timm name"""
+
+
+def verify_images(arguments: list[str]) -> None:
+    """`datafree verify`."""
+    options = parse(Verify, "verify", arguments)
+    made = read(options.images)
+    batches = [
+        Batch(*parts, {}) for parts in zip(made.batch.images.split(512), made.batch.targets.split(512), strict=True)
+    ]
+    table = Table(box=SIMPLE_HEAD, pad_edge=False)
+    table.add_column("verifier", overflow="fold")
+    for column in ("recognised", "least, of class", f"score, 1 to {len(made.classes)}", "diversity", "images"):
+        table.add_column(column, justify="right", no_wrap=True)
+    for name in options.verifier:
+        verifier = teachers.load(name)
+        require_fit(verifier, name, made, options.images)
+        found = verify(verifier, batches)
+        least, kind = min((part, kind) for kind, part in enumerate(found.per_class) if not math.isnan(part))
+        table.add_row(
+            name,
+            report.percent(found.recognised),
+            f"{report.percent(least)}, {made.classes[kind]}",
+            f"{found.inception_score:.2f}",
+            f"{found.diversity:.3f}",
+            f"{found.images:,}",
+        )
+    console.print(table)
+
+
+def require_fit(verifier: Classifier, name: str, made: ImageSet, folder: Path) -> None:
+    """Refuses a verifier of other classes or channels.
+
+    Raises:
+        InputError: Naming them.
+    """
+    for what, theirs, ours in (
+        ("classes", len(made.classes), len(verifier.classes)),
+        ("channels", made.batch.images.shape[1], verifier.shape[0]),
+    ):
+        if theirs != ours:
+            raise InputError(f"{folder} has {theirs} {what} and {name} {ours}; they must be equal")

@@ -1,0 +1,62 @@
+"""Images that are made to be kept, with nobody who learns from them meanwhile."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from rich.console import Console
+
+from datafree import image_set, processor, teachers
+from datafree.classifier import fingerprint
+from datafree.doctor import require
+from datafree.logbook import Logbook
+from datafree.pictures import require_pyarrow
+from datafree.synthesis import Method, Schedule, Stream
+from datafree.tasks import student_of
+from datafree.types import at_least
+
+
+def synthesize(
+    method: Method,
+    *,
+    teacher: str,
+    out: Path,
+    weights: str = "",
+    student: str = "",
+    images: int = 256,
+    format: Sequence[image_set.Format] = ("folder",),
+    seed: int = 0,
+    threads: int = 1,
+    console: Console | None = None,
+) -> int:
+    """Makes whole batches until there are so many images, and writes them; returns how many there are.
+
+    Raises:
+        InputError: If the teacher or the student cannot be used.
+    """
+    at_least(1, images=images, threads=threads)
+    if "parquet" in format:
+        require_pyarrow()
+    processor.use(threads)
+    torch.manual_seed(seed)
+    classifier = teachers.load(teacher, weights=weights)
+    learner = student_of(classifier, student).eval() if student else None
+    require(classifier, method)
+    count = -(-images // method.batch)
+    made_by = f"{method!r}, seed {seed}" + (f", student {student}" if student and method.adaptive else "")
+    with Logbook(None, classifier, learner, console=console) as logbook:
+        if method.adaptive and learner is None:
+            logbook.note("there is no student to look at: the term that asks for its mistakes is off")
+            made_by += ", without a student"
+        stream = Stream.of(method, classifier, learner, Schedule(warmup=count, every=0, keep=count), logbook)
+        for batch in logbook.track(range(1, method.learning + count + 1), "make"):
+            stream.fill(batch)
+    made = image_set.ImageSet(
+        batch=stream.pool.all(),
+        classes=classifier.classes,
+        teacher=fingerprint(classifier.model),
+        made_by=made_by,
+        measured_from=stream.synthesizer.measured_from,
+    )
+    image_set.write(made, classifier, out, format)
+    return len(made.batch)

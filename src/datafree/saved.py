@@ -1,0 +1,89 @@
+"""A set that was written, in the place of a synthesizer: its images are handed out as if they had just been made.
+
+It is a method like any other to a stream and to an application, but is not in `METHODS`, since it needs a folder. Only
+sets of synthesized images are taken: real ones pass the gate of `datafree.data`, which counts them.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+import torch
+from torch import nn
+
+from datafree.classifier import Classifier, fingerprint
+from datafree.image_set import read
+from datafree.methods import METHODS
+from datafree.synthesis import Method, Schedule, Synthesizer
+from datafree.types import Batch, InputError, at_least
+
+
+@dataclass(frozen=True, kw_only=True)
+class SavedConfig(Method):
+    """Which set; the same student comes of it as of the stream that made it, where that made all images first."""
+
+    paper: ClassVar[str] = "none, a set that was written"
+
+    images: str = ""
+    """folder that `datafree synthesize` wrote"""
+    batch: int = 0
+    """images handed out at a time, in their order and then from the beginning; 0: all at once"""
+
+    def __post_init__(self) -> None:
+        at_least(0, batch=self.batch)
+
+    @property
+    def schedule(self) -> Schedule:
+        return Schedule(warmup=1, every=0, keep=1)
+
+    @property
+    def passes(self) -> float:
+        return 0
+
+    def build(self, teacher: Classifier) -> "Saved":
+        return Saved(teacher, self)
+
+
+class Saved(Synthesizer):
+    """Hands out a set."""
+
+    def __init__(self, teacher: Classifier, config: SavedConfig) -> None:
+        if not config.images:
+            raise InputError("the set of images is missing; name its folder with --method.images")
+        self.teacher, self.made = teacher, read(Path(config.images))
+        theirs, ours = tuple(self.made.batch.images.shape[1:]), teacher.shape
+        if theirs != ours:
+            raise InputError(f"{config.images} has images of {theirs} and the teacher takes {ours}; they must be equal")
+        if len(self.made.classes) != len(teacher.classes):
+            raise InputError(
+                f"{config.images} has {len(self.made.classes)} classes and the teacher {len(teacher.classes)}; "
+                "they must be equal"
+            )
+        self.count, self.place = config.batch or len(self.made.batch), 0
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        stranger = self.made.teacher != fingerprint(self.teacher.model)
+        return ("the images were synthesized from another teacher than this one",) if stranger else ()
+
+    @property
+    def measured_from(self) -> Mapping[str, int]:
+        return self.made.measured_from
+
+    def synthesize(self, student: nn.Module | None = None) -> Batch:
+        batch, device = self.made.batch, self.teacher.device
+        places = torch.arange(self.place, self.place + self.count) % len(batch)
+        self.place = (self.place + self.count) % len(batch)
+        answers = None if batch.answers is None else batch.answers[places].to(device)
+        return Batch(batch.images[places].to(device), batch.targets[places].to(device), {}, answers)
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"place": self.place}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.place = state["place"]
+
+
+NAMED: dict[str, Method] = METHODS | {"saved": SavedConfig()}
+"""every method that can be named where images are used"""
