@@ -15,14 +15,14 @@ from torch import nn
 from datafree import teachers
 from datafree.applications.amalgamation import AmalgamationConfig, DualGenerator, amalgamate
 from datafree.classifier import Classifier
-from datafree.committee import Committee
+from datafree.committee import NEVER, Committee
 from datafree.experiment import resume, run
 from datafree.filters import Filter
 from datafree.generators import GroupStackGenerator
 from datafree.losses import sparsity_loss
 from datafree.methods.deep_inversion import DeepInversionConfig
 from datafree.methods.group_stack import GroupStackConfig
-from datafree.origins import NEVER, OneByOne
+from datafree.origins import OneByOne
 from datafree.synthesis import Schedule, Stream
 from datafree.target_net import by_names
 from datafree.tasks import AmalgamationTask

@@ -89,6 +89,7 @@ def test_only_these_open_the_gate_to_real_images():
         "training",
         "commands.evaluate",
         "commands.statistics",
+        "bench",
     }
 
 

@@ -6,7 +6,7 @@ import toys
 from timm.layers.norm_act import BatchNormAct2d
 from torch import nn
 
-from datafree.classifier import Classifier, batch_norms, frozen, record
+from datafree.classifier import Classifier, Part, batch_norms, frozen, record
 from datafree.types import InputError
 
 
@@ -134,3 +134,44 @@ def test_batch_norms_are_those_that_remember():
     remembering, fused = nn.BatchNorm2d(4), BatchNormAct2d(4)
     net = nn.Sequential(remembering, nn.BatchNorm2d(4, track_running_stats=False), nn.GroupNorm(2, 4), fused)
     assert batch_norms(net) == [remembering, fused]
+
+
+class TestSeveralLabels:
+    def both(self) -> tuple[Classifier, Classifier]:
+        return toys.conv_net(), Classifier(toys.conv_net().model, shape=toys.SHAPE, classes=4, multi_label=True)
+
+    def test_a_decision_is_yes_or_no(self):
+        logits = torch.tensor([[2.0, -1.0, 0.5, 0.0]])
+        decisions = self.both()[1].decisions(logits)
+        torch.testing.assert_close(decisions.softmax(1)[:, 0], logits[0].sigmoid())
+
+    def test_one_answer_is_one_decision(self):
+        logits = torch.randn(3, 4)
+        assert self.both()[0].decisions(logits) is logits
+        assert self.both()[0].votes(logits) is logits
+
+    def test_cross_entropy_of_decisions_is_binary_cross_entropy(self):
+        logits, targets = torch.randn(3, 4), torch.tensor([[1.0, 0, 0, 1], [0, 0, 0, 0], [1, 1, 1, 1]])
+        several = self.both()[1]
+        ours = torch.nn.functional.cross_entropy(several.decisions(logits), several.choices(targets))
+        expected = torch.nn.functional.binary_cross_entropy_with_logits(logits, targets)
+        torch.testing.assert_close(ours, expected)
+
+    def test_answers(self):
+        one, several = self.both()
+        logits = torch.tensor([[2.0, -1.0, 0.5, -3.0]])
+        assert one.answer(logits).tolist() == [0]
+        assert several.answer(logits).tolist() == [[1, 0, 1, 0]]
+        torch.testing.assert_close(several.votes(logits).softmax(1), logits.sigmoid() / logits.sigmoid().sum())
+
+    def test_every_image_is_asked_for_a_label_at_least(self):
+        one, several = self.both()
+        assert several.draw(64, 0.0).sum(1).eq(1).all()
+        assert several.draw(64, 1.0).sum(1).eq(4).all()
+        assert set(one.draw(64).tolist()) == {0, 1, 2, 3}
+
+
+def test_part_of_the_answers():
+    whole = toys.conv_net()
+    images = torch.rand(2, *toys.SHAPE)
+    assert torch.equal(Part(whole, [2, 0])(images), whole(images)[:, [2, 0]])

@@ -6,7 +6,7 @@ import toys
 from torch import nn
 
 from datafree.classifier import Classifier
-from datafree.committee import Committee
+from datafree.committee import NEVER, Alone, Committee
 from datafree.types import InputError
 
 
@@ -103,3 +103,12 @@ def test_an_image_has_a_gradient_from_every_teacher():
 def test_what_cannot_be_one_is_refused(teachers: list[Classifier], settings: dict[str, object], match: str):
     with pytest.raises(InputError, match=match):
         Committee(teachers, **settings)  # type: ignore[arg-type]
+
+
+def test_one_teacher_alone_rules_out_what_it_does_not_know():
+    one = teacher("ab", 1.0, 2.0)
+    alone = Alone(one, ("c", "b", "a"))
+    expected = one(IMAGES)[0].log_softmax(0).tolist()
+    assert alone(IMAGES)[0].tolist() == pytest.approx([NEVER, expected[1], expected[0]])
+    several = Alone(teacher("ab", 1.0, 2.0, multi_label=True), ("b", "c"))
+    assert several(IMAGES)[0].tolist() == [2.0, NEVER]

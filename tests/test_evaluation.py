@@ -181,3 +181,38 @@ def test_size_counts_statistics_as_bytes_but_not_as_parameters():
     size = measure(toys.classifier(nn.Sequential(nn.BatchNorm2d(1), nn.Flatten(), nn.Linear(64, 4))))
     assert size.parameters == 2 + 65 * 4
     assert size.bytes == 4 * (size.parameters + 2) + 8  # running mean and variance, and a counter of eight bytes
+
+
+class TestSeveralLabels:
+    """A teacher of two labels whose logits are its pixels."""
+
+    def model(self) -> Classifier:
+        return Classifier(nn.Flatten(), shape=(2, 1, 1), classes=("a", "b"), mean=(0.5,), multi_label=True).eval()
+
+    def batch(self) -> Batch:
+        pixels = torch.tensor([[0.9, 0.1], [0.8, 0.9], [0.3, 0.2], [0.6, 0.4]])
+        truth = torch.tensor([[1.0, 0.0], [1.0, 1.0], [1.0, 0.0], [0.0, 1.0]])
+        return Batch(pixels.view(4, 2, 1, 1), truth, {})
+
+    def test_precision_by_hand(self):
+        found = evaluate(self.model(), self.model(), [self.batch()])
+        # a: ranked 1 1 0 1 -> (1 + 1 + 3/4) / 3; b: ranked 1 1 0 0 -> 1
+        assert found.average_precision == pytest.approx((2.75 / 3, 1.0))
+        assert found.score == pytest.approx((2.75 / 3 + 1) / 2)
+
+    def test_each_label_is_an_answer_of_its_own(self):
+        found = evaluate(self.model(), self.model(), [self.batch()])
+        assert found.accuracy == pytest.approx(5 / 8)
+        assert found.per_class == pytest.approx((0.5, 0.75))
+        assert found.agreement == 1.0
+
+    def test_health_tells_the_positives(self):
+        found = health(self.model(), self.model(), self.batch())
+        assert found["positives"] == pytest.approx(1.0)
+        assert found["agreement"] == 1.0
+        assert found["classes"] == pytest.approx(0.8113, abs=1e-3)  # three times a, once b
+
+
+def test_one_answer_is_scored_by_accuracy(teacher: Classifier, bars: Batch):
+    found = evaluate(teacher, teacher, [bars])
+    assert found.score == found.accuracy and found.average_precision == ()

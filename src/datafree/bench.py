@@ -10,6 +10,7 @@ import re
 import shlex
 import statistics
 import sys
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -18,13 +19,17 @@ from typing import Any
 from rich.console import Console
 
 from datafree import report
+from datafree.committee import Alone
+from datafree.data import Ledger, open_real
 from datafree.description import describe
-from datafree.experiment import Experiment, run
+from datafree.evaluation import score
+from datafree.experiment import Experiment, judge, run
 from datafree.logbook import read_log
 from datafree.store import read_description, write_json, write_text
 from datafree.tables import BENCHMARKS
 from datafree.tables.table import Benchmark, Row
-from datafree.tasks import ExtensionTask, Task, Teaching
+from datafree.tasks import AmalgamationTask, ExtensionTask, Task, Teaching
+from datafree.teachers import load_folder
 from datafree.training import example_teacher
 from datafree.types import InputError, nearest
 
@@ -77,13 +82,16 @@ def bench(name: str, options: Bench, console: Console) -> dict[str, Any]:
     out = options.out or Path("runs") / f"bench-{name}"
     found: dict[str, list[dict[str, Any]]] = {}
     for row in options.rows or tuple(table.rows):
-        teacher = teacher_of(table, table.rows[row], out, options, console)
+        folders = teachers_of(table, table.rows[row], out, options, console)
         for seed in options.seeds:
             place = out / re.sub(r"[^\w]+", "-", row) / f"seed-{seed}"
-            chain = experiments_of(table, table.rows[row], teacher, seed, options, place)
-            summary = joined([carry_out(experiment, folder, console) for experiment, folder in chain])
+            if table.rows[row].known:
+                summary = judged(table, table.rows[row], folders, seed, options, place, console)
+            else:
+                chain = experiments_of(table, table.rows[row], folders, seed, options, place)
+                summary = joined([carry_out(experiment, folder, console) for experiment, folder in chain])
             found.setdefault(row, []).append(summary)
-            accuracy, seconds = summary["student"]["accuracy"], summary["seconds"]
+            accuracy, seconds = score(summary["student"]), summary["seconds"]
             console.print(f"{row:<18} seed {seed}  {report.percent(accuracy)}  {seconds:.0f} s", highlight=False)
     result = collect(table, found, options)
     options.results.mkdir(parents=True, exist_ok=True)
@@ -93,25 +101,57 @@ def bench(name: str, options: Bench, console: Console) -> dict[str, Any]:
     return result
 
 
-def teacher_of(table: Benchmark, row: Row, out: Path, options: Bench, console: Console) -> Path:
-    """The folder of a row's teacher, which is trained if it is not there."""
-    folder = out / (f"teacher-{row.teacher}" if row.teacher and row.teacher != table.teacher else "teacher")
-    if not folder.is_dir():
-        example_teacher(
-            network=row.teacher or table.teacher,
-            data=table.data,
-            data_root=options.data_root,
-            out=folder,
-            training=replace(table.training, steps=max(1, table.training.steps // options.shorten)),
-            device=options.device,
-            threads=options.threads,
-            console=console,
-        )
-    return folder
+def teachers_of(table: Benchmark, row: Row, out: Path, options: Bench, console: Console) -> list[Path]:
+    """The folders of a row's teachers, which are trained if they are not there."""
+    network = row.teacher or table.teacher
+    name = f"teacher-{network}" if network != table.teacher else "teacher"
+    folders = {out / name: table.data}
+    if table.members:
+        folders = {out / f"teacher-{number}": data for number, data in enumerate(table.members, 1)}
+    for folder, data in folders.items():
+        if not folder.is_dir():
+            train(table, network, data, folder, 0, options, console)
+    return list(folders)
+
+
+def train(table: Benchmark, network: str, data: str, folder: Path, seed: int, options: Bench, console: Console) -> None:
+    """A network that learns from real images and their labels, for a table."""
+    example_teacher(
+        network=network,
+        data=data,
+        data_root=options.data_root,
+        out=folder,
+        training=replace(table.training, steps=max(1, table.training.steps // options.shorten)),
+        seed=seed,
+        device=options.device,
+        threads=options.threads,
+        console=console,
+    )
+
+
+def judged(
+    table: Benchmark, row: Row, folders: Sequence[Path], seed: int, options: Bench, place: Path, console: Console
+) -> dict[str, Any]:
+    """The summary of a row that is no run: a teacher alone among all labels, or the oracle."""
+    ledger = Ledger()
+    test = open_real(
+        table.data, "test", "evaluation", ledger, root=options.data_root, shape=load_folder(folders[0]).shape
+    )
+    began = time.monotonic()
+    if row.known == "oracle":
+        if not place.is_dir():
+            train(table, table.student or table.teacher, table.data, place, seed, options, console)
+        model, real = load_folder(place).eval(), json.loads((place / "ledger.json").read_text())[0]["images"]
+    else:
+        number = int(row.known.removeprefix("teacher "))
+        model, real = Alone(load_folder(folders[number - 1]), test.classes).eval(), None
+    found = judge(model, model, test)
+    costs = {"images synthesized": 0, "real images seen by the student": real, "real images of new classes": None}
+    return {"student": found, "seconds": time.monotonic() - began, "along": [found["accuracy"]], "curve": [], **costs}
 
 
 def experiments_of(
-    table: Benchmark, row: Row, teacher: Path, seed: int, options: Bench, place: Path
+    table: Benchmark, row: Row, folders: Sequence[Path], seed: int, options: Bench, place: Path
 ) -> Iterator[tuple[Experiment, Path]]:
     """A row for one seed, and where it lies; of a sequence, its experiments, each student the teacher of the next."""
     steps = row.application.steps
@@ -119,9 +159,14 @@ def experiments_of(
     common = {"method": row.method, "schedule": row.schedule, "application": learn}
     machine = {"seed": seed, "device": options.device, "threads": options.threads, "curve": table.curve}
 
-    def task(kind: type[Teaching], teacher: Path, **more: Any) -> Any:
+    def task(kind: type[Teaching | AmalgamationTask], teacher: Path, **more: Any) -> Any:
         return kind(**{"teacher": f"local-dir:{teacher}", "data_root": options.data_root, **more, **row.task})
 
+    teacher = folders[0]
+    if table.members:
+        several = {"teacher": tuple(f"local-dir:{folder}" for folder in folders), "student": table.student}
+        yield Experiment(task=task(AmalgamationTask, teacher, data=table.data, **several), **common, **machine), place
+        return
     if not table.extensions:
         yield Experiment(task=task(Task, teacher, student=table.student, data=table.data), **common, **machine), place
     for number, (new, data) in enumerate(table.extensions, 1):
@@ -148,7 +193,7 @@ def joined(chain: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     costs = ("seconds", "images synthesized", "real images seen by the student", "real images of new classes")
     total = {cost: sum(summary[cost] or 0 for summary in chain) for cost in costs}
     begin = {name: chain[0][name] for name in ("teacher", "teacher sha256")}
-    return {**chain[-1], **total, **begin, "along": [summary["student"]["accuracy"] for summary in chain]}
+    return {**chain[-1], **total, **begin, "along": [score(summary["student"]) for summary in chain]}
 
 
 def curve_of(run: Path) -> list[tuple[float, float]]:
@@ -167,11 +212,12 @@ def collect(table: Benchmark, found: Mapping[str, Sequence[Mapping[str, Any]]], 
         "teacher": {
             "network": table.teacher,
             "sha256": anyone["teacher sha256"],
-            "accuracy": round(100 * (anyone["teacher"]["parts"] or [anyone["teacher"]["accuracy"]])[0], 2),
+            "accuracy": round(100 * (anyone["teacher"].get("parts") or [score(anyone["teacher"])])[0], 2),
             "parameters": anyone["teacher"]["parameters"],
             "MACs": anyone["teacher"]["macs"],
         },
         "student": {"network": table.student, "parameters": anyone["student"]["parameters"]} if table.student else None,
+        "measure": "mean average precision" if anyone["student"].get("average_precision") else "accuracy",
         "columns": list(table.columns),
         "environment": anyone["environment"] | {"machine": platform.processor() or platform.machine()},
         "rows": rows,
@@ -180,7 +226,7 @@ def collect(table: Benchmark, found: Mapping[str, Sequence[Mapping[str, Any]]], 
 
 def row_of(row: Row, summaries: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """One row as data; what seeds differ in is averaged."""
-    accuracies = [100 * summary["student"]["accuracy"] for summary in summaries]
+    accuracies = [100 * score(summary["student"]) for summary in summaries]
 
     def mean(value: Callable[[Mapping[str, Any]], float]) -> int:
         return round(statistics.mean(map(value, summaries)))
@@ -239,9 +285,9 @@ def markdown(result: Mapping[str, Any]) -> str:
     lines = [
         f"Teacher: `{teacher['network']}`, {teacher['parameters']:,} parameters, {teacher['MACs']:,} MACs, "
         f"{teacher['accuracy']:.2f} % (SHA-256 of its weights `{teacher['sha256'][:16]}`).",
-        f"{whom}{len(result['seeds'])} seeds, held-out accuracy in %, mean ± standard deviation.",
+        f"{whom}{len(result['seeds'])} seeds, held-out {result['measure']} in %, mean ± standard deviation.",
         "",
-        f"| row | accuracy | {' | '.join(columns)} |",
+        f"| row | {result['measure']} | {' | '.join(columns)} |",
         "|---" * (2 + len(columns)) + "|",
     ]
     for name, row in result["rows"].items():

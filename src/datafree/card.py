@@ -3,6 +3,8 @@
 from collections.abc import Mapping
 from typing import Any
 
+from datafree.evaluation import score
+
 PRIVACY = (
     "Synthetic images are reconstructed from the teacher and may reveal its training data. Neither they nor the student "
     "are anonymised or differentially private. Treat both as you treat the training data; invert only models you may invert."
@@ -85,8 +87,9 @@ def card(summary: Mapping[str, Any], narrowed: bool = False) -> str:
         narrowed: Whether `config.json` has widths layer by layer, which timm does not read.
     """
     student, teacher = summary["student"], summary["teacher"]
+    measure = "mean average precision" if student.get("average_precision") else "accuracy"
     accuracy = (
-        f"Held-out accuracy {percent(student['accuracy'])}, the teacher's {percent(teacher['accuracy'])}, measured once, at "
+        f"Held-out {measure} {percent(score(student))}, the teacher's {percent(score(teacher))}, measured once, at "
         f"the end, on {student['images']} real images. {on_parts(student)}".strip()
         if "accuracy" in student
         else "No real images were given to evaluate it."

@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from datafree.types import Decisions, Images, InputError, Labels, Logits, Probabilities, Targets
+from datafree.types import Decisions, Images, InputError, Logits, Probabilities, Targets
 
 
 class Classifier(nn.Module):
@@ -103,7 +103,7 @@ class Classifier(nn.Module):
         also = torch.rand(count, len(self.classes), device=self.device) < more
         return (also | F.one_hot(first, len(self.classes)).bool()).float()
 
-    def choices(self, targets: Targets) -> Labels:
+    def choices(self, targets: Targets) -> Tensor:
         """Which entry of its decision each target is."""
         return (1 - targets).long().flatten() if self.multi_label else targets
 

@@ -27,6 +27,8 @@ from datafree.classifier import Classifier
 from datafree.types import Images, InputError, Logits, nearest
 
 Gate = Literal["energy", "entropy", "even"]
+NEVER = -20.0
+"""logit of what is known not to be"""
 DOUBT = 5.0
 """lambda, what one nat of entropy costs a teacher under the gate `entropy`"""
 
@@ -95,6 +97,35 @@ class Committee(Classifier):
 
     def forward(self, images: Images) -> Logits:
         return self.unite([teacher(images) for teacher in self.teachers])
+
+
+class Alone(Classifier):
+    """One teacher among the labels of several: what it does not know is ruled out.
+
+    Args:
+        teacher: Its weights are shared.
+        labels: All labels, in the order of the answer.
+    """
+
+    def __init__(self, teacher: Classifier, labels: Sequence[str]) -> None:
+        super().__init__(
+            teacher.model,
+            shape=teacher.shape,
+            classes=labels,
+            mean=teacher.mean.flatten().tolist(),
+            std=teacher.std.flatten().tolist(),
+            precision=teacher.precision,
+            multi_label=teacher.multi_label,
+        )
+        pairs = [(labels.index(name), place) for place, name in enumerate(teacher.classes) if name in labels]
+        self.columns, self.places = [list(one) for one in zip(*pairs, strict=True)]
+
+    def forward(self, images: Images) -> Logits:
+        said = super().forward(images)
+        said = said if self.multi_label else said.log_softmax(1)
+        answer = said.new_full((len(said), len(self.classes)), NEVER)
+        answer[:, self.columns] = said[:, self.places]
+        return answer
 
 
 def chosen_labels(teachers: Sequence[Classifier], wanted: Sequence[str]) -> tuple[str, ...]:

@@ -16,7 +16,7 @@ from jaxtyping import UInt8
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from datafree.types import Batch, Images, InputError, Labels, nearest
+from datafree.types import Batch, Images, InputError, Labels, Targets, nearest
 
 Split = Literal["train", "test"]
 Purpose = Literal[
@@ -69,7 +69,7 @@ class RealImages(Dataset[tuple[Tensor, int]]):
     def __init__(
         self,
         images: Stored,
-        labels: Labels,
+        labels: Targets,
         classes: tuple[str, ...],
         entry: Entry,
         size: tuple[int, int] | None = None,
@@ -82,14 +82,22 @@ class RealImages(Dataset[tuple[Tensor, int]]):
         return len(self._labels)
 
     @property
+    def multi_label(self) -> bool:
+        """Whether an image has several labels, a one for each."""
+        return self._labels.ndim == 2
+
+    @property
     def shape(self) -> tuple[int, int, int]:
         """Channels, height, width."""
         return self._images.shape[1], *self._size
 
     def only(self, classes: Sequence[str]) -> "RealImages":
         """The images of these classes, numbered in this order; counted where all of them are counted."""
+        places = [self.classes.index(name) for name in classes]
+        if self.multi_label:
+            return RealImages(self._images, self._labels[:, places], tuple(classes), self.entry, self._size)
         number = torch.full((len(self.classes),), -1)
-        number[[self.classes.index(name) for name in classes]] = torch.arange(len(classes))
+        number[places] = torch.arange(len(classes))
         labels = number[self._labels]
         kept = labels >= 0
         return RealImages(self._images[kept], labels[kept], tuple(classes), self.entry, self._size)
@@ -138,9 +146,9 @@ def open_real(
     """Opens real images and enters them in the ledger.
 
     Args:
-        name: `digits` (scikit-learn's, always there), `mnist`, `cifar10`, or `folder:PATH` with one folder a class
-            under `PATH/train` and `PATH/test`. The first three take a choice of classes, by their places and in
-            their order: `mnist:0-4`, `mnist:7,2`.
+        name: `digits` (scikit-learn's, always there), `mnist`, `cifar10`, `mosaic` (scenes of up to four digits of
+            MNIST, several labels each), or `folder:PATH` with one folder a class under `PATH/train` and `PATH/test`. All
+            but the last take a choice of classes, by their places and in their order: `mnist:0-4`, `mnist:7,2`.
         split: Which part.
         purpose: What for; it is written into the run.
         ledger: Where it is counted.
@@ -152,7 +160,7 @@ def open_real(
     """
     place = Path(root or os.environ.get("DATAFREE_DATA", "data"))
     kind, _, rest = name.partition(":")
-    openers = {"digits": _digits, "mnist": _mnist, "cifar10": _cifar10, "folder": _folder}
+    openers = {"digits": _digits, "mnist": _mnist, "mosaic": _mosaic, "cifar10": _cifar10, "folder": _folder}
     if kind not in openers:
         raise InputError(f"data set {name!r} is unknown, choose one of {', '.join(openers)}{nearest(kind, openers)}")
     images, labels, classes = openers[kind](Path(rest) if kind == "folder" else place, split)
@@ -169,7 +177,7 @@ def open_real(
     return real.only(chosen) if chosen else real
 
 
-Opened = tuple[Stored, Labels, tuple[str, ...]]
+Opened = tuple[Stored, Targets, tuple[str, ...]]
 
 
 def _chosen(classes: tuple[str, ...], choice: str, name: str) -> list[int]:
@@ -205,6 +213,22 @@ def _mnist(root: Path, split: str) -> Opened:
     except (RuntimeError, OSError) as fault:
         raise InputError(_missing("MNIST", root)) from fault
     return mnist.data[:, None], mnist.targets, tuple("0123456789")
+
+
+def _mosaic(root: Path, split: str) -> Opened:
+    """Scenes of up to four digits of MNIST, each in a quarter of the image; a label says whether a digit is there."""
+    digits, labels, classes = _mnist(root, split)
+    count = 20_000 if split == "train" else 2_000
+    numbers = torch.Generator().manual_seed(0)  # the same scenes for everyone
+    chosen = torch.randint(len(digits), (count, 4), generator=numbers)
+    there = torch.rand(count, 4, generator=numbers) < 0.6
+    there[:, 0] |= ~there.any(1)
+    used, cell = chosen.unique(return_inverse=True)
+    small = F.interpolate(digits[used].float(), (16, 16), mode="bilinear", antialias=True).round().byte()
+    cells = small[cell] * there[:, :, None, None, None]
+    rows = [torch.cat([cells[:, left], cells[:, left + 1]], 3) for left in (0, 2)]
+    present = F.one_hot(labels[chosen], len(classes)) * there[:, :, None]
+    return torch.cat(rows, 2), present.amax(1).float(), classes
 
 
 def _cifar10(root: Path, split: str) -> Opened:

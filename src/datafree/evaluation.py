@@ -1,13 +1,18 @@
 """How good a student is (on real images, afterwards), and how a run looks while nobody may look at real images."""
 
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torchmetrics.functional.classification import multiclass_calibration_error
+from torchmetrics.functional.classification import (
+    binary_calibration_error,
+    multiclass_calibration_error,
+    multilabel_average_precision,
+)
 
 from datafree.classifier import Classifier, batch_norms, frozen, record
 from datafree.losses import batch_norm_statistics
@@ -28,8 +33,21 @@ class Evaluation:
     """accuracy on the images of each class"""
     images: int
     """how many were looked at"""
+    average_precision: tuple[float, ...] = ()
+    """of each label, where an image has several; the other figures count each label as an answer of its own then"""
     parts: tuple[float, ...] = ()
     """accuracy on the classes that the teacher knows, and on those it does not; empty where it knows all of them"""
+
+    @property
+    def score(self) -> float:
+        """The one figure for tables: accuracy; of several labels, the mean of their average precisions."""
+        return score(vars(self))
+
+
+def score(found: Mapping[str, Any]) -> float:
+    """The one figure of an evaluation, from its fields."""
+    precision = found.get("average_precision")
+    return sum(precision) / len(precision) if precision else found["accuracy"]
 
 
 def evaluate(model: Classifier, teacher: Classifier, batches: Iterable[Batch]) -> Evaluation:
@@ -45,9 +63,11 @@ def evaluate(model: Classifier, teacher: Classifier, batches: Iterable[Batch]) -
         for batch in batches:
             images = batch.images.to(model.device)
             logits.append(model(images).cpu())
-            answers.append(teacher(images).argmax(1).cpu())
+            answers.append(teacher.answer(teacher(images)).cpu())
             truths.append(batch.targets)
     said, truth, answer = torch.cat(logits), torch.cat(truths), torch.cat(answers)
+    if model.multi_label:
+        return _evaluate_labels(model, said, truth, answer)
     right = (said.argmax(1) == truth).float()
     classes = max(len(model.classes), int(truth.max()) + 1)
     predicted = F.pad(said.softmax(1), (0, classes - said.shape[1]))  # what a network does not know it gives nothing
@@ -59,6 +79,20 @@ def evaluate(model: Classifier, teacher: Classifier, batches: Iterable[Batch]) -
         per_class=_by_class(right, truth, classes),
         images=len(truth),
         parts=() if known.all() else (right[known].mean().item(), right[~known].mean().item()),
+    )
+
+
+def _evaluate_labels(model: Classifier, said: Logits, truth: Tensor, answer: Tensor) -> Evaluation:
+    """Every label is a question of its own."""
+    probabilities, right = model.probabilities(said), (model.answer(said) == truth).float()
+    precision = multilabel_average_precision(probabilities, truth.int(), num_labels=truth.shape[1], average="none")
+    return Evaluation(
+        accuracy=right.mean().item(),
+        agreement=(model.answer(said) == answer).float().mean().item(),
+        calibration_error=binary_calibration_error(probabilities.flatten(), truth.int().flatten(), n_bins=15).item(),
+        per_class=tuple(right.mean(0).tolist()),
+        images=len(truth),
+        average_precision=tuple(precision.tolist()),
     )
 
 
@@ -74,21 +108,25 @@ def health(teacher: Classifier, student: Classifier | None, batch: Batch) -> dic
         `diversity`: mean distance of two images in the normalised space, per square root of its dimension; two
         independent images of the training data have about sqrt(2);
         `agreement`: part of the images that student and teacher answer alike;
+        `positives`: labels per image, where there are several: near none, all images are empty;
         `statistics`: distance to the teacher's batch-norm statistics, where it has any.
     """
     images = batch.images[:256]
     with frozen(teacher, student), torch.no_grad():
         with record(*batch_norms(teacher)) as visits:
             logits = teacher(images)
-        answers = logits.argmax(1)
-        histogram = torch.bincount(answers, minlength=logits.shape[1]).float() / len(answers)
+        answers, choices = teacher.answer(logits), teacher.decisions(logits)
+        named = answers if teacher.multi_label else F.one_hot(answers, logits.shape[1]).float()
+        histogram = named.sum(0) / named.sum().clamp_min(1)
         found = {
             "classes": (torch.special.entr(histogram).sum() / torch.tensor(float(logits.shape[1])).log()).item(),
-            "confidence": logits.softmax(1).amax(1).mean().item(),
+            "confidence": choices.softmax(1).amax(1).mean().item(),
             "diversity": diversity(teacher.normalize(images)),
         }
         if student is not None:
-            found["agreement"] = (student(images).argmax(1) == answers).float().mean().item()
+            found["agreement"] = (teacher.answer(student(images)) == answers).float().mean().item()
+        if teacher.multi_label:
+            found["positives"] = answers.sum(1).mean().item()
         if visits:
             found["statistics"] = batch_norm_statistics(visits).item()
     return found

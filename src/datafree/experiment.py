@@ -132,7 +132,7 @@ def run(experiment: Experiment, out: Path, *, console: Console | None = None, re
             interval=experiment.checkpoint if fabric.world_size == 1 else math.inf,
             tensorboard=experiment.tensorboard,
             curve=experiment.curve,
-            judge=(lambda: evaluate(student, teacher, test.once()).accuracy) if test else None,
+            judge=(lambda: evaluate(student, teacher, test.once()).score) if test else None,
         ) as logbook:
             batches = batches_of(experiment, teacher, student, ledger, logbook)
             more = {"new": new_batches(experiment, new, logbook)} if new else {}

@@ -7,12 +7,9 @@ import torch
 from torch import nn
 
 from datafree.classifier import Classifier, Part
-from datafree.committee import Committee
+from datafree.committee import Alone, Committee
 from datafree.synthesis import Method, Schedule, Synthesizer
-from datafree.types import Batch, Logits
-
-NEVER = -20.0
-"""logit of what is known not to be"""
+from datafree.types import Batch
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,6 +53,7 @@ class OneByOne(Synthesizer):
             Committee([teacher], [label for label in committee.classes if label in teacher.classes])
             for teacher in committee.teachers
         ]
+        self.alone = [Alone(teacher, committee.classes).eval() for teacher in committee.teachers]
         self.synthesizers = [method.build(member) for member in self.members]
         self.columns = [[committee.classes.index(label) for label in member.classes] for member in self.members]
 
@@ -75,14 +73,9 @@ class OneByOne(Synthesizer):
             targets[:, columns] = batch.targets
         elif targets.ndim == 1:
             targets = torch.tensor(columns, device=targets.device)[targets]
-        return Batch(batch.images, targets, batch.terms, self._answers(batch, place) if self.origin else None)
-
-    @torch.no_grad()
-    def _answers(self, batch: Batch, place: int) -> Logits:
-        said = batch.answers if batch.answers is not None else self.members[place](batch.images)
-        answers = said.new_full((len(said), len(self.committee.classes)), NEVER)
-        answers[:, self.columns[place]] = said if self.committee.multi_label else said.log_softmax(1)
-        return answers
+        with torch.no_grad():
+            answers = self.alone[place](batch.images) if self.origin else None
+        return Batch(batch.images, targets, batch.terms, answers)
 
     def state_dict(self) -> dict[str, Any]:
         return {"turn": self.turn, "each": [one.state_dict() for one in self.synthesizers]}

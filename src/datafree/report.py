@@ -13,6 +13,7 @@ from torch import Tensor
 
 from datafree.card import PRIVACY, card, made, on_parts, percent, seen_by_student
 from datafree.classifier import Classifier
+from datafree.evaluation import score
 from datafree.logbook import read_log
 from datafree.store import write_json, write_text
 from datafree.teachers import narrowing_of, save_folder
@@ -73,14 +74,19 @@ def ladder(rows: Sequence[Mapping[str, Any]]) -> Table:
     for column in columns:
         table.add_column(column, justify="right", no_wrap=True)
     for row in rows:
-        cells = _cells(row, None if row is rows[0] else rows[0].get("accuracy"))
+        cells = _cells(row, None if row is rows[0] else held_out(rows[0]))
         table.add_row(row["model"], *(cells[column] for column in columns))
     return table
 
 
+def held_out(row: Mapping[str, Any]) -> float | None:
+    """The one figure of a row, if real images were asked."""
+    return score(row) if row.get("accuracy") is not None else None
+
+
 def _cells(row: Mapping[str, Any], reference: float | None) -> dict[str, str]:
     """What each column says of a row."""
-    accuracy, (old, new) = row.get("accuracy"), row.get("parts") or (None, None)
+    accuracy, (old, new) = held_out(row), row.get("parts") or (None, None)
     gap = None if accuracy is None or reference is None else 100 * (accuracy - reference)
     seen, learned, seconds = row.get("real"), row.get("new"), row.get("seconds")
     return {
@@ -213,10 +219,10 @@ def _draw(points: Mapping[str, list[tuple[float, float]]], unit: str, *, logarit
 
 def bars(rows: Sequence[Mapping[str, Any]]) -> str:
     """Accuracy of each row as a bar."""
-    known = [row for row in rows if row.get("accuracy") is not None]
+    known = [row for row in rows if "accuracy" in row]
     figure = new_figure(7, 0.4 * len(known) + 0.6, left=0.28, right=0.98)
     axes = figure.add_subplot(xlabel="held-out accuracy, %", xlim=(0, 109))
-    names, heights = [row["model"] for row in known], [100 * row["accuracy"] for row in known]
+    names, heights = [row["model"] for row in known], [100 * score(row) for row in known]
     axes.bar_label(axes.barh(names, heights, color="#4477aa"), fmt="%.1f", padding=3)
     axes.invert_yaxis()
     return svg(figure)

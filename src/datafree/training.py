@@ -53,7 +53,8 @@ def train(classifier: Classifier, real: RealImages, config: TrainingConfig, watc
     classifier.train()
     for step, batch in zip(watch.track(range(config.steps), "train"), real.forever(config.batch), strict=False):
         images, labels = batch.images.to(classifier.device), batch.targets.to(classifier.device)
-        loss = F.cross_entropy(classifier(config.augment(images)), labels)
+        logits = classifier(config.augment(images))
+        loss = F.cross_entropy(classifier.decisions(logits), classifier.choices(labels))
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         optimizer.step()
@@ -74,7 +75,7 @@ def example_teacher(
     threads: int = 1,
     console: Console | None = None,
 ) -> float:
-    """Trains a network on real images and writes it in timm's layout, its ledger beside it; returns its held-out accuracy.
+    """Trains a network on real images and writes it in timm's layout, its ledger beside it; returns its held-out score.
 
     Raises:
         InputError: If the network or the data are not to be had.
@@ -87,11 +88,12 @@ def example_teacher(
     real = open_real(data, "train", "teacher training", ledger, root=data_root, shape=shape)
     mean, std = normalization(real)
     classifier = teachers.create(network, classes=real.classes, shape=real.shape, mean=mean, std=std)
+    classifier.multi_label = real.multi_label
     Fabric(accelerator=device, devices=1).to_device(classifier)
     with Logbook(None, classifier, None, console=console) as logbook:
         train(classifier, real, training, logbook)
     test = open_real(data, "test", "evaluation", ledger, root=data_root, shape=shape)
-    accuracy = evaluate(classifier, classifier, test.once()).accuracy
+    found = evaluate(classifier, classifier, test.once())
     teachers.save_folder(classifier, out)
     write_json(out / "ledger.json", ledger.as_json())
-    return accuracy
+    return found.score

@@ -1,5 +1,6 @@
 """The tables by their names. A new table is one value in one file and one line in this dict."""
 
+from datafree.tables.amalgamation import CIFAR10_AMALGAMATION, MNIST_AMALGAMATION, MOSAIC_AMALGAMATION
 from datafree.tables.continual import CIFAR10_CONTINUAL, MNIST_CONTINUAL, MNIST_SEQUENCE
 from datafree.tables.digits import DIGITS
 from datafree.tables.mnist import ABLATION, MNIST
@@ -17,6 +18,9 @@ BENCHMARKS: dict[str, Benchmark] = {
     "mnist-pruning": MNIST_PRUNING,
     "cifar10-pruning": CIFAR10_PRUNING,
     "cifar10-pruning-resnet34": CIFAR10_PRUNING_RESNET34,
+    "mnist-amalgamation": MNIST_AMALGAMATION,
+    "mosaic-amalgamation": MOSAIC_AMALGAMATION,
+    "cifar10-amalgamation": CIFAR10_AMALGAMATION,
     "transfer": TRANSFER,
     "cifar10-transfer": CIFAR10_TRANSFER,
 }

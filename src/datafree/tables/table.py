@@ -32,6 +32,8 @@ class Row:
     """what this row's task has of its own"""
     teacher: str = ""
     """another teacher than the table's; empty: the table's"""
+    known: str = ""
+    """no run: `oracle`, the student's network trained with data and labels; or `teacher 1`, one of several, alone"""
     published: str = ""
     """the figure in print for this pair of networks, and whose"""
 
@@ -49,6 +51,8 @@ class Benchmark:
     rows: Mapping[str, Row]
     extensions: Sequence[tuple[str, str]] = ()
     """new classes and the data of all classes from then on, one after the other; each student is the next one's teacher"""
+    members: Sequence[str] = ()
+    """the data of each teacher, where there are several"""
     columns: tuple[str, ...] = COLUMNS
     """what is shown of each row besides its accuracy"""
     curve: float = 5.0

@@ -1,0 +1,85 @@
+"""The tables of amalgamation: two teachers of half of the labels each, one student of all of them."""
+
+from dataclasses import replace
+from typing import Any
+
+from datafree.applications.amalgamation import AmalgamationConfig
+from datafree.applications.distillation import DistillationConfig
+from datafree.methods import METHODS
+from datafree.methods.deep_inversion import DeepInversionConfig
+from datafree.methods.group_stack import GroupStackConfig
+from datafree.synthesis import Schedule
+from datafree.tables.table import Benchmark, Row
+from datafree.training import TrainingConfig
+
+COLUMNS = ("seconds", "images synthesized", "real images seen")
+
+
+def rows(inversion: DeepInversionConfig, stack: GroupStackConfig, steps: int, batches: int) -> dict[str, Row]:
+    """Committees distilled with the library's methods, Dual-GAN with and without its parts, floors and ceilings.
+
+    Args:
+        inversion: How images are made from each teacher by itself.
+        stack: How the group-stack generator learns.
+        steps: Of every student.
+        batches: Of inverted images.
+    """
+    learn = DistillationConfig(steps=steps, lr=4e-3, weight_decay=0.0)
+    first = Schedule(warmup=batches, every=0, keep=batches)
+    often = Schedule(warmup=batches // 2, every=2 * steps // batches + 1, keep=batches)
+    apart: dict[str, Any] = {"apart": True, "gate": "origin"}
+    adaptive = replace(inversion, compete=1.0)
+    dafl, made = replace(METHODS["fast"], adversary=0.0), stack.schedule
+    whole = AmalgamationConfig(steps=steps, lr=4e-3, weight_decay=0.0)
+    real = Row(method=None, schedule=Schedule(), application=learn)
+    return {
+        "committee, noise": Row(method=METHODS["noise"], schedule=Schedule(), application=learn),
+        "committee, dafl": Row(method=dafl, schedule=dafl.schedule, application=learn),
+        "committee, deep-inversion": Row(method=inversion, schedule=first, application=learn, task=apart),
+        "committee, adi": Row(method=adaptive, schedule=often, application=learn, task=apart),
+        "committee, group-stack": Row(method=stack, schedule=made, application=learn),
+        "dual-gan": Row(method=stack, schedule=made, application=whole),
+        "dual-gan, no filters": Row(method=replace(stack, filters=False), schedule=made, application=whole),
+        "dual-gan, no dual training": Row(
+            method=stack, schedule=made, application=replace(whole, blockwise=0.0, points=(1, 1))
+        ),
+        "committee, real images": real,
+        "oracle": replace(real, known="oracle"),
+        "teacher 1 alone": replace(real, known="teacher 1"),
+        "teacher 2 alone": replace(real, known="teacher 2"),
+    }
+
+
+INVERSION = DeepInversionConfig(batch=160, steps=(120,), lr=0.1, cosine=True)
+STACK = GroupStackConfig(batch=128, statistics=1.0)
+
+MNIST_AMALGAMATION = Benchmark(
+    title="MNIST, a teacher of 0-4 and one of 5-9 become one student",
+    data="mnist",
+    members=("mnist:0-4", "mnist:5-9"),
+    teacher="lenet5_bn",
+    student="lenet5_bn",
+    training=TrainingConfig(steps=1500),
+    rows=rows(INVERSION, STACK, 2000, 10),
+    columns=COLUMNS,
+    curve=60.0,
+)
+
+MOSAIC_AMALGAMATION = replace(
+    MNIST_AMALGAMATION,
+    title="Scenes of up to four digits: which of 0-4, which of 5-9, by two teachers of several labels",
+    data="mosaic",
+    members=("mosaic:0-4", "mosaic:5-9"),
+)
+
+CIFAR10_AMALGAMATION = Benchmark(
+    title="CIFAR-10, a teacher of the first five classes and one of the others become one student",
+    data="cifar10",
+    members=("cifar10:0-4", "cifar10:5-9"),
+    teacher="resnet18_cifar",
+    student="resnet18_cifar",
+    training=TrainingConfig(steps=8000, augment=replace(TrainingConfig().augment, shift=4, rotate=0, flip=True)),
+    rows=rows(DeepInversionConfig(flip=True), replace(STACK, latent=256, batch=256), 12000, 64),
+    columns=COLUMNS,
+    curve=300.0,
+)
