@@ -18,8 +18,9 @@ import torch
 import torch.nn.functional as F
 
 from datafree import processor
+from datafree.augmentation import jitter
 from datafree.classifier import frozen
-from datafree.methods.deep_inversion import DeepInversion, DeepInversionConfig, jitter
+from datafree.methods.deep_inversion import DeepInversion, DeepInversionConfig
 from datafree.synthesis import descend
 from datafree.teachers import create
 

@@ -24,7 +24,7 @@ from datafree.methods.deep_inversion import DeepInversionConfig
 from datafree.methods.group_stack import GroupStackConfig
 from datafree.origins import OneByOne
 from datafree.synthesis import Schedule, Stream
-from datafree.target_net import by_names
+from datafree.target_net import by_names, drawing
 from datafree.tasks import AmalgamationTask
 from datafree.types import Batch, InputError, Scalar
 
@@ -316,7 +316,23 @@ def _copy(teacher: Classifier, student: Classifier) -> Classifier:
     return twin
 
 
+DRAWING = """\
+image (1, 32, 32)
+  |  block 1 -> (6, 14, 14)
+  |  block 2 -> (16, 5, 5)
+  |-- teacher 1: filter, its last 2 blocks -> 0, 1, 2, 3, 4
+  |  block 3 -> (120, 1, 1)
+  |-- teacher 2: filter, its last 1 block -> 5, 6, 7, 8, 9"""
+
+
 class TestTargetNet:
+    def test_is_drawn_as_the_docs_show_it(self):
+        labels = (tuple(range(5)), tuple(range(5, 10)))
+        target = by_names(["lenet5_bn"] * 3, (2, 3), labels, (1, 32, 32)).eval()
+        assert drawing(target, (1, 32, 32), tuple("0123456789")) == DRAWING
+        page = (Path(__file__).parents[1] / "docs" / "applications" / "amalgamation.md").read_text()
+        assert DRAWING in page
+
     def test_a_shared_label_is_the_mean_of_both_branches(self):
         target = by_names(["convnet_w16"] * 3, (2, 2), ((0, 1), (1, -1, 2)), toys.SHAPE).eval()
         x = torch.rand(2, *toys.SHAPE)

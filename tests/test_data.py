@@ -7,7 +7,7 @@ import pytest
 import torch
 from PIL import Image
 
-from datafree.data import Ledger, open_real
+from datafree.data import Ledger, RealImages, open_real
 from datafree.types import InputError
 
 
@@ -199,3 +199,27 @@ class TestChoiceOfClasses:
     def test_a_choice_that_makes_no_sense_is_refused(self, choice: str, match: str):
         with pytest.raises(InputError, match=match):
             open_real(f"digits:{choice}", "test", "evaluation", Ledger())
+
+
+class TestScenes:
+    @pytest.fixture
+    def scenes(self, tiny_mnist: Path) -> RealImages:
+        return open_real("mosaic", "test", "evaluation", Ledger(), root=str(tiny_mnist))
+
+    def test_there_is_a_digit_in_every_scene_and_a_label_for_every_digit(self, scenes: RealImages):
+        batch = next(scenes.once(2000))
+        assert scenes.multi_label
+        assert batch.images.shape == (2000, 1, 32, 32) and batch.targets.shape == (2000, 10)
+        quarters = batch.images.view(2000, 2, 16, 2, 16).amax((2, 4)).flatten(1)
+        assert (quarters > 0).any(1).all()
+        assert (batch.targets.sum(1) >= 1).all()
+        assert (batch.targets.sum(1) <= (quarters > 0).sum(1)).all()
+
+    def test_they_are_the_same_for_everyone(self, scenes: RealImages, tiny_mnist: Path):
+        again = open_real("mosaic", "test", "evaluation", Ledger(), root=str(tiny_mnist))
+        assert torch.equal(next(again.once(50)).images, next(scenes.once(50)).images)
+
+    def test_a_choice_of_labels_keeps_all_scenes(self, scenes: RealImages, tiny_mnist: Path):
+        some = open_real("mosaic:3,0-1", "test", "evaluation", Ledger(), root=str(tiny_mnist))
+        assert some.classes == ("3", "0", "1") and len(some) == len(scenes)
+        assert torch.equal(next(some.once(100)).targets, next(scenes.once(100)).targets[:, [3, 0, 1]])

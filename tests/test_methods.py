@@ -12,12 +12,13 @@ import toys
 from torch import nn
 
 from datafree.applications import APPLICATIONS
+from datafree.augmentation import jitter
 from datafree.classifier import Classifier, batch_norms, frozen, record
 from datafree.doctor import examine, require, usable
 from datafree.losses import activation_loss, batch_norm_statistics, information_entropy_loss, js_divergence
 from datafree.methods import METHODS
 from datafree.methods.dafl import DAFL, DAFLConfig, log10_entropy, mean_activation
-from datafree.methods.deep_inversion import DeepInversion, DeepInversionConfig, clamped_divergence, jitter
+from datafree.methods.deep_inversion import DeepInversion, DeepInversionConfig, clamped_divergence
 from datafree.methods.zskd import ZSKD, ZSKDConfig, class_similarity
 from datafree.models import ConvNet, LeNet5
 from datafree.synthesis import Method, Schedule, Stream, total

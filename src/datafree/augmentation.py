@@ -42,3 +42,16 @@ class Augmentation:
         motion = torch.stack([cos, -sin, right, sin, cos, down], 1).view(n, 2, 3)
         grid = F.affine_grid(motion, list(images.shape), align_corners=False)
         return F.grid_sample(images, grid, padding_mode="border", align_corners=False)
+
+
+def jitter(images: Images, reach: int, flip: bool) -> Images:
+    """Shifts each image cyclically by up to `reach` pixels, so that no pixel grid is special; flips half of them if asked."""
+    n, _, height, width = images.shape
+    down, right = torch.randint(-reach, reach + 1, (2, n, 1), device=images.device)
+    rows = (torch.arange(height, device=images.device) + down) % height
+    columns = (torch.arange(width, device=images.device) + right) % width
+    if flip:
+        mirrored = torch.rand(n, 1, device=images.device) < 0.5
+        columns = torch.where(mirrored, columns.flip(1), columns)
+    one = torch.arange(n, device=images.device)[:, None, None]
+    return images[one, :, rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2)

@@ -16,6 +16,7 @@ from jaxtyping import UInt8
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from datafree.randomness import RandomNumbers
 from datafree.types import Batch, Images, InputError, Labels, Targets, nearest
 
 Split = Literal["train", "test"]
@@ -219,9 +220,9 @@ def _mosaic(root: Path, split: str) -> Opened:
     """Scenes of up to four digits of MNIST, each in a quarter of the image; a label says whether a digit is there."""
     digits, labels, classes = _mnist(root, split)
     count = 20_000 if split == "train" else 2_000
-    numbers = torch.Generator().manual_seed(0)  # the same scenes for everyone
-    chosen = torch.randint(len(digits), (count, 4), generator=numbers)
-    there = torch.rand(count, 4, generator=numbers) < 0.6
+    with RandomNumbers(0):  # the same scenes for everyone
+        chosen = torch.randint(len(digits), (count, 4))
+        there = torch.rand(count, 4) < 0.6
     there[:, 0] |= ~there.any(1)
     used, cell = chosen.unique(return_inverse=True)
     small = F.interpolate(digits[used].float(), (16, 16), mode="bilinear", antialias=True).round().byte()

@@ -13,7 +13,7 @@ from timm.models import build_model_with_cfg, generate_default_cfgs, register_mo
 from torch import Tensor, nn
 
 from datafree.blocks import Blocks
-from datafree.classifier import Classifier
+from datafree.classifier import Classifier, frozen
 from datafree.filters import Filter
 from datafree.types import InputError, nearest
 
@@ -57,6 +57,27 @@ class TargetNet(nn.Module):
             features.append(x)
         answers = [branch(features[point - 1]) for branch, point in zip(self.branches, self.points, strict=True)]
         return torch.cat(answers, 1) @ self.places
+
+
+def drawing(target: TargetNet, shape: tuple[int, int, int], classes: Sequence[str]) -> str:
+    """The network as lines of text: the trunk downwards, each branch where it leaves it.
+
+    Args:
+        target: The network.
+        shape: Of one image.
+        classes: The names of its answers.
+    """
+    lines, x = [f"image {shape}"], torch.zeros(1, *shape, device=target.places.device)
+    with frozen(target), torch.no_grad():
+        for depth, block in enumerate(target.trunk, 1):
+            x = block(x)
+            lines.append(f"  |  block {depth} -> {tuple(x.shape[1:])}")
+            for m, (point, row) in enumerate(zip(target.points, target.labels, strict=True), 1):
+                if point == depth:
+                    blocks = len(target.branches[m - 1]) - 1  # type: ignore[arg-type]
+                    names = ", ".join(classes[place] for place in row if place >= 0)
+                    lines.append(f"  |-- teacher {m}: filter, its last {blocks} block{'s' * (blocks > 1)} -> {names}")
+    return "\n".join(lines)
 
 
 def branch_of(blocks: Blocks, point: int) -> nn.Sequential:

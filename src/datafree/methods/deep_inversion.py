@@ -37,6 +37,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from datafree.augmentation import jitter
 from datafree.classifier import Classifier, batch_norms, frozen, record
 from datafree.features import load, measured_statistics
 from datafree.losses import batch_norm_statistics, image_norm, js_divergence, total_variation
@@ -170,19 +171,6 @@ class DeepInversion(Synthesizer):
                     with torch.no_grad():
                         pixels.clamp_(low, high)
         return Batch(teacher.denormalize(pixels.detach()).clamp(0, 1), labels, terms)
-
-
-def jitter(images: Images, reach: int, flip: bool) -> Images:
-    """Shifts each image cyclically by up to `reach` pixels, so that no pixel grid is special; flips half of them if asked."""
-    n, _, height, width = images.shape
-    down, right = torch.randint(-reach, reach + 1, (2, n, 1), device=images.device)
-    rows = (torch.arange(height, device=images.device) + down) % height
-    columns = (torch.arange(width, device=images.device) + right) % width
-    if flip:
-        mirrored = torch.rand(n, 1, device=images.device) < 0.5
-        columns = torch.where(mirrored, columns.flip(1), columns)
-    one = torch.arange(n, device=images.device)[:, None, None]
-    return images[one, :, rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2)
 
 
 def clamped_divergence(teacher: Logits, student: Logits, temperature: float = 1.0) -> Scalar:
