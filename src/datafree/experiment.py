@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from lightning_fabric import Fabric
@@ -113,9 +113,7 @@ def run(experiment: Experiment, out: Path, *, console: Console | None = None, re
     if experiment.method is not None:
         require(teacher, experiment.method)
     ledger = Ledger()
-    new = open_new_classes(experiment.task, ledger, teacher)
-    if new:
-        widen(student, new.classes)
+    new = open_new_classes(experiment.task, ledger, student)
     test = open_task_data(experiment.task, "test", ledger, student) if experiment.task.data else None
     digest = fingerprint(teacher.model)
 
@@ -135,7 +133,8 @@ def run(experiment: Experiment, out: Path, *, console: Console | None = None, re
         ) as logbook:
             batches = batches_of(experiment, teacher, student, ledger, logbook)
             more = {"new": new_batches(experiment, new, logbook)} if new else {}
-            student = experiment.application.build()(student, teacher, batches, **more, fabric=fabric, watch=logbook)
+            made = experiment.application.build()(student, teacher, batches, **more, fabric=fabric, watch=logbook)
+            student = cast(Classifier, made)
         if fingerprint(teacher.model) != digest:
             raise RuntimeError("the teacher was changed by this run; that is a fault of datafree, please report it")
         summary: dict[str, Any] = {
@@ -242,12 +241,14 @@ def open_task_data(
     return real
 
 
-def open_new_classes(task: Teaching, ledger: Ledger, teacher: Classifier) -> RealImages | None:
-    """Real images of the classes to learn, where a task has some."""
+def open_new_classes(task: Teaching, ledger: Ledger, student: Classifier) -> RealImages | None:
+    """Real images of the classes to learn, where a task has some; the student is widened by them."""
     if not isinstance(task, ExtensionTask):
         return None
     purpose = "student training (new classes)"
-    return open_real(task.new_data, "train", purpose, ledger, shape=teacher.shape, root=task.data_root)
+    new = open_real(task.new_data, "train", purpose, ledger, shape=student.shape, root=task.data_root)
+    widen(student, new.classes)
+    return new
 
 
 def new_batches(experiment: Experiment, new: RealImages, logbook: Logbook) -> Iterator[Batch]:
