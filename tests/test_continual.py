@@ -411,7 +411,7 @@ class TestExtend:
             extend(student, teacher, [], forever(crosses()), replace(QUICK, steps=3))
 
     def test_a_student_without_room_is_refused(self, teacher: Classifier, bars: Batch):
-        with pytest.raises(InputError, match="the student has 4 classes and the teacher 4"):
+        with pytest.raises(InputError, match="the student has 4 classes, the teacher 4; widen it"):
             extend(toys.conv_net(), teacher, forever(bars), forever(crosses()), QUICK)
 
     def test_a_network_without_a_last_layer_is_refused(self, teacher: Classifier, bars: Batch):

@@ -114,9 +114,7 @@ def run(experiment: Experiment, out: Path, *, console: Console | None = None, re
     if experiment.method is not None:
         require(teacher, experiment.method)
     ledger = Ledger()
-    new = open_new_classes(experiment.task, ledger, teacher)
-    if new:
-        widen(student, new.classes)
+    new = open_new_classes(experiment.task, ledger, student)
     test = open_task_data(experiment.task, "test", ledger, student) if experiment.task.data else None
     digest = fingerprint(teacher.model)
 
@@ -261,12 +259,14 @@ def open_task_data(
     return real
 
 
-def open_new_classes(task: Teaching | AmalgamationTask, ledger: Ledger, teacher: Classifier) -> RealImages | None:
-    """Real images of the classes to learn, where a task has some."""
+def open_new_classes(task: Teaching | AmalgamationTask, ledger: Ledger, student: Classifier) -> RealImages | None:
+    """Real images of the classes to learn, where a task has some; the student is widened by them."""
     if not isinstance(task, ExtensionTask):
         return None
     purpose = "student training (new classes)"
-    return open_real(task.new_data, "train", purpose, ledger, shape=teacher.shape, root=task.data_root)
+    new = open_real(task.new_data, "train", purpose, ledger, shape=student.shape, root=task.data_root)
+    widen(student, new.classes)
+    return new
 
 
 def new_batches(experiment: Experiment, new: RealImages, logbook: Logbook) -> Iterator[Batch]:

@@ -53,7 +53,6 @@ class Seen(NamedTuple):
     """What one step shows, synthesized images first, and what both networks make of it."""
 
     synthesized: int
-    """how many of them are synthesized"""
     labels: Labels
     """of the real images: their classes as the student counts them; of the synthesized: the teacher's decisions"""
     student: Float[Tensor, "n k"]
@@ -191,12 +190,10 @@ def extend(
 def heads(student: nn.Module, teacher: Classifier) -> tuple[nn.Linear, nn.Linear]:
     """The last layers of both, which must be seen, and the student's wider."""
     head, old_head = last_layer(student), last_layer(teacher)
-    if head is None or old_head is None:
+    if not head or not old_head:
         raise InputError("no last layer is to be seen in this network; it cannot be extended")
     if head.out_features <= old_head.out_features:
-        raise InputError(
-            f"the student has {head.out_features} classes and the teacher {old_head.out_features}; widen it"
-        )
+        raise InputError(f"the student has {head.out_features} classes, the teacher {old_head.out_features}; widen it")
     return head, old_head
 
 
@@ -210,7 +207,7 @@ def _next(source: Iterator[Batch], step: int, steps: int) -> Batch:
 def look(
     student: nn.Module, teacher: Classifier, images: Images, labels: Tensor, head: nn.Linear, old_head: nn.Linear
 ) -> Seen:
-    """One pass of both networks over a step's images, of which the last ones are real and have these labels."""
+    """One pass of both networks over images of which the last are real and have these labels."""
     with torch.no_grad(), record(old_head) as old_visits:
         answers = teacher(images)
     with record(head) as visits:
