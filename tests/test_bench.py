@@ -103,7 +103,7 @@ class TestTransfer:
         table = BENCHMARKS["transfer"]
         rows = {name: replace(row, method=row.method and toys.tiny(row.method)) for name, row in table.rows.items()}
         monkeypatch.setitem(BENCHMARKS, "transfer", replace(table, rows=rows))
-        some = ("narrower", "MobileNet, real images", "ViT")
+        some = ("narrower", "EfficientNet, real images", "ViT")
         made = bench("transfer", replace(options, out=folder / "transfer", rows=some), QUIET)
         sizes = {name: row["parameters"] for name, row in made["rows"].items()}
         assert tuple(sizes) == some and len(set(sizes.values())) == 3
