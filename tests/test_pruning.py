@@ -123,7 +123,7 @@ class TestImportance:
 
     def test_what_is_drawn_comes_to_the_same_in_the_mean(self, teacher: Classifier, bars: Batch):
         images = Batch(bars.images[:2], bars.targets[:2], {})
-        pruning = Pruning(copy.deepcopy(teacher), teacher, replace(QUICK, slice=1))
+        pruning = Pruning(copy.deepcopy(teacher), teacher, replace(QUICK, slice=1, look_temperature=4.0))
         for _ in range(300):
             pruning.look(images)
         drawn = torch.cat(pruning.importance())
@@ -267,11 +267,11 @@ class TestTheApplication:
         "bad",
         [
             {"ratio": 0.0}, {"ratio": 1.0}, {"ratio": math.nan}, {"rounds": 0}, {"looks": 0}, {"slice": 0},
-            {"spread": 1.5}, {"least": 1.0}, {"macs": -1.0}, {"steps": -1}, {"lr": 0.0},
+            {"spread": 1.5}, {"least": 1.0}, {"macs": -1.0}, {"look_temperature": 0.0}, {"steps": -1}, {"lr": 0.0},
         ],
     )  # fmt: skip
     def test_refuses_settings_that_cannot_be(self, bad: dict[str, Any]):
-        with pytest.raises(InputError, match=next(iter(bad))):
+        with pytest.raises(InputError, match=next(iter(bad)).replace("_", "-")):
             PruningConfig(**bad)
 
 

@@ -62,6 +62,8 @@ class PruningConfig(DistillationConfig):
     """part of the steps over which the rounds are spread; the rest is the recovery after the last"""
     looks: int = 16
     """batches by which the importance is estimated in each round"""
+    look_temperature: float = 16.0
+    """tau of the labels drawn; higher than that of the recovery, so that images count on which the teacher is sure"""
     slice: int = 16
     """b, images whose slopes are added before they are squared"""
     macs: float = 0.0
@@ -74,6 +76,7 @@ class PruningConfig(DistillationConfig):
     def __post_init__(self) -> None:
         super().__post_init__()
         at_least(1, rounds=self.rounds, looks=self.looks, slice=self.slice)
+        at_least(1e-9, look_temperature=self.look_temperature)
         at_least(0, macs=self.macs, least=self.least, spread=self.spread)
         if not 0 < self.ratio < 1 or not self.least < 1 or not self.spread <= 1:
             raise InputError(
@@ -199,7 +202,7 @@ class Pruning:
         images, groups = batch.images.to(self.student.device), self.channels.groups
         self.student.eval()
         for part in images.split(self.config.slice):
-            loss = drawn_cross_entropy(self.student(part), self.teacher(part), self.config.temperature)
+            loss = drawn_cross_entropy(self.student(part), self.teacher(part), self.config.look_temperature)
             for square, slope in zip(self.squares, gate_slopes(loss, groups), strict=True):
                 square += slope.square()
         self.looked, self.images = self.looked + 1, self.images + len(images)
@@ -207,7 +210,7 @@ class Pruning:
 
     def importance(self) -> list[Tensor]:
         """By how much the distillation loss is expected to rise, in nats, for each channel of each group."""
-        factor = self.config.temperature**2 / (2 * self.images)
+        factor = self.config.look_temperature**2 / (2 * self.images)
         return [self.fabric.all_reduce(factor * square, reduce_op="mean") for square in self.squares]  # type: ignore[misc]
 
     def remove(self) -> None:
