@@ -44,7 +44,7 @@ from datafree.applications.distillation import DistillationConfig, Learner, draw
 from datafree.classifier import Classifier, frozen
 from datafree.importance import gate_slopes, hardware_aware, savings, weakest
 from datafree.narrowing import Channels, layers_of, narrow, require_removable, widths_of
-from datafree.types import Batch, InputError, Scalar, at_least
+from datafree.types import Batch, InputError, Scalar, Stateful, at_least
 from datafree.watch import Watch, silent
 
 
@@ -225,21 +225,24 @@ class Pruning:
         self.channels = Channels(self.student.model, self.student.shape)
 
     def learn(self, step: int) -> None:
-        """The optimiser and the average of the network that was take no more steps; those of the one that is do."""
-        self.learner = (
-            Learner(self.student, self.teacher, self.config, self.fabric, step) if self.config.steps else None
-        )
+        """Whoever trained the network before knows weights that are gone; from here on somebody else does."""
+        if self.config.steps:
+            self.learner = Learner(self.student, self.teacher, self.config, self.fabric, step)
+
+    @property
+    def kept(self) -> dict[str, Stateful]:
+        """What has a state of its own; the network is among it."""
+        return self.learner.kept if self.learner else {"student": self.student}
 
     def state_dict(self) -> dict[str, Any]:
-        learner = self.learner
         return {
             "round": self.round,
             "looked": self.looked,
             "images": self.images,
             "squares": self.squares,
             "widths": widths_of(self.student.model),
-            "first": learner.first if learner else 0,
-            "learner": {name: part.state_dict() for name, part in learner.kept.items()} if learner else {},
+            "first": self.learner.first if self.learner else None,
+            "kept": {name: part.state_dict() for name, part in self.kept.items()},
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -247,11 +250,10 @@ class Pruning:
         self.channels = Channels(self.student.model, self.student.shape)
         self.round, self.looked, self.images = state["round"], state["looked"], state["images"]
         self.squares = [square.to(self.student.device) for square in state["squares"]]
-        if state["learner"]:
+        if state["first"] is not None:
             self.learn(state["first"])
-            assert self.learner is not None
-            for name, part in self.learner.kept.items():
-                part.load_state_dict(state["learner"][name])
+        for name, part in self.kept.items():
+            part.load_state_dict(state["kept"][name])
 
 
 def drawn_cross_entropy(student: Tensor, teacher: Tensor, temperature: float) -> Scalar:
