@@ -27,7 +27,7 @@ def pruning_rows(
     dream = replace(inversion, statistics=0.0)
     adaptive = replace(inversion, compete=10.0, batch=inversion.batch * first.warmup // often.due(recovery.steps - 1))
     kinds: dict[str, tuple[Method | None, Schedule, PruningConfig]] = {
-        "no recovery": (inversion, first, replace(recovery, steps=0)),
+        "no recovery": (inversion, replace(first, warmup=1), replace(recovery, steps=0)),
         "noise": (replace(METHODS["noise"], batch=first.show), Schedule(), recovery),
         "deep-dream": (dream, first, recovery),
         "deep-inversion": (inversion, first, recovery),
