@@ -305,7 +305,9 @@ def markdown(result: Mapping[str, Any]) -> str:
 
 
 def plot(result: Mapping[str, Any]) -> str:
-    """Accuracy against seconds, one line a run."""
+    """Accuracy against seconds, one line a run; bars where no curve was drawn."""
+    if not any(curve for row in result["rows"].values() for curve in row["curves"]):
+        return report.bars([{"model": name, "accuracy": row["mean"] / 100} for name, row in result["rows"].items()])
     figure = report.new_figure(7, 4)
     axes = figure.add_subplot(xlabel="seconds", ylabel="held-out accuracy, %", xscale="log")
     lowest = 100.0
@@ -317,6 +319,5 @@ def plot(result: Mapping[str, Any]) -> str:
         lowest = min(lowest, row["mean"])
     axes.set_ylim(max(0.0, lowest - 5), 100)
     axes.grid(alpha=0.3)
-    if axes.lines:
-        axes.legend(fontsize="small", loc="center left", bbox_to_anchor=(1, 0.5), frameon=False)
+    axes.legend(fontsize="small", loc="center left", bbox_to_anchor=(1, 0.5), frameon=False)
     return report.svg(figure)

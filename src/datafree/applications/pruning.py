@@ -44,7 +44,7 @@ from datafree.applications.distillation import DistillationConfig, Learner, draw
 from datafree.classifier import Classifier, frozen
 from datafree.importance import gate_slopes, hardware_aware, savings, weakest
 from datafree.narrowing import Channels, layers_of, narrow, require_removable, widths_of
-from datafree.types import Batch, InputError, Scalar, at_least
+from datafree.types import Batch, InputError, Scalar, Stateful, at_least
 from datafree.watch import Watch, silent
 
 
@@ -62,6 +62,8 @@ class PruningConfig(DistillationConfig):
     """part of the steps over which the rounds are spread; the rest is the recovery after the last"""
     looks: int = 16
     """batches by which the importance is estimated in each round"""
+    look_temperature: float = 16.0
+    """tau of the labels drawn; higher than that of the recovery, so that images count on which the teacher is sure"""
     slice: int = 16
     """b, images whose slopes are added before they are squared"""
     macs: float = 0.0
@@ -74,6 +76,7 @@ class PruningConfig(DistillationConfig):
     def __post_init__(self) -> None:
         super().__post_init__()
         at_least(1, rounds=self.rounds, looks=self.looks, slice=self.slice)
+        at_least(1e-9, look_temperature=self.look_temperature)
         at_least(0, macs=self.macs, least=self.least, spread=self.spread)
         if not 0 < self.ratio < 1 or not self.least < 1 or not self.spread <= 1:
             raise InputError(
@@ -199,7 +202,7 @@ class Pruning:
         images, groups = batch.images.to(self.student.device), self.channels.groups
         self.student.eval()
         for part in images.split(self.config.slice):
-            loss = drawn_cross_entropy(self.student(part), self.teacher(part), self.config.temperature)
+            loss = drawn_cross_entropy(self.student(part), self.teacher(part), self.config.look_temperature)
             for square, slope in zip(self.squares, gate_slopes(loss, groups), strict=True):
                 square += slope.square()
         self.looked, self.images = self.looked + 1, self.images + len(images)
@@ -207,7 +210,7 @@ class Pruning:
 
     def importance(self) -> list[Tensor]:
         """By how much the distillation loss is expected to rise, in nats, for each channel of each group."""
-        factor = self.config.temperature**2 / (2 * self.images)
+        factor = self.config.look_temperature**2 / (2 * self.images)
         return [self.fabric.all_reduce(factor * square, reduce_op="mean") for square in self.squares]  # type: ignore[misc]
 
     def remove(self) -> None:
@@ -222,21 +225,24 @@ class Pruning:
         self.channels = Channels(self.student.model, self.student.shape)
 
     def learn(self, step: int) -> None:
-        """The optimiser and the average of the network that was take no more steps; those of the one that is do."""
-        self.learner = (
-            Learner(self.student, self.teacher, self.config, self.fabric, step) if self.config.steps else None
-        )
+        """Whoever trained the network before knows weights that are gone; from here on somebody else does."""
+        if self.config.steps:
+            self.learner = Learner(self.student, self.teacher, self.config, self.fabric, step)
+
+    @property
+    def kept(self) -> dict[str, Stateful]:
+        """What has a state of its own; the network is among it."""
+        return self.learner.kept if self.learner else {"student": self.student}
 
     def state_dict(self) -> dict[str, Any]:
-        learner = self.learner
         return {
             "round": self.round,
             "looked": self.looked,
             "images": self.images,
             "squares": self.squares,
             "widths": widths_of(self.student.model),
-            "first": learner.first if learner else 0,
-            "learner": {name: part.state_dict() for name, part in learner.kept.items()} if learner else {},
+            "first": self.learner.first if self.learner else None,
+            "kept": {name: part.state_dict() for name, part in self.kept.items()},
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -244,11 +250,10 @@ class Pruning:
         self.channels = Channels(self.student.model, self.student.shape)
         self.round, self.looked, self.images = state["round"], state["looked"], state["images"]
         self.squares = [square.to(self.student.device) for square in state["squares"]]
-        if state["learner"]:
+        if state["first"] is not None:
             self.learn(state["first"])
-            assert self.learner is not None
-            for name, part in self.learner.kept.items():
-                part.load_state_dict(state["learner"][name])
+        for name, part in self.kept.items():
+            part.load_state_dict(state["kept"][name])
 
 
 def drawn_cross_entropy(student: Tensor, teacher: Tensor, temperature: float) -> Scalar:

@@ -3,6 +3,7 @@
 from dataclasses import replace
 
 from datafree.applications.pruning import PruningConfig
+from datafree.augmentation import Augmentation
 from datafree.methods import METHODS
 from datafree.methods.deep_inversion import DeepInversionConfig
 from datafree.synthesis import Method, Schedule
@@ -26,7 +27,7 @@ def pruning_rows(
     dream = replace(inversion, statistics=0.0)
     adaptive = replace(inversion, compete=10.0, batch=inversion.batch * first.warmup // often.due(recovery.steps - 1))
     kinds: dict[str, tuple[Method | None, Schedule, PruningConfig]] = {
-        "no recovery": (inversion, first, replace(recovery, steps=0)),
+        "no recovery": (inversion, replace(first, warmup=1), replace(recovery, steps=0)),
         "noise": (replace(METHODS["noise"], batch=first.show), Schedule(), recovery),
         "deep-dream": (dream, first, recovery),
         "deep-inversion": (inversion, first, recovery),
@@ -49,13 +50,13 @@ MNIST_PRUNING = Benchmark(
     student="",
     training=TrainingConfig(steps=1200),
     rows=pruning_rows(
-        DeepInversionConfig(batch=256, steps=(80,)),
+        DeepInversionConfig(batch=256, steps=(100,), lr=0.1, statistics=20.0),
         Schedule(warmup=2, every=0, keep=2, show=64),
         Schedule(warmup=2, every=66, keep=8, show=64),
-        PruningConfig(steps=400),
+        PruningConfig(steps=400, augment=Augmentation(shift=1)),
     ),
     columns=COLUMNS,
-    curve=20.0,
+    curve=0.0,
 )
 
 
@@ -66,15 +67,15 @@ def _cifar10(teacher: str) -> Benchmark:
         data="cifar10",
         teacher=teacher,
         student="",
-        training=TrainingConfig(steps=8000, augment=replace(TrainingConfig().augment, shift=4, rotate=0, flip=True)),
+        training=TrainingConfig(steps=8000, augment=Augmentation(shift=4, flip=True)),
         rows=pruning_rows(
             DeepInversionConfig(batch=256, steps=(1000,), flip=True),
             Schedule(warmup=32, every=0, keep=32),
             Schedule(warmup=8, every=100, keep=64),
-            PruningConfig(steps=5600, augment=replace(TrainingConfig().augment, shift=4, rotate=0, flip=True)),
+            PruningConfig(steps=5600, augment=Augmentation(shift=4, flip=True)),
         ),
         columns=COLUMNS,
-        curve=120.0,
+        curve=0.0,
     )
 
 

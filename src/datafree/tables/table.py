@@ -56,4 +56,4 @@ class Benchmark:
     columns: tuple[str, ...] = COLUMNS
     """what is shown of each row besides its accuracy"""
     curve: float = 5.0
-    """seconds from one point of the plot to the next"""
+    """seconds from one point of the plot to the next; 0: bars at the end instead"""
