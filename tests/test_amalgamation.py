@@ -14,12 +14,13 @@ from torch import nn
 
 from datafree import teachers
 from datafree.applications.amalgamation import AmalgamationConfig, DualGenerator, amalgamate
-from datafree.classifier import Classifier
+from datafree.classifier import Classifier, batch_norms, record
 from datafree.committee import NEVER, Committee
 from datafree.experiment import resume, run
 from datafree.filters import Filter
 from datafree.generators import GroupStackGenerator
-from datafree.losses import sparsity_loss
+from datafree.losses import batch_norm_statistics, sparsity_loss
+from datafree.methods.dafl import DAFLConfig
 from datafree.methods.deep_inversion import DeepInversionConfig
 from datafree.methods.group_stack import GroupStackConfig
 from datafree.origins import OneByOne
@@ -432,3 +433,40 @@ def test_a_committee_teaches_by_any_method_and_says_what_it_is(two: tuple[str, s
     result = run(experiment_of(two, **changes | {"method": method}), tmp_path / "run")
     assert result.student(torch.rand(2, *toys.SHAPE)).shape == (2, 4)
     assert json.loads((tmp_path / "run" / "summary.json").read_text())["real images seen by the student"] == 0
+
+
+class TestEveryMethodOnACommittee:
+    def test_dafl_excites_the_features_of_every_teacher(self, committee: Committee):
+        dafl = DAFLConfig(batch=4, activation=1.0, units="paper", generator="subpixel").build(committee)
+        images = torch.rand(4, *toys.SHAPE)
+        terms = dafl.objective(images)
+        by_hand = 0.0
+        for one in committee.teachers:
+            with record(one.model.head) as visits:  # type: ignore[arg-type]
+                one(images)
+            by_hand -= visits[0].input.abs().sum(1).mean().item()
+        assert terms["activation"].item() == pytest.approx(by_hand, rel=1e-4)
+
+    def test_dafl_may_match_the_statistics_of_every_teacher(self, committee: Committee):
+        dafl = DAFLConfig(batch=4, statistics=2.0, generator="subpixel").build(committee)
+        images = torch.rand(4, *toys.SHAPE)
+        with record(*batch_norms(committee)) as visits:
+            committee(images)
+        assert len(visits) == 6
+        by_hand = 2 * batch_norm_statistics(visits).item()
+        assert dafl.objective(images)["statistics"].item() == pytest.approx(by_hand, rel=1e-4)
+
+    @pytest.mark.parametrize("multi_label", [False, True])
+    @pytest.mark.parametrize("name", [name for name in toys.TINY if name != "zskd"])
+    def test_makes_images_of_its_labels(self, name: str, multi_label: bool):
+        teachers = [member("ab", multi_label=multi_label), member("cd", multi_label=multi_label)]
+        one = Committee(teachers).eval()
+        for norm in batch_norms(one):
+            norm.running_mean.add_(0.1)  # type: ignore[union-attr]
+        batch = toys.TINY[name].build(one).synthesize()
+        assert batch.images.isfinite().all() and batch.images.min() >= 0 and batch.images.max() <= 1
+        assert batch.targets.shape == ((len(batch), 4) if multi_label else (len(batch),))
+
+    def test_zskd_needs_one_last_layer(self, committee: Committee):
+        with pytest.raises(InputError, match="no last layer"):
+            toys.TINY["zskd"].build(committee)

@@ -35,9 +35,15 @@ from typing import Any, ClassVar, Literal
 import torch
 from torch import Tensor, nn
 
-from datafree.classifier import Classifier, frozen, record
+from datafree.classifier import Classifier, batch_norms, frozen, record
 from datafree.generators import PaperGenerator, SubpixelGenerator
-from datafree.losses import activation_loss, decision_adversarial_loss, information_entropy_loss, one_hot_loss
+from datafree.losses import (
+    activation_loss,
+    batch_norm_statistics,
+    decision_adversarial_loss,
+    information_entropy_loss,
+    one_hot_loss,
+)
 from datafree.synthesis import Method, Schedule, Synthesizer, descend
 from datafree.types import Batch, Images, Scalar, Terms, at_least
 
@@ -62,6 +68,8 @@ class DAFLConfig(Method):
     """beta, weight of the information-entropy loss; 5 k / ln 10 in the authors' units"""
     adversary: float = 0.0
     """weight of the decision-adversarial term; 0: the student is not looked at"""
+    statistics: float = 0.0
+    """weight of the teacher's batch-norm statistics, where it remembers any; not in the paper"""
     units: Literal["paper", "authors"] = "paper"
     """whose definitions of the activation and entropy loss the weights belong to"""
     generator: Literal["paper", "subpixel"] = "paper"
@@ -79,10 +87,9 @@ class DAFLConfig(Method):
         at_least(2, batch=self.batch, show=self.show)
         at_least(1, latent=self.latent)
         at_least(0, onehot=self.onehot, activation=self.activation, entropy=self.entropy)
-        at_least(0, adversary=self.adversary, life=self.life, skip=self.skip)
+        at_least(0, adversary=self.adversary, statistics=self.statistics, skip=self.skip)
+        at_least(self.skip + 1 if self.life else 0, life=self.life)
         at_least(1e-9, lr=self.lr)
-        if self.life:
-            at_least(self.skip + 1, life=self.life)
 
     @property
     def schedule(self) -> Schedule:
@@ -101,6 +108,10 @@ class DAFLConfig(Method):
     def learning(self) -> int:
         return self.life // 2 or 500
 
+    @property
+    def needs(self) -> tuple[str, ...]:
+        return ("batch-norm statistics",) if self.statistics else ()
+
     def build(self, teacher: Classifier) -> "DAFL":
         return DAFL(teacher, self)
 
@@ -111,6 +122,7 @@ class DAFL(Synthesizer):
     def __init__(self, teacher: Classifier, config: DAFLConfig) -> None:
         self.teacher, self.config = teacher, config
         self.layers = teacher.feature_layers()
+        self.norms = batch_norms(teacher) if config.statistics else []
         self.begin()
 
     @property
@@ -128,12 +140,11 @@ class DAFL(Synthesizer):
 
     def objective(self, images: Images, student: nn.Module | None = None) -> Terms:
         c = self.config
-        with record(*self.layers) as visits:
+        with record(*self.layers) as visits, record(*self.norms) as statistics:
             logits = self.teacher(images)
         self.answers = logits.detach()
-        activation, entropy = (
-            (activation_loss, information_entropy_loss) if c.units == "paper" else (mean_activation, log10_entropy)
-        )
+        by_paper, by_authors = (activation_loss, information_entropy_loss), (mean_activation, log10_entropy)
+        activation, entropy = by_paper if c.units == "paper" else by_authors
         terms = {
             "one-hot": c.onehot * one_hot_loss(self.teacher.decisions(logits)),
             "entropy": c.entropy * entropy(self.teacher.votes(logits)),
@@ -141,6 +152,8 @@ class DAFL(Synthesizer):
         if c.activation and self.layers:
             features = torch.cat([visit.input.flatten(1) for visit in visits], 1)
             terms["activation"] = c.activation * activation(features)
+        if statistics:
+            terms["statistics"] = c.statistics * batch_norm_statistics(statistics)
         if c.adversary and student is not None:
             ours, theirs = map(self.teacher.decisions, (logits, student(images)))
             terms["adversary"] = c.adversary * decision_adversarial_loss(ours, theirs)
