@@ -16,10 +16,8 @@ Differences from the paper:
 1. What a generator makes is clipped to the range of an image before anyone sees it. The paper says nothing of it, its
    authors' code does not clip; it is what lets a student see what it will see when it is used.
 2. Adam's averages (0.5, 0.999) are usual for generators; the paper names none.
-3. The authors' code differs from the paper. `dafl` follows the paper's definitions with weights that make its
-   objective equal to their code's for MNIST; `dafl-authors` follows their code: logarithms to base 10, no 1/k in the
-   entropy, the mean of |f| over images and features in the place of the norm, and the student learns on the very
-   batch on which the generator was updated.
+3. `dafl` follows the paper's definitions, with weights that make its objective equal to the authors' code's for MNIST.
+   `dafl-authors` follows that code: see `mean_activation` and `log10_entropy`; the student learns on the generator's batch.
 
 References:
     | Data-Free Learning of Student Networks (Chen et al., 2019), section 3
