@@ -199,11 +199,12 @@ def markdown(result: Mapping[str, Any]) -> str:
         return "-" if value is None or value == "" else str(value)
 
     teacher, student = result["teacher"], result["student"]
+    several = len({row["parameters"] for row in result["rows"].values()}) > 1
+    whom = "" if several else f"Student: `{student['network']}`, {student['parameters']:,} parameters. "
     lines = [
         f"Teacher: `{teacher['network']}`, {teacher['parameters']:,} parameters, {teacher['accuracy']:.2f} % "
         f"(SHA-256 of its weights `{teacher['sha256'][:16]}`).",
-        f"Student: `{student['network']}`, {student['parameters']:,} parameters. "
-        f"{len(result['seeds'])} seeds, held-out accuracy in %, mean ± standard deviation.",
+        f"{whom}{len(result['seeds'])} seeds, held-out accuracy in %, mean ± standard deviation.",
         "",
         f"| row | accuracy | {' | '.join(COLUMNS)} |",
         "|---" * (2 + len(COLUMNS)) + "|",
