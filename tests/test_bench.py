@@ -54,7 +54,7 @@ class TestDigits:
     def test_the_table_names_its_command_and_its_teacher(self, table: dict[str, Any]):
         text = markdown(table)
         assert "`datafree bench digits`" in text
-        assert table["teacher"]["sha256"][:16] in text
+        assert table["teacher"]["sha256"][:16] in text and "Student: `convnet_w16`, 9,162 parameters." in text
 
     def test_finished_runs_are_not_repeated(self, table: dict[str, Any], options: Bench):
         summary = options.out / "noise" / "seed-0" / "summary.json"  # type: ignore[operator]
@@ -107,7 +107,7 @@ class TestTransfer:
         made = bench("transfer", replace(options, out=folder / "transfer", rows=some), QUIET)
         sizes = {name: row["parameters"] for name, row in made["rows"].items()}
         assert tuple(sizes) == some and len(set(sizes.values())) == 3
-        assert f"| {sizes['ViT']:,} |" in markdown(made)
+        assert f"| {sizes['ViT']:,} |" in markdown(made) and "Student:" not in markdown(made)
         assert [path.name for path in (folder / "transfer").glob("teacher*")] == ["teacher"]
 
     def test_all_students_of_a_seed_learn_from_the_same_images(self):

@@ -281,7 +281,8 @@ def markdown(result: Mapping[str, Any]) -> str:
         return "-" if value is None or value == "" else f"{value:,}" if isinstance(value, int) else str(value)
 
     teacher, student, columns = result["teacher"], result["student"], result["columns"]
-    whom = f"Student: `{student['network']}`, {student['parameters']:,} parameters. " if student else ""
+    one = student and len({row["parameters"] for row in result["rows"].values()}) == 1
+    whom = f"Student: `{student['network']}`, {student['parameters']:,} parameters. " if one else ""
     lines = [
         f"Teacher: `{teacher['network']}`, {teacher['parameters']:,} parameters, {teacher['MACs']:,} MACs, "
         f"{teacher['accuracy']:.2f} % (SHA-256 of its weights `{teacher['sha256'][:16]}`).",
