@@ -206,6 +206,11 @@ class TestSeveralLabels:
         assert found.per_class == pytest.approx((0.5, 0.75))
         assert found.agreement == 1.0
 
+    def test_a_verifier_answers_label_by_label(self):
+        found = verify(self.model(), [self.batch()])
+        assert found.recognised == pytest.approx(5 / 8)
+        assert found.per_class == pytest.approx((0.5, 0.75))
+
     def test_health_tells_the_positives(self):
         found = health(self.model(), self.model(), self.batch())
         assert found["positives"] == pytest.approx(1.0)

@@ -137,7 +137,7 @@ class Verification:
     """What a network that took no part in making them says of synthesized images."""
 
     recognised: float
-    """part of the images that it answers as they were meant"""
+    """part of the images that it answers as they were meant; of the answers, where an image has several labels"""
     per_class: tuple[float, ...]
     """the same of the images meant to be each class"""
     inception_score: float
@@ -167,14 +167,16 @@ def verify(verifier: Classifier, batches: Iterable[Batch]) -> Verification:
             if images.shape[2:] != verifier.shape[1:]:
                 images = F.interpolate(images, verifier.shape[1:], mode="bilinear", antialias=True).clamp(0, 1)
             logits.append(verifier(images).cpu())
-            meant.append((batch.targets if batch.targets.ndim == 1 else batch.targets.argmax(1)).cpu())
+            one = verifier.multi_label or batch.targets.ndim == 1
+            meant.append((batch.targets if one else batch.targets.argmax(1)).cpu())
             some.append(verifier.normalize(images).cpu())
     said, targets, shown = torch.cat(logits), torch.cat(meant), torch.cat(some)
-    right = (said.argmax(1) == targets).float()
+    right = (verifier.answer(said) == targets).float()
+    classes = len(verifier.classes)
     return Verification(
         recognised=right.mean().item(),
-        per_class=_by_class(right, targets, len(verifier.classes)),
-        inception_score=inception_score(said),
+        per_class=tuple(right.mean(0).tolist()) if verifier.multi_label else _by_class(right, targets, classes),
+        inception_score=inception_score(verifier.votes(said)),
         diversity=diversity(shown[:: -(-len(shown) // 1024)]),
         images=len(targets),
     )

@@ -61,7 +61,7 @@ def write(made: ImageSet, teacher: Classifier, out: Path, format: Sequence[Forma
         if "folder" in format:
             write_folder(made.batch, new / "png")
         if "parquet" in format:
-            write_parquet(made.batch, answers, made.classes, new / "parquet")
+            write_parquet(made.batch, teacher.probabilities(answers), made.classes, new / "parquet")
         told = {name: value for name, value in vars(made).items() if name != "batch"}
         counts = {"images": len(made.batch), "answers kept": made.batch.answers is not None}
         write_json(new / INDEX, {"schema": SCHEMA, **counts, **told, "shards": shards})

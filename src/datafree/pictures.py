@@ -10,7 +10,7 @@ from torch import Tensor
 from torchvision.transforms.v2.functional import to_pil_image
 
 from datafree.report import displayable
-from datafree.types import Batch, InputError, Labels, Logits
+from datafree.types import Batch, InputError, Labels, Probabilities
 
 
 def labels_of(batch: Batch) -> Labels:
@@ -49,7 +49,7 @@ def require_pyarrow() -> tuple[Any, Any]:
     return pyarrow, parquet
 
 
-def write_parquet(batch: Batch, answers: Logits, classes: Sequence[str], folder: Path) -> None:
+def write_parquet(batch: Batch, soft: Probabilities, classes: Sequence[str], folder: Path) -> None:
     """A data set that `datasets.load_dataset` reads: image, label, and the teacher's probabilities as a soft label.
 
     Raises:
@@ -60,7 +60,7 @@ def write_parquet(batch: Batch, answers: Logits, classes: Sequence[str], folder:
     columns = {
         "image": [{"bytes": png, "path": f"{place:06d}.png"} for place, png in places],
         "label": labels_of(batch).tolist(),
-        "soft_label": answers.softmax(1).tolist(),
+        "soft_label": soft.tolist(),
     }
     features = {
         "image": {"_type": "Image"},
