@@ -665,6 +665,7 @@ def test_a_table_of_a_sequence(half: Path, tmp_path: Path, monkeypatch: pytest.M
         training=TrainingConfig(steps=20),
         rows=small,
         extensions=(("digits:5-6", "digits:0-6"), ("digits:7-9", "digits")),
+        columns=BENCHMARKS["mnist-sequence"].columns,
     )
     monkeypatch.setattr(report, "curves", lambda log: {})
     monkeypatch.setitem(BENCHMARKS, "three", table)

@@ -27,14 +27,16 @@ def rows(inversion: DeepInversionConfig, stack: GroupStackConfig, steps: int, ba
     learn = DistillationConfig(steps=steps, lr=4e-3, weight_decay=0.0)
     first = Schedule(warmup=batches, every=0, keep=batches)
     often = Schedule(warmup=batches // 2, every=2 * steps // batches + 1, keep=batches)
-    apart: dict[str, Any] = {"apart": True, "gate": "origin"}
+    apart: dict[str, Any] = {"apart": True}
     adaptive = replace(inversion, compete=1.0)
     dafl, made = replace(METHODS["fast"], adversary=0.0), stack.schedule
     whole = AmalgamationConfig(steps=steps, lr=4e-3, weight_decay=0.0)
+    matched, quick = replace(METHODS["fast"], statistics=1.0), replace(made, keep=256)
     real = Row(method=None, schedule=Schedule(), application=learn)
     return {
         "committee, noise": Row(method=METHODS["noise"], schedule=Schedule(), application=learn),
         "committee, dafl": Row(method=dafl, schedule=dafl.schedule, application=learn),
+        "committee, fast with statistics": Row(method=matched, schedule=quick, application=learn),
         "committee, deep-inversion": Row(method=inversion, schedule=first, application=learn, task=apart),
         "committee, adi": Row(method=adaptive, schedule=often, application=learn, task=apart),
         "committee, group-stack": Row(method=stack, schedule=made, application=learn),
@@ -51,7 +53,7 @@ def rows(inversion: DeepInversionConfig, stack: GroupStackConfig, steps: int, ba
 
 
 INVERSION = DeepInversionConfig(batch=160, steps=(120,), lr=0.1, cosine=True)
-STACK = GroupStackConfig(batch=128, statistics=1.0)
+STACK = GroupStackConfig(batch=128, statistics=1.0, life=250)
 
 MNIST_AMALGAMATION = Benchmark(
     title="MNIST, a teacher of 0-4 and one of 5-9 become one student",
@@ -60,7 +62,7 @@ MNIST_AMALGAMATION = Benchmark(
     teacher="lenet5_bn",
     student="lenet5_bn",
     training=TrainingConfig(steps=1500),
-    rows=rows(INVERSION, STACK, 2000, 10),
+    rows=rows(INVERSION, STACK, 3200, 10),
     columns=COLUMNS,
     curve=60.0,
 )
