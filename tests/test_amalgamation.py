@@ -15,6 +15,7 @@ from torch import nn
 from datafree import teachers
 from datafree.applications.amalgamation import AmalgamationConfig, DualGenerator, amalgamate
 from datafree.classifier import Classifier, batch_norms, record
+from datafree.commands import carry_out
 from datafree.committee import NEVER, Committee
 from datafree.experiment import resume, run
 from datafree.filters import Filter
@@ -470,3 +471,36 @@ class TestEveryMethodOnACommittee:
     def test_zskd_needs_one_last_layer(self, committee: Committee):
         with pytest.raises(InputError, match="no last layer"):
             toys.TINY["zskd"].build(committee)
+
+
+class TestCommand:
+    def test_two_teachers_become_one_student(self, two: tuple[str, str], tmp_path: Path):
+        where = ["--teacher", two[0], f"--teacher={two[1]}", "--out", str(tmp_path / "run"), "--device", "cpu"]
+        small = ["--method.batch", "8", "--application.steps", "8", "--application.measure", "1"]
+        assert carry_out("amalgamate", [*where, *small, "--labels", "d", "a"]) == 0
+        config = json.loads((tmp_path / "run" / "student" / "config.json").read_text())
+        assert config["architecture"] == "target_net" and config["label_names"] == ["d", "a"]
+
+    def test_any_other_method_distils_one_plain_student(self, two: tuple[str, str], tmp_path: Path):
+        where = ["--teacher", two[0], "--teacher", two[1], "--out", str(tmp_path / "run"), "--device", "cpu"]
+        assert carry_out("amalgamate", [*where, "--method", "noise", "--application.steps", "2"]) == 0
+        config = json.loads((tmp_path / "run" / "student" / "config.json").read_text())
+        assert config["architecture"] == "convnet_w16" and config["label_names"] == list("abcd")
+
+    @pytest.mark.parametrize(
+        ("arguments", "match"),
+        [
+            (["--teacher", "local-dir:a"], "one teacher alone cannot be amalgamated"),
+            (["--teacher"], "--teacher"),
+            (["--into", "target", "--teacher", "a"], "did you mean target-net?"),
+            (["--teacher", "a", "--teacher", "b", "--gate", "origin"], "say --apart as well"),
+            (["--teacher", "a", "--teacher", "b", "--gates", "even"], "did you mean --gate?"),
+        ],
+    )
+    def test_one_sentence_for_what_cannot_be_done(
+        self, arguments: list[str], match: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    ):
+        assert carry_out("amalgamate", [*arguments, "--out", str(tmp_path / "run")]) == 2
+        said = capsys.readouterr().err
+        assert match in said and said.count("\n") == 1
+        assert not (tmp_path / "run").exists()

@@ -29,7 +29,7 @@ def gathered(arguments: list[str], option: str) -> list[str]:
     values: list[str] = []
     while option in arguments or any(argument.startswith(f"{option}=") for argument in arguments):
         value, arguments = take(arguments, option, "")
-        if not value:
+        if not value or value.startswith("--"):
             raise InputError(f"{option} has no value; name a teacher after it")
         values.append(value)
     return [*arguments, option, *values] if values else arguments
