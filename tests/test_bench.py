@@ -131,3 +131,26 @@ class TestTransfer:
         teacher = teachers.create(row.teacher).eval()
         student = student_of(teacher, row.task["student"]).eval()
         assert student(torch.rand(1, *teacher.shape)).shape == teacher(torch.rand(1, *teacher.shape)).shape == (1, 10)
+
+
+def test_a_table_of_several_teachers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    names = ("committee, noise", "dual-gan", "oracle", "teacher 2 alone")
+    rows = {name: BENCHMARKS["mnist-amalgamation"].rows[name] for name in names}
+    stack = replace(rows["dual-gan"].method, batch=8, statistics=0.0)  # type: ignore[type-var]
+    rows["dual-gan"] = replace(rows["dual-gan"], method=stack)
+    table = replace(
+        BENCHMARKS["mnist-amalgamation"],
+        data="digits",
+        members=("digits:0-4", "digits:5-9"),
+        teacher="convnet_w16",
+        student="convnet_w16",
+        training=replace(BENCHMARKS["digits"].training, steps=60),
+        rows=rows,
+    )
+    monkeypatch.setitem(BENCHMARKS, "two", table)
+    options = Bench(out=tmp_path / "runs", results=tmp_path / "results", seeds=(0,), shorten=200, command="bench two")
+    found = bench("two", options, QUIET)["rows"]
+    assert list(found) == list(names)
+    assert found["teacher 2 alone"]["mean"] <= 51  # it knows half of the classes
+    assert found["oracle"]["real images seen"] == 1347
+    assert found["dual-gan"]["real images seen"] == 0 < found["dual-gan"]["images synthesized"]

@@ -159,8 +159,8 @@ def experiments_of(
     common = {"method": row.method, "schedule": row.schedule, "application": learn}
     machine = {"seed": seed, "device": options.device, "threads": options.threads, "curve": table.curve}
 
-    def task(kind: type[Teaching | AmalgamationTask], teacher: Path, **more: Any) -> Any:
-        return kind(**{"teacher": f"local-dir:{teacher}", "data_root": options.data_root, **more, **row.task})
+    def task(kind: type[Teaching | AmalgamationTask], folder: Path, **more: Any) -> Any:
+        return kind(**{"teacher": f"local-dir:{folder}", "data_root": options.data_root, **more, **row.task})
 
     teacher = folders[0]
     if table.members:
