@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from datafree.bench import Bench, bench, markdown, plot, reached
+from datafree.bench import Bench, bench, experiment_of, markdown, plot, reached
 from datafree.tables import BENCHMARKS
 from datafree.types import InputError
 
@@ -81,6 +81,32 @@ def test_the_ablation_has_every_subset_of_three_losses():
         tuple(bool(getattr(row.method, name)) for name in ("onehot", "entropy", "activation")) for row in rows.values()
     }
     assert len(rows) == len(weights) == 8
+
+
+@pytest.mark.parametrize("name", ["mnist-pruning", "cifar10-pruning"])
+def test_methods_of_a_pruning_table_make_equally_many_images(name: str):
+    rows = BENCHMARKS[name].rows
+    made = {
+        row.method.batch * row.schedule.due(row.application.steps - 1)
+        for label, row in rows.items()
+        if row.method and label.endswith(("deep-dream", "deep-inversion", "adi"))
+    }
+    assert len(made) == 1
+    assert len(rows) == 18 and not BENCHMARKS[name].student
+
+
+def test_a_row_without_recovery_stays_without_when_it_is_shortened():
+    table, short = BENCHMARKS["mnist-pruning"], Bench(shorten=100)
+    steps = {
+        row: experiment_of(table, table.rows[row], Path("teacher"), 0, short).application.steps
+        for row in ("50 %, no recovery", "50 %, adi")
+    }
+    assert steps == {"50 %, no recovery": 0, "50 %, adi": 4}
+
+
+def test_a_table_without_curves_is_drawn_as_bars():
+    drawing = plot({"rows": {"this row": {"mean": 97.04, "curves": [[], []]}}})
+    assert drawing.startswith("<svg") and "97.0" in drawing
 
 
 @pytest.mark.parametrize(

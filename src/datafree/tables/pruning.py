@@ -71,7 +71,7 @@ def _cifar10(teacher: str) -> Benchmark:
         rows=pruning_rows(
             DeepInversionConfig(batch=256, steps=(1000,), flip=True),
             Schedule(warmup=32, every=0, keep=32),
-            Schedule(warmup=8, every=100, keep=64),
+            Schedule(warmup=9, every=100, keep=64),
             PruningConfig(steps=5600, augment=Augmentation(shift=4, flip=True)),
         ),
         columns=COLUMNS,
