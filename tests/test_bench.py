@@ -3,7 +3,7 @@
 import json
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import torch
@@ -11,7 +11,8 @@ import toys
 from rich.console import Console
 
 from datafree import teachers
-from datafree.bench import Bench, bench, markdown, plot, reached
+from datafree.applications.pruning import PruningConfig
+from datafree.bench import Bench, bench, experiments_of, markdown, plot, reached
 from datafree.tables import BENCHMARKS
 from datafree.tables.table import Row
 from datafree.tasks import student_of
@@ -86,6 +87,33 @@ def test_the_ablation_has_every_subset_of_three_losses():
         tuple(bool(getattr(row.method, name)) for name in ("onehot", "entropy", "activation")) for row in rows.values()
     }
     assert len(rows) == len(weights) == 8
+
+
+@pytest.mark.parametrize("name", ["mnist-pruning", "cifar10-pruning"])
+def test_methods_of_a_pruning_table_make_equally_many_images(name: str):
+    rows = BENCHMARKS[name].rows
+    made = set()
+    for label, row in rows.items():
+        if row.method and label.endswith(("deep-dream", "deep-inversion", "adi")):
+            pruning = cast(PruningConfig, row.application)
+            drawn = pruning.steps + pruning.rounds * pruning.looks
+            made.add(row.method.batch * row.schedule.due(drawn - 1))
+    assert len(made) == 1
+    assert len(rows) == 18 and not BENCHMARKS[name].student
+
+
+def test_a_row_without_recovery_stays_without_when_it_is_shortened():
+    table, short = BENCHMARKS["mnist-pruning"], Bench(shorten=100)
+    steps = {}
+    for row in ("50 %, no recovery", "50 %, adi"):
+        chain = experiments_of(table, table.rows[row], [Path("teacher")], 0, short, Path("here"))
+        steps[row] = next(chain)[0].application.steps
+    assert steps == {"50 %, no recovery": 0, "50 %, adi": 4}
+
+
+def test_a_table_without_curves_is_drawn_as_bars():
+    drawing = plot({"rows": {"this row": {"mean": 97.04, "curves": [[], []]}}})
+    assert drawing.startswith("<svg") and "97.0" in drawing
 
 
 @pytest.mark.parametrize(

@@ -24,8 +24,9 @@ def pruning_rows(
         often: When ADI does; so that it makes as many.
         recovery: How all are pruned and recover, but for the ratio.
     """
-    dream = replace(inversion, statistics=0.0)
-    adaptive = replace(inversion, compete=10.0, batch=inversion.batch * first.warmup // often.due(recovery.steps - 1))
+    drawn = recovery.steps + recovery.rounds * recovery.looks
+    each = inversion.batch * first.warmup // often.due(drawn - 1)
+    dream, adaptive = replace(inversion, statistics=0.0), replace(inversion, compete=10.0, batch=each)
     kinds: dict[str, tuple[Method | None, Schedule, PruningConfig]] = {
         "no recovery": (inversion, replace(first, warmup=1), replace(recovery, steps=0)),
         "noise": (replace(METHODS["noise"], batch=first.show), Schedule(), recovery),
@@ -52,7 +53,7 @@ MNIST_PRUNING = Benchmark(
     rows=pruning_rows(
         DeepInversionConfig(batch=256, steps=(100,), lr=0.1, statistics=20.0),
         Schedule(warmup=2, every=0, keep=2, show=64),
-        Schedule(warmup=2, every=66, keep=8, show=64),
+        Schedule(warmup=2, every=79, keep=8, show=64),
         PruningConfig(steps=400, augment=Augmentation(shift=1)),
     ),
     columns=COLUMNS,
