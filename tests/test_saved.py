@@ -129,7 +129,8 @@ def test_it_goes_on_from_its_state(twelve: SavedConfig, teacher: Classifier):
 def test_it_feeds_every_application(name: str, twelve: SavedConfig, teacher: Classifier, student: Classifier):
     application: Any = replace(APPLICATIONS[name], steps=3)
     before = toys.snapshot(teacher)
-    result = application.build()(student, teacher, Stream.of(twelve, teacher, student))
+    made, seen, more = toys.given(name, teacher, student)
+    result = application.build()(made, teacher, Stream.of(twelve, teacher, seen), **more)
     assert result(torch.rand(2, *toys.SHAPE)).isfinite().all()
     assert toys.same(toys.snapshot(teacher), before)
 

@@ -22,6 +22,8 @@ from datafree.narrowing import narrow, recipe, recorded
 from datafree.types import InputError, nearest
 
 WEIGHTS, CONFIG = "model.safetensors", "config.json"
+SAID_ELSEWHERE = ("in_chans", "num_classes", "widths")
+"""arguments of a folder's network that are read from other entries; widths are looked at before anything is made of them"""
 
 
 def create(
@@ -131,9 +133,7 @@ def load_folder(folder: Path) -> Classifier:
             shape=tuple(cfg["input_size"]),
             mean=cfg["mean"],
             std=cfg["std"],
-            arguments={
-                n: value for n, value in config.get("model_args", {}).items() if n not in ("in_chans", "num_classes")
-            },
+            arguments={n: value for n, value in config.get("model_args", {}).items() if n not in SAID_ELSEWHERE},
         )
         classifier.multi_label = bool(config.get("multi_label", False))
         widths = recorded(config, classifier.model)
