@@ -16,7 +16,7 @@ demo: $(VENV)/installed  ## the main job on scikit-learn's digits
 	$(BIN)/datafree demo
 
 test: $(VENV)/installed  ## the default tests
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses auto --dist loadfile
 
 slow: $(VENV)/installed  ## the long tests; MNIST is looked for in $$DATAFREE_DATA
 	$(BIN)/python -m pytest -m slow

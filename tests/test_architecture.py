@@ -163,7 +163,7 @@ def test_torch_is_seeded_in_these_places_only():
     assert seeding == {"randomness", "experiment", "making", "training", "commands.statistics"}
 
 
-@pytest.mark.parametrize("name", [*METHODS, *APPLICATIONS, *(set(LAYERS) - {"randomness"})])
+@pytest.mark.parametrize("name", [*METHODS, *APPLICATIONS, *sorted(set(LAYERS) - {"randomness"})])
 def test_nothing_prints_seeds_or_writes_where_images_are_made(name: str):
     forbidden = (
         "print",

@@ -1,12 +1,17 @@
 """Small movements, a different one for each image."""
 
+import math
+from dataclasses import replace
+
 import pytest
 import torch
 
+from datafree.applications.continual import ExtensionConfig
 from datafree.augmentation import Augmentation
+from datafree.training import TrainingConfig
 from datafree.types import Images, InputError
 
-ALL = Augmentation(shift=1.0, rotate=10, scale=0.1, flip=True)
+ALL = Augmentation(shift=1.0, rotate=10, scale=0.1, flip=True, mix=0.5)
 
 
 def centres(images: Images) -> torch.Tensor:
@@ -60,7 +65,7 @@ def test_rotation_keeps_the_middle_and_turns_a_bar():
 
 
 def test_each_image_moves_in_its_own_way():
-    moved = ALL(torch.rand(1, 1, 8, 8).repeat(20, 1, 1, 1))
+    moved = replace(ALL, mix=0.0)(torch.rand(1, 1, 8, 8).repeat(20, 1, 1, 1))
     assert len({round(image.sum().item(), 4) for image in moved}) > 15
 
 
@@ -77,6 +82,35 @@ def test_gradients_pass():
     images = torch.rand(2, 1, 8, 8, requires_grad=True)
     ALL(images).sum().backward()
     assert images.grad is not None and images.grad.abs().sum() > 0
+
+
+class TestMix:
+    def test_so_many_images_are_blends_of_two(self):
+        images = torch.eye(400)[:, None, None]
+        mixed = Augmentation(mix=0.5)(images)[:, 0, 0]
+        assert 150 < (mixed.amax(1) < 1).sum() < 250
+        assert ((mixed > 0).sum(1) <= 2).all() and torch.allclose(mixed.sum(1), torch.ones(400))
+
+    def test_an_image_that_is_not_blended_stays_in_its_place(self):
+        images = torch.eye(400)[:, None, None]
+        mixed = Augmentation(mix=0.5)(images)[:, 0, 0]
+        whole = mixed.amax(1) == 1
+        assert torch.equal(mixed[whole].argmax(1), torch.arange(400)[whole])
+
+    def test_shares_are_spread_evenly(self):
+        images = torch.eye(2000)[:, None, None]
+        own = Augmentation(mix=1.0)(images)[:, 0, 0].diagonal()
+        assert own.mean() == pytest.approx(0.5, abs=0.03) and own.std() == pytest.approx(12**-0.5, abs=0.02)
+
+    @pytest.mark.parametrize("mix", [-0.1, 1.1, math.nan])
+    def test_refuses_what_is_no_part(self, mix: float):
+        with pytest.raises(InputError, match="mix is .*, but a part is from 0 to 1"):
+            Augmentation(mix=mix)
+
+    def test_is_refused_where_labels_are_learned(self):
+        for config in (TrainingConfig, ExtensionConfig):
+            with pytest.raises(InputError, match="a blend of two images has no label of its own; leave mix out"):
+                config(augment=Augmentation(mix=0.5))
 
 
 @pytest.mark.parametrize("name", ["shift", "rotate", "scale"])

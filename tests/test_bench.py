@@ -1,6 +1,7 @@
 """Tables: every row runs, finished runs are kept, and what is written is what was found."""
 
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
@@ -73,6 +74,14 @@ def test_spread_is_that_of_the_seeds(folder: Path, table: dict[str, Any], option
     assert len(two["each"]) == 2
     assert two["mean"] == pytest.approx(sum(two["each"]) / 2, abs=0.01)
     assert two["sd"] == pytest.approx(abs(two["each"][0] - two["each"][1]) / 2**0.5, abs=0.02)
+
+
+def test_runs_side_by_side_find_what_runs_in_turn_find(folder: Path, table: dict[str, Any], options: Bench):
+    out, rows = folder / "abreast", ("noise", "real images")
+    shutil.copytree(folder / "runs" / "teacher", out / "teacher")
+    found = bench("digits", replace(options, out=out, rows=rows, jobs=2), QUIET)
+    assert {row: found["rows"][row]["each"] for row in rows} == {row: table["rows"][row]["each"] for row in rows}
+    assert "2 runs at a time" in markdown(found) and "at a time" not in markdown(table)
 
 
 def test_a_goal_counts_only_if_every_seed_reaches_it():

@@ -8,7 +8,7 @@ import toys
 from torch import nn
 
 from datafree.classifier import Classifier
-from datafree.evaluation import diversity, evaluate, health, inception_score, measure, verify
+from datafree.evaluation import calibration_error, diversity, evaluate, health, inception_score, measure, verify
 from datafree.types import Batch
 
 
@@ -41,6 +41,22 @@ def test_agreement_is_with_the_teacher_and_not_with_the_truth():
     assert evaluate(echo(), echo(), batches).agreement == 1
     assert evaluate(echo(), backwards, batches).agreement == 0
     assert evaluate(echo(), backwards, batches).accuracy == 1
+
+
+def test_calibration_error_is_that_of_torchmetrics():
+    from torchmetrics.functional.classification import binary_calibration_error, multiclass_calibration_error
+
+    said, truth = torch.randn(500, 4).mul(2).softmax(1), torch.randint(4, (500,))
+    right = (said.argmax(1) == truth).float()
+    expected = multiclass_calibration_error(said, truth, num_classes=4, n_bins=15).item()
+    assert calibration_error(said.amax(1), right) == pytest.approx(expected, abs=1e-6)
+    yes, happened = torch.rand(500), torch.randint(2, (500,))
+    expected = binary_calibration_error(yes, happened, n_bins=15).item()
+    assert calibration_error(yes, happened.float()) == pytest.approx(expected, abs=1e-6)
+
+
+def test_full_confidence_belongs_to_the_last_bin():
+    assert calibration_error(torch.ones(4), torch.tensor([1.0, 1.0, 1.0, 0.0])) == pytest.approx(0.25)
 
 
 def test_calibration_error_by_hand():

@@ -1,11 +1,16 @@
-"""Small movements of images, a different one for each, in one pass."""
+"""Small movements of images, a different one for each, in one pass; and blends of two.
+
+References:
+    | Blends: Knowledge distillation: A good teacher is patient and consistent (Beyer et al., 2022), section 3.1
+    | https://arxiv.org/abs/2106.05237
+"""
 
 from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
 
-from datafree.types import Images, at_least
+from datafree.types import Images, InputError, at_least
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -20,15 +25,39 @@ class Augmentation:
     """larger or smaller by up to this part"""
     flip: bool = False
     """mirror half of them left to right; leave it off where left and right mean something"""
+    mix: float = 0.0
+    """part of them that is blended with another of the batch, each in a share from 0 to 1; for images without labels"""
 
     def __post_init__(self) -> None:
         at_least(0, shift=self.shift, rotate=self.rotate, scale=self.scale)
+        if not 0 <= self.mix <= 1:
+            raise InputError(f"mix is {self.mix}, but a part is from 0 to 1")
 
     def __bool__(self) -> bool:
-        """Whether anything moves."""
-        return bool(self.shift or self.rotate or self.scale or self.flip)
+        """Whether anything is changed."""
+        return bool(self.shift or self.rotate or self.scale or self.flip or self.mix)
+
+    def keeps_labels(self) -> "Augmentation":
+        """Itself, for images that are shown with their labels.
+
+        Raises:
+            InputError: If it blends images: a blend has no label, it can only be shown to a teacher.
+        """
+        if self.mix:
+            raise InputError("a blend of two images has no label of its own; leave mix out where labels are learned")
+        return self
 
     def __call__(self, images: Images) -> Images:
+        moved = self.move(images)
+        if not self.mix:
+            return moved
+        n, device = len(moved), moved.device
+        blended = torch.rand(n, 1, 1, 1, device=device) < self.mix
+        share = torch.where(blended, torch.rand(n, 1, 1, 1, device=device), 1.0)
+        return torch.lerp(moved[torch.randperm(n, device=device)], moved, share)
+
+    def move(self, images: Images) -> Images:
+        """All but the blending."""
         n, _, height, width = images.shape
         if self.flip:
             mirrored = torch.rand(n, 1, 1, 1, device=images.device) < 0.5

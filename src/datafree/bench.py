@@ -25,13 +25,14 @@ from datafree.description import describe
 from datafree.evaluation import score
 from datafree.experiment import Experiment, judge, run
 from datafree.logbook import read_log
+from datafree.parallel import side_by_side
 from datafree.store import read_description, write_json, write_text
 from datafree.tables import BENCHMARKS
 from datafree.tables.table import Benchmark, Row
 from datafree.tasks import AmalgamationTask, ExtensionTask, Task, Teaching
 from datafree.teachers import load_folder
 from datafree.training import example_teacher
-from datafree.types import InputError, nearest
+from datafree.types import InputError, at_least, nearest
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,8 +55,13 @@ class Bench:
     """cpu, cuda, mps, ..."""
     threads: int = 1
     """on the CPU"""
+    jobs: int = 1
+    """runs at a time, each in a process of its own; seconds are longer where they share a core"""
     command: str = field(default_factory=lambda: shlex.join(["datafree", *sys.argv[1:]]))
     """what is written down as the command that made the table"""
+
+    def __post_init__(self) -> None:
+        at_least(1, seeds=len(self.seeds), shorten=self.shorten, threads=self.threads, jobs=self.jobs)
 
 
 def benchmark(name: str) -> Benchmark:
@@ -80,25 +86,47 @@ def bench(name: str, options: Bench, console: Console) -> dict[str, Any]:
         if row not in table.rows:
             raise InputError(f"row {row!r} is unknown{nearest(row, table.rows)}; choose among: {'; '.join(table.rows)}")
     out = options.out or Path("runs") / f"bench-{name}"
+    names = options.rows or tuple(table.rows)
+    folders = {row: teachers_of(table, table.rows[row], out, options, console) for row in names}
+    cells = [Cell(name, row, folders[row], seed, options, out) for row in names for seed in options.seeds]
     found: dict[str, list[dict[str, Any]]] = {}
-    for row in options.rows or tuple(table.rows):
-        folders = teachers_of(table, table.rows[row], out, options, console)
-        for seed in options.seeds:
-            place = out / re.sub(r"[^\w]+", "-", row) / f"seed-{seed}"
-            if table.rows[row].known:
-                summary = judged(table, table.rows[row], folders, seed, options, place, console)
-            else:
-                chain = experiments_of(table, table.rows[row], folders, seed, options, place)
-                summary = joined([carry_out(experiment, folder, console) for experiment, folder in chain])
-            found.setdefault(row, []).append(summary)
-            accuracy, seconds = score(summary["student"]), summary["seconds"]
-            console.print(f"{row:<18} seed {seed}  {report.percent(accuracy)}  {seconds:.0f} s", highlight=False)
+    for cell, summary in zip(cells, side_by_side(filled, cells, options.jobs, console, "runs"), strict=True):
+        found.setdefault(cell.row, []).append(summary)
+        accuracy, seconds = score(summary["student"]), summary["seconds"]
+        console.print(f"{cell.row:<18} seed {cell.seed}  {report.percent(accuracy)}  {seconds:.0f} s", highlight=False)
     result = collect(table, found, options)
     options.results.mkdir(parents=True, exist_ok=True)
     write_json(options.results / f"{name}.json", result)
     write_text(options.results / f"{name}.md", markdown(result))
     write_text(options.results / f"{name}.svg", plot(result))
     return result
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One row of a table for one seed."""
+
+    table: str
+    row: str
+    teachers: Sequence[Path]
+    seed: int
+    options: Bench
+    out: Path
+
+    @property
+    def place(self) -> Path:
+        """The folder of its run."""
+        return self.out / re.sub(r"[^\w]+", "-", self.row) / f"seed-{self.seed}"
+
+
+def filled(cell: Cell, console: Console | None) -> dict[str, Any]:
+    """The summary of a cell."""
+    table, console = benchmark(cell.table), console or Console(quiet=True)
+    row = table.rows[cell.row]
+    if row.known:
+        return judged(table, row, cell.teachers, cell.seed, cell.options, cell.place, console)
+    chain = experiments_of(table, row, cell.teachers, cell.seed, cell.options, cell.place)
+    return joined([carry_out(experiment, folder, console) for experiment, folder in chain])
 
 
 def teachers_of(table: Benchmark, row: Row, out: Path, options: Bench, console: Console) -> list[Path]:
@@ -220,6 +248,7 @@ def collect(table: Benchmark, found: Mapping[str, Sequence[Mapping[str, Any]]], 
         "measure": "mean average precision" if anyone["student"].get("average_precision") else "accuracy",
         "columns": list(table.columns),
         "environment": anyone["environment"] | {"machine": platform.processor() or platform.machine()},
+        "jobs": options.jobs,
         "rows": rows,
     }
 
@@ -294,12 +323,13 @@ def markdown(result: Mapping[str, Any]) -> str:
     for name, row in result["rows"].items():
         spread = "" if row["sd"] is None else f" ± {row['sd']:.2f}"
         lines.append(f"| {name} | {row['mean']:.2f}{spread} | " + " | ".join(cell(row[c]) for c in columns) + " |")
-    environment = result["environment"]
+    environment, jobs = result["environment"], result.get("jobs", 1)
+    several = f", {jobs} runs at a time" if jobs > 1 else ""
     lines += [
         "",
         f"Command: `{result['command']}`. torch {environment['torch']}, {environment['device']}, "
-        f"{environment['threads']} thread(s), {environment['machine']}. Real images train the teacher, the ceiling, and "
-        "evaluate; no student was selected by them. Seconds leave the evaluations along the curve out.",
+        f"{environment['threads']} thread(s), {environment['machine']}{several}. Real images train the teacher, the "
+        "ceiling, and evaluate; no student was selected by them. Seconds leave the evaluations along the curve out.",
         "",
     ]
     return "\n".join(lines)

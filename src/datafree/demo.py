@@ -4,6 +4,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from joblib import cpu_count
 from rich.console import Console
 
 from datafree import report
@@ -11,6 +12,7 @@ from datafree.applications.distillation import DistillationConfig
 from datafree.augmentation import Augmentation
 from datafree.experiment import Experiment, run
 from datafree.methods import METHODS
+from datafree.parallel import side_by_side
 from datafree.store import next_folder, write_json, write_text
 from datafree.synthesis import Method, Schedule
 from datafree.tasks import Task
@@ -32,9 +34,12 @@ class Demo:
     """on the CPU; networks this small are fastest on one"""
     steps: int = 700
     """steps of each student"""
+    jobs: int = 0
+    """students at a time, each in a process of its own; 0: one for each core"""
 
     def __post_init__(self) -> None:
         at_least(1, steps=self.steps, threads=self.threads)
+        at_least(0, jobs=self.jobs)
 
 
 def rungs(steps: int) -> dict[str, tuple[Method | None, Schedule]]:
@@ -68,18 +73,25 @@ def demo(options: Demo, console: Console) -> list[dict[str, Any]]:
         f"teacher         {report.percent(accuracy)} held-out; its training images are put away", highlight=False
     )
     task = Task(teacher=f"local-dir:{out / 'teacher'}", student=STUDENT, data="digits")
-    rows: list[dict[str, Any]] = []
-    for name, (method, schedule) in rungs(options.steps).items():
-        experiment = Experiment(
-            task=task,
-            method=method,
-            schedule=schedule,
-            application=application(options.steps),
-            seed=options.seed,
-            device="cpu",
-            threads=options.threads,
+    places = {name: out / name.replace(" ", "-") for name in rungs(options.steps)}
+    ladder = [
+        (
+            Experiment(
+                task=task,
+                method=method,
+                schedule=schedule,
+                application=application(options.steps),
+                seed=options.seed,
+                device="cpu",
+                threads=options.threads,
+            ),
+            places[name],
         )
-        summary = run(experiment, out / name.replace(" ", "-"), console=console).summary
+        for name, (method, schedule) in rungs(options.steps).items()
+    ]
+    rows: list[dict[str, Any]] = []
+    summaries = side_by_side(student_on, ladder, options.jobs or cpu_count(), console, "students")
+    for name, summary in zip(places, summaries, strict=True):
         teacher, student = report.rows_of(summary)
         rows = rows or [teacher]
         rows.append(student)
@@ -87,8 +99,8 @@ def demo(options: Demo, console: Console) -> list[dict[str, Any]]:
             f"{name:<15} {report.percent(student['accuracy'])} held-out, {student['seconds']:.1f} s", highlight=False
         )
     write_json(out / "ladder.json", rows)
-    grids = {name: out / name.replace(" ", "-") / "synthetic" / "grid.png" for name in rungs(options.steps)}
-    runs = {name: str(grid.parents[1] / "report.html") for name, grid in grids.items()}
+    grids = {name: place / "synthetic" / "grid.png" for name, place in places.items()}
+    runs = {name: str(place / "report.html") for name, place in places.items()}
     write_text(out / "report.html", report.ladder_page(rows, grids, runs, "A student of digits, with no digits"))
     console.print(report.ladder(rows))
     console.print(
@@ -99,3 +111,8 @@ def demo(options: Demo, console: Console) -> list[dict[str, Any]]:
         soft_wrap=True,
     )
     return rows
+
+
+def student_on(rung: tuple[Experiment, Path], console: Console | None) -> dict[str, Any]:
+    """The summary of the student on one rung."""
+    return run(*rung, console=console).summary

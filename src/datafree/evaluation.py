@@ -7,12 +7,8 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
+from jaxtyping import Float
 from torch import Tensor, nn
-from torchmetrics.functional.classification import (
-    binary_calibration_error,
-    multiclass_calibration_error,
-    multilabel_average_precision,
-)
 
 from datafree.classifier import Classifier, batch_norms, frozen, record
 from datafree.losses import batch_norm_statistics
@@ -70,12 +66,11 @@ def evaluate(model: Classifier, teacher: Classifier, batches: Iterable[Batch]) -
         return _evaluate_labels(model, said, truth, answer)
     right = (said.argmax(1) == truth).float()
     classes = max(len(model.classes), int(truth.max()) + 1)
-    predicted = F.pad(said.softmax(1), (0, classes - said.shape[1]))  # what a network does not know it gives nothing
     known = truth < len(teacher.classes)
     return Evaluation(
         accuracy=right.mean().item(),
         agreement=(said.argmax(1) == answer)[known].float().mean().item(),
-        calibration_error=multiclass_calibration_error(predicted, truth, num_classes=classes, n_bins=15).item(),
+        calibration_error=calibration_error(said.softmax(1).amax(1), right),
         per_class=_by_class(right, truth, classes),
         images=len(truth),
         parts=() if known.all() else (right[known].mean().item(), right[~known].mean().item()),
@@ -84,16 +79,35 @@ def evaluate(model: Classifier, teacher: Classifier, batches: Iterable[Batch]) -
 
 def _evaluate_labels(model: Classifier, said: Logits, truth: Tensor, answer: Tensor) -> Evaluation:
     """Every label is a question of its own."""
+    from torchmetrics.functional.classification import multilabel_average_precision
+
     probabilities, right = model.probabilities(said), (model.answer(said) == truth).float()
     precision = multilabel_average_precision(probabilities, truth.int(), num_labels=truth.shape[1], average="none")
     return Evaluation(
         accuracy=right.mean().item(),
         agreement=(model.answer(said) == answer).float().mean().item(),
-        calibration_error=binary_calibration_error(probabilities.flatten(), truth.int().flatten(), n_bins=15).item(),
+        calibration_error=calibration_error(probabilities.flatten(), truth.float().flatten()),
         per_class=tuple(right.mean(0).tolist()),
         images=len(truth),
         average_precision=tuple(precision.tolist()),
     )
+
+
+def calibration_error(confidence: Float[Tensor, " n"], right: Float[Tensor, " n"], bins: int = 15) -> float:
+    r"""How far confidence is from the part of answers that are right, on average.
+
+    .. math:: \text{ECE} = \sum_b \frac{n_b}{n} \, \lvert \text{acc}(b) - \text{conf}(b) \rvert
+
+    Args:
+        confidence: The probability that was given to each answer, from 0 to 1.
+        right: 1 where the answer is right, else 0.
+        bins: Of equal width, over confidence.
+
+    Reference: On Calibration of Modern Neural Networks (Guo et al., 2017), section 2, https://arxiv.org/abs/1706.04599.
+    """
+    place = (confidence * bins).long().clamp_max(bins - 1)
+    excess = torch.zeros(bins, dtype=confidence.dtype).index_add_(0, place, right - confidence)
+    return (excess.abs().sum() / len(confidence)).item()
 
 
 def health(teacher: Classifier, student: Classifier | None, batch: Batch) -> dict[str, float]:
