@@ -93,6 +93,11 @@ class TestGenerator:
         assert image.var(unbiased=False).item() == pytest.approx(1.0, abs=1e-3)
         assert all((one >= 0).all() for one in features)
 
+    def test_what_grows_from_one_place_has_places_that_differ(self):
+        _, grown, _ = GroupStackGenerator(5, ((1, 32, 32), (6, 12, 12), (20, 1, 1)))(torch.randn(64, 5))
+        away = grown[:, :, 3:9, 3:9].flatten(2)  # from the border, which alone would tell places apart otherwise
+        assert away.std(2).mean() > 0.3 * grown.std()
+
 
 class TestObjective:
     def test_is_equation_11_by_the_slow_way(self, committee: Committee):

@@ -2,14 +2,13 @@
 
 import os
 import time
-from collections.abc import Iterator
 from io import StringIO
 from pathlib import Path
 
 import pytest
 from rich.console import Console
 
-from datafree.parallel import side_by_side
+from datafree.parallel import made_ready, side_by_side
 from datafree.types import InputError
 
 QUIET = Console(quiet=True)
@@ -18,16 +17,17 @@ QUIET = Console(quiet=True)
 def squared(number: int, console: Console | None) -> tuple[int, int, bool]:
     if number < 0:
         raise InputError(f"{number} has no root; give another")
-    time.sleep(0.2 if number == 0 else 0)
+    time.sleep(2 if number == 0 else 0)
     return number * number, os.getpid(), console is None
 
 
-def everything(jobs: int, numbers: range = range(4)) -> Iterator[tuple[int, int, bool]]:
-    return side_by_side(squared, numbers, jobs, QUIET, "numbers")
+def everything(jobs: int, numbers: range = range(4)) -> list[tuple[int, int, bool]]:
+    """Results in the order of the pieces."""
+    return [result for _, result in sorted(side_by_side(squared, numbers, jobs, QUIET, "numbers"))]
 
 
 @pytest.mark.parametrize("jobs", [1, 2])
-def test_results_come_in_the_order_of_the_pieces(jobs: int):
+def test_every_piece_has_its_own_result(jobs: int):
     assert [square for square, _, _ in everything(jobs)] == [0, 1, 4, 9]
 
 
@@ -38,6 +38,11 @@ def test_one_at_a_time_is_done_here_and_shows_its_own_progress():
 def test_several_at_a_time_are_done_elsewhere_and_are_silent():
     found = list(everything(2))
     assert os.getpid() not in {pid for _, pid, _ in found} and all(silent for _, _, silent in found)
+
+
+def test_what_is_done_first_comes_first():
+    places = [place for place, _ in side_by_side(squared, range(6), 2, QUIET, "numbers")]
+    assert sorted(places) == list(range(6)) and places[0] != 0  # the first piece takes its time
 
 
 @pytest.mark.parametrize("jobs", [1, 2])
@@ -56,6 +61,12 @@ def test_a_terminal_shows_how_many_are_done():
 def test_a_piece_may_take_what_it_likes_from_its_own_folder(tmp_path: Path):
     list(side_by_side(written, [tmp_path / "a", tmp_path / "b"], 2, QUIET, "files"))
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a", "b"]
+
+
+@pytest.mark.parametrize("jobs", [1, 2])
+def test_processes_may_be_made_ready_before_there_is_work(jobs: int):
+    made_ready(jobs, "datafree.types")()
+    assert [square for square, _, _ in everything(jobs)] == [0, 1, 4, 9]
 
 
 def written(path: Path, console: Console | None) -> None:

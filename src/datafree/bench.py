@@ -88,12 +88,14 @@ def bench(name: str, options: Bench, console: Console) -> dict[str, Any]:
     out = options.out or Path("runs") / f"bench-{name}"
     names = options.rows or tuple(table.rows)
     folders = {row: teachers_of(table, table.rows[row], out, options, console) for row in names}
-    cells = [Cell(name, row, folders[row], seed, options, out) for row in names for seed in options.seeds]
-    found: dict[str, list[dict[str, Any]]] = {}
-    for cell, summary in zip(cells, side_by_side(filled, cells, options.jobs, console, "runs"), strict=True):
-        found.setdefault(cell.row, []).append(summary)
+    cells = [Cell(name, row, tuple(folders[row]), seed, options, out) for row in names for seed in options.seeds]
+    summaries: dict[Cell, dict[str, Any]] = {}
+    for place, summary in side_by_side(filled, cells, options.jobs, console, "runs"):
+        cell = cells[place]
+        summaries[cell] = summary
         accuracy, seconds = score(summary["student"]), summary["seconds"]
         console.print(f"{cell.row:<18} seed {cell.seed}  {report.percent(accuracy)}  {seconds:.0f} s", highlight=False)
+    found = {row: [summaries[cell] for cell in cells if cell.row == row] for row in names}
     result = collect(table, found, options)
     options.results.mkdir(parents=True, exist_ok=True)
     write_json(options.results / f"{name}.json", result)
@@ -108,7 +110,7 @@ class Cell:
 
     table: str
     row: str
-    teachers: Sequence[Path]
+    teachers: tuple[Path, ...]
     seed: int
     options: Bench
     out: Path

@@ -12,7 +12,7 @@ from datafree.applications.distillation import DistillationConfig
 from datafree.augmentation import Augmentation
 from datafree.experiment import Experiment, run
 from datafree.methods import METHODS
-from datafree.parallel import side_by_side
+from datafree.parallel import made_ready, side_by_side
 from datafree.store import next_folder, write_json, write_text
 from datafree.synthesis import Method, Schedule
 from datafree.tasks import Task
@@ -20,6 +20,8 @@ from datafree.training import TrainingConfig, example_teacher
 from datafree.types import at_least
 
 TEACHER, STUDENT = "convnet_w64", "convnet_w16"
+SHOWN = 64
+"""images per step of a student"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,7 +34,7 @@ class Demo:
     """of everything random"""
     threads: int = 1
     """on the CPU; networks this small are fastest on one"""
-    steps: int = 700
+    steps: int = 1200
     """steps of each student"""
     jobs: int = 0
     """students at a time, each in a process of its own; 0: one for each core"""
@@ -44,15 +46,15 @@ class Demo:
 
 def rungs(steps: int) -> dict[str, tuple[Method | None, Schedule]]:
     """Floor, the three methods, ceiling."""
-    first = Schedule(warmup=2, every=0, keep=2)
-    small: dict[str, Any] = {"batch": 512, "steps": (110,), "jitter": 1}
+    first = Schedule(warmup=2, every=0, keep=2, show=SHOWN)
+    small: dict[str, Any] = {"batch": 512, "steps": (80,), "jitter": 0}  # of 8 pixels, one is a place of its own
     often = small | {"batch": 128}  # the more often it looks at the student, the better
     return {
-        "noise": (replace(METHODS["noise"], batch=128), Schedule()),
+        "noise": (replace(METHODS["noise"], batch=SHOWN), Schedule()),
         "deep-dream": (replace(METHODS["deep-dream"], **small), first),
         "deep-inversion": (replace(METHODS["deep-inversion"], **small), first),
-        "adi": (replace(METHODS["adi"], **often), Schedule(warmup=4, every=steps // 8 + 1, keep=12)),
-        "real images": (None, Schedule()),
+        "adi": (replace(METHODS["adi"], **often), Schedule(warmup=4, every=steps // 20 + 1, keep=24, show=SHOWN)),
+        "real images": (None, Schedule(show=SHOWN)),
     }
 
 
@@ -65,6 +67,8 @@ def demo(options: Demo, console: Console) -> list[dict[str, Any]]:
     """Trains the teacher, puts the data away, distils a student per rung, and draws the ladder."""
     out = options.out or next_folder("demo")
     console.print("datafree demo · scikit-learn's digits · cpu · no network used", highlight=False)
+    jobs = options.jobs or cpu_count()
+    ready = made_ready(jobs, "datafree.experiment")
     accuracy = example_teacher(
         network=TEACHER, data="digits", out=out / "teacher", training=TrainingConfig(), seed=options.seed,
         threads=options.threads, console=console,
@@ -74,30 +78,30 @@ def demo(options: Demo, console: Console) -> list[dict[str, Any]]:
     )
     task = Task(teacher=f"local-dir:{out / 'teacher'}", student=STUDENT, data="digits")
     places = {name: out / name.replace(" ", "-") for name in rungs(options.steps)}
-    ladder = [
-        (
-            Experiment(
-                task=task,
-                method=method,
-                schedule=schedule,
-                application=application(options.steps),
-                seed=options.seed,
-                device="cpu",
-                threads=options.threads,
-            ),
-            places[name],
+    ladder = {
+        name: Experiment(
+            task=task,
+            method=method,
+            schedule=schedule,
+            application=application(options.steps),
+            seed=options.seed,
+            device="cpu",
+            threads=options.threads,
         )
         for name, (method, schedule) in rungs(options.steps).items()
-    ]
-    rows: list[dict[str, Any]] = []
-    summaries = side_by_side(student_on, ladder, options.jobs or cpu_count(), console, "students")
-    for name, summary in zip(places, summaries, strict=True):
-        teacher, student = report.rows_of(summary)
-        rows = rows or [teacher]
-        rows.append(student)
+    }
+    longest_first = sorted(ladder, key=lambda name: name != "adi")
+    pieces = [(ladder[name], places[name]) for name in longest_first]
+    found: dict[str, list[dict[str, Any]]] = {}
+    ready()
+    for place, summary in side_by_side(student_on, pieces, jobs, console, "students"):
+        name = longest_first[place]
+        found[name] = report.rows_of(summary)
+        student = found[name][1]
         console.print(
             f"{name:<15} {report.percent(student['accuracy'])} held-out, {student['seconds']:.1f} s", highlight=False
         )
+    rows = [found["noise"][0], *(found[name][1] for name in ladder)]
     write_json(out / "ladder.json", rows)
     grids = {name: place / "synthetic" / "grid.png" for name, place in places.items()}
     runs = {name: str(place / "report.html") for name, place in places.items()}

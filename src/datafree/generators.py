@@ -108,13 +108,18 @@ class GroupStackGenerator(nn.Module):
 def _group(before: tuple[int, ...], after: tuple[int, ...], *, image: bool) -> nn.Sequential:
     """From the features of one depth to those of the one before: enlarged, then two convolutions.
 
-    Features of a teacher follow a ReLU, so a group ends in one; the image ends as it does in the other generators.
+    A single place is enlarged by weights of its own for each place it becomes: copies of it would all be alike, and no
+    convolution could tell them apart. Features of a teacher follow a ReLU, so a group ends in one; the image ends as it
+    does in the other generators.
     """
     channels = max(before[0] // 2, 16) if image else after[0]
+    height, width = after[1:]
+    enlarged: tuple[nn.Module, ...] = (nn.ConvTranspose2d(before[0], channels, (height, width)),)
+    if before[1:] != (1, 1):
+        enlarged = nn.Upsample(size=(height, width)), nn.Conv2d(before[0], channels, 3, padding=1)
     end = (nn.Tanh(), nn.BatchNorm2d(after[0], affine=False)) if image else (nn.BatchNorm2d(after[0]), nn.ReLU())
     return nn.Sequential(
-        nn.Upsample(size=after[1:]),
-        nn.Conv2d(before[0], channels, 3, padding=1),
+        *enlarged,
         nn.BatchNorm2d(channels),
         nn.LeakyReLU(0.2),
         nn.Conv2d(channels, after[0], 3, padding=1),

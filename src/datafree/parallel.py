@@ -1,6 +1,7 @@
-"""Independent pieces of work side by side: one process each, so many at a time, results in the order they were asked for."""
+"""Independent pieces of work side by side: one process each, so many at a time."""
 
 from collections.abc import Callable, Iterator, Sequence
+from importlib import import_module
 from typing import TypeVar, cast
 
 from joblib import Parallel, delayed
@@ -13,25 +14,49 @@ R = TypeVar("R")
 
 def side_by_side(
     work: Callable[[T, Console | None], R], pieces: Sequence[T], jobs: int, console: Console, label: str
-) -> Iterator[R]:
-    """Does every piece and gives its result as soon as all before it are done.
+) -> Iterator[tuple[int, R]]:
+    """Does every piece, begun in this order, and gives its place and result as soon as it is done.
 
     One at a time, a piece shows its own progress on the console. Several at a time are processes of their own, each as
     silent as it is with a console of None, and the console shows how many are done. Results do not depend on `jobs`.
 
     Args:
         work: What to do with a piece; for several jobs it and the pieces must be picklable.
-        pieces: What to work on.
+        pieces: What to work on; the longest first, if all shall be done soon.
         jobs: So many at a time.
         console: Where progress is shown.
         label: What the pieces are, in one word.
     """
     if jobs == 1 or len(pieces) == 1:
-        for piece in pieces:
-            yield work(piece, console)
+        for place, piece in enumerate(pieces):
+            yield place, work(piece, console)
         return
-    tasks = (delayed(work)(piece, None) for piece in pieces)
-    results = cast(Iterator[R], Parallel(n_jobs=jobs, return_as="generator")(tasks))
+    tasks = (delayed(_placed)(work, place, piece) for place, piece in enumerate(pieces))
+    results = cast(Iterator[tuple[int, R]], Parallel(n_jobs=jobs, return_as="generator_unordered")(tasks))
     columns = (TextColumn("{task.description:>9}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
         yield from progress.track(results, total=len(pieces), description=label)
+
+
+def _placed(work: Callable[[T, None], R], place: int, piece: T) -> tuple[int, R]:
+    return place, work(piece, None)
+
+
+def made_ready(jobs: int, module: str) -> Callable[[], None]:
+    """Starts processes that import a module while there is something else to do; returns what waits for them.
+
+    The next pieces of work find them there.
+    """
+    if jobs == 1:
+        return lambda: None
+    imports = Parallel(n_jobs=jobs, return_as="generator")(delayed(_imported)(module) for _ in range(jobs))
+
+    def wait() -> None:
+        for _ in cast(Iterator[None], imports):
+            pass
+
+    return wait
+
+
+def _imported(module: str) -> None:
+    import_module(module)

@@ -49,7 +49,7 @@ def normalization(real: RealImages) -> tuple[tuple[float, ...], tuple[float, ...
 
 def train(classifier: Classifier, real: RealImages, config: TrainingConfig, watch: Watch = silent) -> Classifier:
     """Trains a classifier on labelled images, in place, and returns it in evaluation mode."""
-    optimizer = torch.optim.AdamW(classifier.parameters(), config.lr, weight_decay=config.weight_decay)
+    optimizer = torch.optim.AdamW(classifier.parameters(), config.lr, weight_decay=config.weight_decay, fused=True)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, config.lr, config.steps)
     classifier.train()
     for step, batch in zip(watch.track(range(config.steps), "train"), real.forever(config.batch), strict=False):

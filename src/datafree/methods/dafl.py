@@ -132,8 +132,8 @@ class DAFL(Synthesizer):
         """A new generator."""
         network = PaperGenerator if self.config.generator == "paper" else SubpixelGenerator
         self.generator = network(self.config.latent, self.teacher.shape).to(self.teacher.device)
-        self.generator.to(memory_format=torch.channels_last)
-        self.optimizer = torch.optim.Adam(self.generator.parameters(), lr=self.config.lr, betas=(0.5, 0.999))
+        learned = self.generator.to(memory_format=torch.channels_last).parameters()
+        self.optimizer = torch.optim.Adam(learned, lr=self.config.lr, betas=(0.5, 0.999), fused=True)
         self.age = 0
 
     def objective(self, images: Images, student: nn.Module | None = None) -> Terms:

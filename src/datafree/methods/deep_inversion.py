@@ -161,7 +161,7 @@ class DeepInversion(Synthesizer):
         terms: Terms = {}
         with frozen(teacher, student):
             for coarser, steps in zip(reversed(range(len(c.steps))), c.steps, strict=True):
-                optimizer = torch.optim.Adam([pixels], lr=c.lr, betas=c.betas)
+                optimizer = torch.optim.Adam([pixels], lr=c.lr, betas=c.betas, fused=True)
                 for step in self.watch.track(range(steps), "dream"):
                     if c.cosine:
                         optimizer.param_groups[0]["lr"] = c.lr * (1 + math.cos(math.pi * step / steps)) / 2

@@ -136,7 +136,7 @@ class GroupStack(Synthesizer):
             for shape in reversed(self.shapes[1:])
         ).to(device)
         learned = [*self.generator.parameters(), *self.filters.parameters()]
-        self.optimizer = torch.optim.Adam(learned, lr=self.config.lr, betas=(0.5, 0.999))
+        self.optimizer = torch.optim.Adam(learned, lr=self.config.lr, betas=(0.5, 0.999), fused=True)
         self.age = 0
 
     def answer(self, features: Tensor, group: int) -> Logits:

@@ -134,7 +134,7 @@ class ZSKD(Synthesizer):
         half = (math.ceil(height / 2), math.ceil(width / 2)) if c.smooth else (height, width)
         begin = torch.randn if c.smooth else torch.rand
         description = begin(c.batch, channels, *half, device=self.teacher.device).requires_grad_()
-        optimizer = torch.optim.Adam([description], lr=c.lr)
+        optimizer = torch.optim.Adam([description], lr=c.lr, fused=True)
         terms: Terms = {}
         with frozen(self.teacher):
             for step in self.watch.track(range(c.steps), "impress"):

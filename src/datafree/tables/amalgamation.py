@@ -30,7 +30,7 @@ def rows(inversion: DeepInversionConfig, stack: GroupStackConfig, steps: int, ba
     apart: dict[str, Any] = {"apart": True}
     adaptive = replace(inversion, compete=1.0)
     dafl, made = replace(METHODS["fast"], adversary=0.0), stack.schedule
-    whole = AmalgamationConfig(steps=steps, lr=4e-3, weight_decay=0.0)
+    whole = AmalgamationConfig(steps=steps, lr=4e-3, weight_decay=0.0, blockwise=0.25)
     matched, quick = replace(METHODS["fast"], statistics=1.0), replace(made, keep=256)
     real = Row(method=None, schedule=Schedule(), application=learn)
     return {

@@ -12,7 +12,7 @@ def _rows() -> dict[str, Row]:
     """The demo's rungs, and the generators on the same teacher."""
     from datafree.demo import application, rungs
 
-    rows = {name: Row(method=m, schedule=s, application=application(700)) for name, (m, s) in rungs(700).items()}
+    rows = {name: Row(method=m, schedule=s, application=application(1200)) for name, (m, s) in rungs(1200).items()}
     ceiling = rows.pop("real images")
     dafl = replace(METHODS["dafl"], generator="subpixel", lr=0.02, batch=128, show=256)
     rows["dafl"] = Row(method=dafl, schedule=Schedule(every=2), application=application(700))
