@@ -29,14 +29,14 @@ def rows(inversion: DeepInversionConfig, stack: GroupStackConfig, steps: int, ba
     often = Schedule(warmup=batches // 2, every=2 * steps // batches + 1, keep=batches)
     apart: dict[str, Any] = {"apart": True}
     adaptive = replace(inversion, compete=1.0)
-    dafl, made = replace(METHODS["fast"], adversary=0.0), stack.schedule
-    whole = AmalgamationConfig(steps=steps, lr=4e-3, weight_decay=0.0, blockwise=0.25)
-    matched, quick = replace(METHODS["fast"], statistics=1.0), replace(made, keep=256)
+    dafl, made = replace(METHODS["fast"], adversary=0.0), replace(stack.schedule, keep=256)
+    whole = AmalgamationConfig(steps=steps, lr=4e-3, weight_decay=0.0)
+    matched = replace(METHODS["fast"], statistics=1.0)
     real = Row(method=None, schedule=Schedule(), application=learn)
     return {
         "committee, noise": Row(method=METHODS["noise"], schedule=Schedule(), application=learn),
         "committee, dafl": Row(method=dafl, schedule=dafl.schedule, application=learn),
-        "committee, fast with statistics": Row(method=matched, schedule=quick, application=learn),
+        "committee, fast with statistics": Row(method=matched, schedule=made, application=learn),
         "committee, deep-inversion": Row(method=inversion, schedule=first, application=learn, task=apart),
         "committee, adi": Row(method=adaptive, schedule=often, application=learn, task=apart),
         "committee, group-stack": Row(method=stack, schedule=made, application=learn),
