@@ -61,7 +61,7 @@ def test_the_ladder_of_the_demo_keeps_its_promises(tmp_path: Path):
 
     rows = {row["model"]: row["accuracy"] for row in demo(Demo(out=tmp_path / "demo"), Console(quiet=True))}
     by = {name.removeprefix("student · "): value for name, value in rows.items()}
-    assert by["teacher"] >= 0.99 and by["deep-inversion"] >= 0.96 and by["adi"] >= 0.975
+    assert by["teacher"] >= 0.99 and by["deep-inversion"] >= 0.95 and by["adi"] >= 0.975
     assert max(by["noise"], by["deep-dream"]) <= by["deep-inversion"] - 0.05
     assert by["adi"] >= by["real images"] - 0.015
     assert report.percent(by["adi"])
