@@ -65,8 +65,12 @@ def test_a_piece_may_take_what_it_likes_from_its_own_folder(tmp_path: Path):
 
 @pytest.mark.parametrize("jobs", [1, 2])
 def test_processes_may_be_made_ready_before_there_is_work(jobs: int):
-    made_ready(jobs, "datafree.types")()
+    made_ready(jobs, nothing)()
     assert [square for square, _, _ in everything(jobs)] == [0, 1, 4, 9]
+
+
+def nothing() -> None:
+    pass
 
 
 def written(path: Path, console: Console | None) -> None:

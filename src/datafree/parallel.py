@@ -1,7 +1,6 @@
 """Independent pieces of work side by side: one process each, so many at a time."""
 
 from collections.abc import Callable, Iterator, Sequence
-from importlib import import_module
 from typing import TypeVar, cast
 
 from joblib import Parallel, delayed
@@ -42,21 +41,17 @@ def _placed(work: Callable[[T, None], R], place: int, piece: T) -> tuple[int, R]
     return place, work(piece, None)
 
 
-def made_ready(jobs: int, module: str) -> Callable[[], None]:
-    """Starts processes that import a module while there is something else to do; returns what waits for them.
+def made_ready(jobs: int, trifle: Callable[[], None]) -> Callable[[], None]:
+    """Starts processes while there is something else to do; returns what waits for them.
 
-    The next pieces of work find them there.
+    Each does the trifle, and so imports what its module imports. The next pieces of work find them there.
     """
     if jobs == 1:
-        return lambda: None
-    imports = Parallel(n_jobs=jobs, return_as="generator")(delayed(_imported)(module) for _ in range(jobs))
+        return trifle
+    trifles = Parallel(n_jobs=jobs, return_as="generator")(delayed(trifle)() for _ in range(jobs))
 
     def wait() -> None:
-        for _ in cast(Iterator[None], imports):
+        for _ in cast(Iterator[None], trifles):
             pass
 
     return wait
-
-
-def _imported(module: str) -> None:
-    import_module(module)
