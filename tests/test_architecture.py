@@ -98,7 +98,7 @@ def test_data_sets_are_opened_behind_the_gate_only(name: str):
     assert not {
         module
         for module in imports(name)
-        if module.startswith(("sklearn", "torchvision.datasets", "datasets", "pyarrow"))
+        if module.startswith(("sklearn.datasets", "torchvision.datasets", "datasets", "pyarrow"))
     }
 
 

@@ -79,17 +79,17 @@ def evaluate(model: Classifier, teacher: Classifier, batches: Iterable[Batch]) -
 
 def _evaluate_labels(model: Classifier, said: Logits, truth: Tensor, answer: Tensor) -> Evaluation:
     """Every label is a question of its own."""
-    from torchmetrics.functional.classification import multilabel_average_precision
+    from sklearn.metrics import average_precision_score
 
     probabilities, right = model.probabilities(said), (model.answer(said) == truth).float()
-    precision = multilabel_average_precision(probabilities, truth.int(), num_labels=truth.shape[1], average="none")
+    labels = zip(truth.int().unbind(1), probabilities.unbind(1), strict=True)
     return Evaluation(
         accuracy=right.mean().item(),
         agreement=(model.answer(said) == answer).float().mean().item(),
         calibration_error=calibration_error(probabilities.flatten(), truth.float().flatten()),
         per_class=tuple(right.mean(0).tolist()),
         images=len(truth),
-        average_precision=tuple(precision.tolist()),
+        average_precision=tuple(float(average_precision_score(asked, said)) for asked, said in labels),
     )
 
 
