@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from datafree.parallel import made_ready, side_by_side
+from datafree.parallel import side_by_side
 from datafree.types import InputError
 
 QUIET = Console(quiet=True)
@@ -61,16 +61,6 @@ def test_a_terminal_shows_how_many_are_done():
 def test_a_piece_may_take_what_it_likes_from_its_own_folder(tmp_path: Path):
     list(side_by_side(written, [tmp_path / "a", tmp_path / "b"], 2, QUIET, "files"))
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a", "b"]
-
-
-@pytest.mark.parametrize("jobs", [1, 2])
-def test_processes_may_be_made_ready_before_there_is_work(jobs: int):
-    made_ready(jobs, nothing)()
-    assert [square for square, _, _ in everything(jobs)] == [0, 1, 4, 9]
-
-
-def nothing() -> None:
-    pass
 
 
 def written(path: Path, console: Console | None) -> None:

@@ -1,7 +1,7 @@
 """Small movements of images, a different one for each, in one pass; and blends of two.
 
 References:
-    | Blends: Knowledge distillation: A good teacher is patient and consistent (Beyer et al., 2022), section 3.1
+    | Blends: Knowledge distillation: A good teacher is patient and consistent (Beyer et al., 2022)
     | https://arxiv.org/abs/2106.05237
 """
 
@@ -37,15 +37,14 @@ class Augmentation:
         """Whether anything is changed."""
         return bool(self.shift or self.rotate or self.scale or self.flip or self.mix)
 
-    def keeps_labels(self) -> "Augmentation":
-        """Itself, for images that are shown with their labels.
+    def must_keep_labels(self) -> None:
+        """For images that are shown with their labels.
 
         Raises:
             InputError: If it blends images: a blend has no label, it can only be shown to a teacher.
         """
         if self.mix:
             raise InputError("a blend of two images has no label of its own; leave mix out where labels are learned")
-        return self
 
     def __call__(self, images: Images) -> Images:
         moved = self.move(images)

@@ -12,7 +12,7 @@ from datafree.applications.distillation import DistillationConfig
 from datafree.augmentation import Augmentation
 from datafree.experiment import Experiment, run
 from datafree.methods import METHODS
-from datafree.parallel import made_ready, side_by_side
+from datafree.parallel import side_by_side
 from datafree.store import next_folder, write_json, write_text
 from datafree.synthesis import Method, Schedule
 from datafree.tasks import Task
@@ -68,7 +68,6 @@ def demo(options: Demo, console: Console) -> list[dict[str, Any]]:
     out = options.out or next_folder("demo")
     console.print("datafree demo · scikit-learn's digits · cpu · no network used", highlight=False)
     jobs = options.jobs or cpu_count()
-    ready = made_ready(jobs, nothing)
     accuracy = example_teacher(
         network=TEACHER, data="digits", out=out / "teacher", training=TrainingConfig(), seed=options.seed,
         threads=options.threads, console=console,
@@ -93,7 +92,6 @@ def demo(options: Demo, console: Console) -> list[dict[str, Any]]:
     longest_first = sorted(ladder, key=lambda name: name != "adi")
     pieces = [(ladder[name], places[name]) for name in longest_first]
     found: dict[str, list[dict[str, Any]]] = {}
-    ready()
     for place, summary in side_by_side(student_on, pieces, jobs, console, "students"):
         name = longest_first[place]
         found[name] = report.rows_of(summary)
@@ -120,7 +118,3 @@ def demo(options: Demo, console: Console) -> list[dict[str, Any]]:
 def student_on(rung: tuple[Experiment, Path], console: Console | None) -> dict[str, Any]:
     """The summary of the student on one rung."""
     return run(*rung, console=console).summary
-
-
-def nothing() -> None:
-    """Whoever does it has imported this module, which takes longer."""

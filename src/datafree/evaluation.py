@@ -89,7 +89,7 @@ def _evaluate_labels(model: Classifier, said: Logits, truth: Tensor, answer: Ten
         calibration_error=calibration_error(probabilities.flatten(), truth.float().flatten()),
         per_class=tuple(right.mean(0).tolist()),
         images=len(truth),
-        average_precision=tuple(float(average_precision_score(asked, said)) for asked, said in labels),
+        average_precision=tuple(float(average_precision_score(*label)) for label in labels),
     )
 
 

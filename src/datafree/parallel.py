@@ -39,19 +39,3 @@ def side_by_side(
 
 def _placed(work: Callable[[T, None], R], place: int, piece: T) -> tuple[int, R]:
     return place, work(piece, None)
-
-
-def made_ready(jobs: int, trifle: Callable[[], None]) -> Callable[[], None]:
-    """Starts processes while there is something else to do; returns what waits for them.
-
-    Each does the trifle, and so imports what its module imports. The next pieces of work find them there.
-    """
-    if jobs == 1:
-        return trifle
-    trifles = Parallel(n_jobs=jobs, return_as="generator")(delayed(trifle)() for _ in range(jobs))
-
-    def wait() -> None:
-        for _ in cast(Iterator[None], trifles):
-            pass
-
-    return wait

@@ -37,7 +37,7 @@ class TrainingConfig:
     def __post_init__(self) -> None:
         at_least(1, steps=self.steps, batch=self.batch)
         at_least(1e-9, lr=self.lr)
-        self.augment.keeps_labels()
+        self.augment.must_keep_labels()
 
 
 def normalization(real: RealImages) -> tuple[tuple[float, ...], tuple[float, ...]]:

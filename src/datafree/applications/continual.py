@@ -95,7 +95,7 @@ class ExtensionConfig(Learning):
         at_least(0, local=self.local, head=self.head, features=self.features)
         if not self.new + self.local + self.head:
             raise InputError("new, local and head are all 0, so that nothing new is learned; give one of them a weight")
-        self.augment.keeps_labels()
+        self.augment.must_keep_labels()
 
     def build(self) -> Callable[..., nn.Module]:
         return partial(extend, config=self)
