@@ -1,5 +1,6 @@
 """Pieces of work in processes of their own: the same results, in order, and errors that arrive."""
 
+import multiprocessing
 import os
 import time
 from io import StringIO
@@ -65,3 +66,25 @@ def test_a_piece_may_take_what_it_likes_from_its_own_folder(tmp_path: Path):
 
 def written(path: Path, console: Console | None) -> None:
     path.write_text("done")
+
+
+def test_a_worker_that_was_ended_is_told_in_one_sentence():
+    with pytest.raises(
+        InputError, match="ended one of 2 pieces at a time, most likely for want of memory; give fewer --jobs"
+    ):
+        list(side_by_side(ended, range(2), 2, QUIET, "pieces"))
+
+
+def ended(number: int, console: Console | None) -> None:
+    os._exit(9)
+
+
+def test_what_is_left_early_leaves_nobody_at_work(tmp_path: Path):
+    begun = side_by_side(slow, [tmp_path / "quick", tmp_path / "slow"], 2, QUIET, "files")
+    next(begun)
+    begun.close()  # as when the keyboard interrupts
+    assert not multiprocessing.active_children()
+
+
+def slow(path: Path, console: Console | None) -> None:
+    time.sleep(600 if path.name == "slow" else 0)

@@ -12,7 +12,7 @@ from datafree.applications.distillation import DistillationConfig
 from datafree.augmentation import Augmentation
 from datafree.experiment import Experiment, run
 from datafree.methods import METHODS
-from datafree.parallel import side_by_side
+from datafree.parallel import prepare, side_by_side
 from datafree.store import next_folder, write_json, write_text
 from datafree.synthesis import Method, Schedule
 from datafree.tasks import Task
@@ -68,6 +68,8 @@ def demo(options: Demo, console: Console) -> list[dict[str, Any]]:
     out = options.out or next_folder("demo")
     console.print("datafree demo · scikit-learn's digits · cpu · no network used", highlight=False)
     jobs = options.jobs or cpu_count()
+    if jobs > 1:
+        prepare()  # while the teacher is trained
     accuracy = example_teacher(
         network=TEACHER, data="digits", out=out / "teacher", training=TrainingConfig(), seed=options.seed,
         threads=options.threads, console=console,

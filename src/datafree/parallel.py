@@ -1,14 +1,28 @@
 """Independent pieces of work side by side: one process each, so many at a time."""
 
+import multiprocessing
+import os
+import signal
 from collections.abc import Callable, Iterator, Sequence
-from typing import TypeVar, cast
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
+from multiprocessing import forkserver
+from threading import Thread
+from typing import TypeVar
 
-from joblib import Parallel, delayed
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
+from datafree.types import InputError
+
 T = TypeVar("T")
 R = TypeVar("R")
+
+
+def prepare() -> None:
+    """Begins to import what runs need in a process from which workers are forked, so that none of them waits for it."""
+    forkserver.set_forkserver_preload(["datafree.experiment"])
+    forkserver.ensure_running()
 
 
 def side_by_side(
@@ -25,17 +39,40 @@ def side_by_side(
         jobs: So many at a time.
         console: Where progress is shown.
         label: What the pieces are, in one word.
+
+    Raises:
+        InputError: If a process was ended from outside.
     """
     if jobs == 1 or len(pieces) == 1:
         for place, piece in enumerate(pieces):
             yield place, work(piece, console)
         return
-    tasks = (delayed(_placed)(work, place, piece) for place, piece in enumerate(pieces))
-    results = cast(Iterator[tuple[int, R]], Parallel(n_jobs=jobs, return_as="generator_unordered")(tasks))
-    columns = (TextColumn("{task.description:>9}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
-        yield from progress.track(results, total=len(pieces), description=label)
+    prepare()
+    before = set(multiprocessing.active_children())
+    context = multiprocessing.get_context("forkserver")
+    with ProcessPoolExecutor(jobs, mp_context=context, initializer=_belong) as workers:
+        places = {workers.submit(work, piece, None): place for place, piece in enumerate(pieces)}
+        columns = (TextColumn("{task.description:>9}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+        try:
+            with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
+                for done in progress.track(as_completed(places), total=len(places), description=label):
+                    yield places[done], done.result()
+        except BrokenProcessPool as fault:
+            raise InputError(
+                f"the system ended one of {jobs} {label} at a time, most likely for want of memory; give fewer --jobs"
+            ) from fault
+        finally:  # after the last piece they are idle; if not, a run that is ended here can be resumed
+            for process in set(multiprocessing.active_children()) - before:
+                process.terminate()
 
 
-def _placed(work: Callable[[T, None], R], place: int, piece: T) -> tuple[int, R]:
-    return place, work(piece, None)
+def _belong() -> None:
+    """A worker ends with the process that began it, and only that process is interrupted from the keyboard."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    if parent := multiprocessing.parent_process():
+        parent.join()
+    os._exit(1)
