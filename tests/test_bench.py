@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
@@ -13,9 +14,9 @@ from rich.console import Console
 
 from datafree import teachers
 from datafree.applications.pruning import PruningConfig
-from datafree.bench import Bench, bench, experiments_of, markdown, plot, reached
+from datafree.bench import Bench, bench, experiments_of, markdown, plot, reached, rounded
 from datafree.tables import BENCHMARKS
-from datafree.tables.table import Row
+from datafree.tables.table import Benchmark, Row
 from datafree.tasks import student_of
 from datafree.types import InputError
 
@@ -170,24 +171,49 @@ class TestTransfer:
         assert student(torch.rand(1, *teacher.shape)).shape == teacher(torch.rand(1, *teacher.shape)).shape == (1, 10)
 
 
-def test_a_table_of_several_teachers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    names = ("committee, noise", "dual-gan", "oracle", "teacher 2 alone")
+NAMES = ("committee, noise", "dual-gan", "oracle", "teacher 2 alone")
+
+
+def table_of_two(names: Sequence[str], **changes: Any) -> Benchmark:
+    """The table of amalgamation on digits, with some of its rows."""
     rows = {name: BENCHMARKS["mnist-amalgamation"].rows[name] for name in names}
     stack = replace(rows["dual-gan"].method, batch=8, statistics=0.0)  # type: ignore[type-var]
     rows["dual-gan"] = replace(rows["dual-gan"], method=stack)
-    table = replace(
+    return replace(
         BENCHMARKS["mnist-amalgamation"],
-        data="digits",
         members=("digits:0-4", "digits:5-9"),
         teacher="convnet_w16",
         student="convnet_w16",
         training=replace(BENCHMARKS["digits"].training, steps=60),
         rows=rows,
+        **changes,
     )
-    monkeypatch.setitem(BENCHMARKS, "two", table)
+
+
+def test_a_table_of_several_teachers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setitem(BENCHMARKS, "two", table_of_two(NAMES, data="digits"))
     options = Bench(out=tmp_path / "runs", results=tmp_path / "results", seeds=(0,), shorten=200, command="bench two")
     found = bench("two", options, QUIET)["rows"]
-    assert list(found) == list(names)
+    assert list(found) == list(NAMES)
     assert found["teacher 2 alone"]["mean"] <= 51  # it knows half of the classes
     assert found["oracle"]["real images seen"] == 1347
     assert found["dual-gan"]["real images seen"] == 0 < found["dual-gan"]["images synthesized"]
+
+
+def test_a_table_of_some_labels_of_several_teachers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    some = table_of_two(NAMES, data="digits:0,4-5", labels=("0", "4", "5"))
+    monkeypatch.setitem(BENCHMARKS, "some", some)
+    options = Bench(out=tmp_path / "runs", results=tmp_path / "results", seeds=(0,), shorten=200, command="bench some")
+    found = bench("some", options, QUIET)["rows"]
+    assert {len(row["per class"]) for row in found.values()} == {3}
+    zero, four, five = found["teacher 2 alone"]["per class"]
+    assert zero == four == 0 < five  # it knows 5 to 9
+
+
+def test_the_six_digits_are_those_that_are_asked_for():
+    table = BENCHMARKS["mnist-amalgamation-of-six"]
+    assert table.data.partition(":")[2] == "0,3-5,8-9" and table.labels == ("0", "3", "4", "5", "8", "9")
+
+
+def test_a_class_without_images_is_blank():
+    assert rounded([0.5, None, 1.0]) == 75.0 and rounded([None, None]) is None

@@ -32,7 +32,7 @@ def test_accuracy_by_hand():
     found = evaluate(echo(), echo(), [saying([0, 1, 2], [0, 1, 1]), saying([3], [0])])
     assert found.accuracy == 0.5
     assert found.images == 4
-    assert found.per_class[:2] == (0.5, 0.5) and all(math.isnan(accuracy) for accuracy in found.per_class[2:])
+    assert found.per_class[:2] == (0.5, 0.5) and set(found.per_class[2:]) == {None}
 
 
 def test_agreement_is_with_the_teacher_and_not_with_the_truth():
@@ -135,7 +135,7 @@ class TestVerification:
         assert verify(echo(), [soft]).recognised == 0.5
 
     def test_classes_that_were_not_asked_for_are_not_judged(self):
-        assert math.isnan(verify(echo(), [saying([0], [0])]).per_class[3])
+        assert verify(echo(), [saying([0], [0])]).per_class[3] is None
 
     def test_the_score_is_that_of_the_answers(self):
         batch = saying([0, 1, 2, 3], [3, 2, 1, 0])
@@ -214,6 +214,14 @@ class TestSeveralLabels:
         # a: ranked 1 1 0 1 -> (1 + 1 + 3/4) / 3; b: ranked 1 1 0 0 -> 1
         assert found.average_precision == pytest.approx((2.75 / 3, 1.0))
         assert found.score == pytest.approx((2.75 / 3 + 1) / 2)
+
+    def test_a_label_that_no_image_has_counts_for_nothing(self):
+        batch = self.batch()
+        found = evaluate(
+            self.model(), self.model(), [Batch(batch.images, batch.targets * torch.tensor([1.0, 0.0]), {})]
+        )
+        assert found.average_precision == (pytest.approx(2.75 / 3), None)
+        assert found.score == pytest.approx(2.75 / 3)
 
     def test_each_label_is_an_answer_of_its_own(self):
         found = evaluate(self.model(), self.model(), [self.batch()])

@@ -194,8 +194,9 @@ def experiments_of(
 
     teacher = folders[0]
     if table.members:
-        several = {"teacher": tuple(f"local-dir:{folder}" for folder in folders), "student": table.student}
-        yield Experiment(task=task(AmalgamationTask, teacher, data=table.data, **several), **common, **machine), place
+        several = {"teacher": tuple(f"local-dir:{folder}" for folder in folders), "labels": tuple(table.labels)}
+        amalgam = task(AmalgamationTask, teacher, data=table.data, student=table.student, **several)
+        yield Experiment(task=amalgam, **common, **machine), place
         return
     if not table.extensions:
         yield Experiment(task=task(Task, teacher, student=table.student, data=table.data), **common, **machine), place
@@ -273,9 +274,21 @@ def row_of(row: Row, summaries: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         "images synthesized": summaries[0]["images synthesized"],
         "real images seen": summaries[0]["real images seen by the student"],
         "published": row.published,
+        "per class": [rounded(each) for each in zip(*map(per_class, summaries), strict=True)],
         **extended(summaries),
         "curves": [[[round(t, 1), round(100 * a, 2)] for t, a in summary["curve"]] for summary in summaries],
     }
+
+
+def per_class(summary: Mapping[str, Any]) -> Sequence[float | None]:
+    """The measure of the table for each class or label by itself."""
+    return summary["student"].get("average_precision") or summary["student"]["per_class"]
+
+
+def rounded(each: Sequence[float | None]) -> float | None:
+    """The mean over seeds in %; None where nothing was measured."""
+    known = [value for value in each if value is not None]
+    return round(100 * statistics.mean(known), 2) if known else None
 
 
 def extended(summaries: Sequence[Mapping[str, Any]]) -> dict[str, Any]:

@@ -25,12 +25,13 @@ class Evaluation:
     """part of the images of classes the teacher knows that are answered as it does"""
     calibration_error: float
     """expected calibration error, 15 bins"""
-    per_class: tuple[float, ...]
-    """accuracy on the images of each class"""
+    per_class: tuple[float | None, ...]
+    """accuracy on the images of each class; None for a class without images"""
     images: int
     """how many were looked at"""
-    average_precision: tuple[float, ...] = ()
-    """of each label, where an image has several; the other figures count each label as an answer of its own then"""
+    average_precision: tuple[float | None, ...] = ()
+    """of each label, where an image has several, None where no image has it; the other figures count each label as an
+    answer of its own then"""
     parts: tuple[float, ...] = ()
     """accuracy on the classes that the teacher knows, and on those it does not; empty where it knows all of them"""
 
@@ -42,8 +43,8 @@ class Evaluation:
 
 def score(found: Mapping[str, Any]) -> float:
     """The one figure of an evaluation, from its fields."""
-    precision = found.get("average_precision")
-    return sum(precision) / len(precision) if precision else found["accuracy"]
+    precisions = [precision for precision in found.get("average_precision") or () if precision is not None]
+    return sum(precisions) / len(precisions) if precisions else found["accuracy"]
 
 
 def evaluate(model: Classifier, teacher: Classifier, batches: Iterable[Batch]) -> Evaluation:
@@ -89,7 +90,9 @@ def _evaluate_labels(model: Classifier, said: Logits, truth: Tensor, answer: Ten
         calibration_error=calibration_error(probabilities.flatten(), truth.float().flatten()),
         per_class=tuple(right.mean(0).tolist()),
         images=len(truth),
-        average_precision=tuple(float(average_precision_score(*label)) for label in labels),
+        average_precision=tuple(
+            float(average_precision_score(true, probability)) if true.any() else None for true, probability in labels
+        ),
     )
 
 
@@ -152,8 +155,8 @@ class Verification:
 
     recognised: float
     """part of the images that it answers as they were meant; of the answers, where an image has several labels"""
-    per_class: tuple[float, ...]
-    """the same of the images meant to be each class"""
+    per_class: tuple[float | None, ...]
+    """the same of the images meant to be each class; None for a class without images"""
     inception_score: float
     """how sure and how various its answers are: 1 to the number of classes"""
     diversity: float
@@ -216,11 +219,10 @@ def inception_score(logits: Logits) -> float:
     return information.exp().item()
 
 
-def _by_class(right: Tensor, truth: Labels, classes: int) -> tuple[float, ...]:
-    """The part that is right of each class; not a number where there is none of it."""
-    return tuple(
-        right[truth == label].mean().item() if (truth == label).any() else float("nan") for label in range(classes)
-    )
+def _by_class(right: Tensor, truth: Labels, classes: int) -> tuple[float | None, ...]:
+    """The part that is right of each class."""
+    each = [right[truth == label] for label in range(classes)]
+    return tuple(some.mean().item() if len(some) else None for some in each)
 
 
 def diversity(images: Images) -> float:

@@ -1,6 +1,5 @@
 """`datafree verify`: what other networks say of synthesized images."""
 
-import math
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -41,7 +40,7 @@ def verify_images(arguments: list[str]) -> None:
         verifier = teachers.load(name)
         require_fit(verifier, name, made, options.images)
         found = verify(verifier, batches)
-        least, kind = min((part, kind) for kind, part in enumerate(found.per_class) if not math.isnan(part))
+        least, kind = min((part, kind) for kind, part in enumerate(found.per_class) if part is not None)
         table.add_row(
             name,
             report.percent(found.recognised),

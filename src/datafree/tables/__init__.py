@@ -1,6 +1,11 @@
 """The tables by their names. A new table is one value in one file and one line in this dict."""
 
-from datafree.tables.amalgamation import CIFAR10_AMALGAMATION, MNIST_AMALGAMATION, MOSAIC_AMALGAMATION
+from datafree.tables.amalgamation import (
+    CIFAR10_AMALGAMATION,
+    MNIST_AMALGAMATION,
+    MNIST_AMALGAMATION_OF_SIX,
+    MOSAIC_AMALGAMATION,
+)
 from datafree.tables.continual import CIFAR10_CONTINUAL, MNIST_CONTINUAL, MNIST_SEQUENCE
 from datafree.tables.digits import DIGITS
 from datafree.tables.mnist import ABLATION, MNIST
@@ -19,6 +24,7 @@ BENCHMARKS: dict[str, Benchmark] = {
     "cifar10-pruning": CIFAR10_PRUNING,
     "cifar10-pruning-resnet34": CIFAR10_PRUNING_RESNET34,
     "mnist-amalgamation": MNIST_AMALGAMATION,
+    "mnist-amalgamation-of-six": MNIST_AMALGAMATION_OF_SIX,
     "mosaic-amalgamation": MOSAIC_AMALGAMATION,
     "cifar10-amalgamation": CIFAR10_AMALGAMATION,
     "transfer": TRANSFER,

@@ -67,6 +67,13 @@ MNIST_AMALGAMATION = Benchmark(
     curve=60.0,
 )
 
+MNIST_AMALGAMATION_OF_SIX = replace(
+    MNIST_AMALGAMATION,
+    title="MNIST, of a teacher of 0-4 and one of 5-9 six digits are wanted",
+    data="mnist:0,3-5,8-9",
+    labels=("0", "3", "4", "5", "8", "9"),
+)
+
 MOSAIC_AMALGAMATION = replace(
     MNIST_AMALGAMATION,
     title="Scenes of up to four digits: which of 0-4, which of 5-9, by two teachers of several labels",

@@ -53,6 +53,8 @@ class Benchmark:
     """new classes and the data of all classes from then on, one after the other; each student is the next one's teacher"""
     members: Sequence[str] = ()
     """the data of each teacher, where there are several"""
+    labels: Sequence[str] = ()
+    """the student's labels then; all that any teacher knows, if not given"""
     columns: tuple[str, ...] = COLUMNS
     """what is shown of each row besides its accuracy"""
     curve: float = 5.0
