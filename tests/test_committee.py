@@ -29,9 +29,24 @@ IMAGES = torch.rand(3, 1, 2, 2)
 
 
 def test_energy_puts_logits_side_by_side():
-    committee = Committee([teacher("ab", 1.0, 2.0), teacher("cd", 3.0, 4.0)])
+    committee = Committee([teacher("ab", 1.0, 2.0), teacher("cd", 3.0, 4.0)], gate="energy")
     assert committee.classes == ("a", "b", "c", "d")
     assert committee(IMAGES)[0].tolist() == [1.0, 2.0, 3.0, 4.0]
+
+
+def test_centred_takes_each_teachers_mean_away():
+    committee = Committee([teacher("ab", 1.0, 2.0), teacher("cde", 3.0, 4.0, 8.0)])
+    assert committee.gate == "centred"
+    assert committee(IMAGES)[0].tolist() == [-0.5, 0.5, -2.0, -1.0, 3.0]
+
+
+def test_centred_does_not_care_how_high_a_teacher_counts():
+    low, high = teacher("ab", 1.0, 2.0), teacher("ab", 101.0, 102.0)
+    other = teacher("cd", 3.0, 8.0)
+    assert torch.equal(Committee([low, other])(IMAGES), Committee([high, other])(IMAGES))
+    assert not torch.equal(
+        Committee([low, other], gate="energy")(IMAGES), Committee([high, other], gate="energy")(IMAGES)
+    )
 
 
 def test_even_gives_each_teacher_the_same_say():
@@ -49,13 +64,13 @@ def test_entropy_believes_who_is_in_less_doubt():
 
 
 def test_a_choice_of_labels_in_its_own_order():
-    committee = Committee([teacher("ab", 1.0, 2.0), teacher("cd", 3.0, 4.0)], labels=("d", "a"))
+    committee = Committee([teacher("ab", 1.0, 2.0), teacher("cd", 3.0, 4.0)], labels=("d", "a"), gate="energy")
     assert committee.classes == ("d", "a")
     assert committee(IMAGES)[0].tolist() == [4.0, 1.0]
 
 
 def test_a_label_that_two_know_is_the_mean_of_both():
-    committee = Committee([teacher("ab", 1.0, 2.0), teacher("bc", 4.0, 5.0)])
+    committee = Committee([teacher("ab", 1.0, 2.0), teacher("bc", 4.0, 5.0)], gate="energy")
     assert committee.classes == ("a", "b", "c")
     assert committee(IMAGES)[0].tolist() == [1.0, 3.0, 5.0]
 
@@ -78,7 +93,7 @@ def test_each_teacher_normalizes_pixels_in_its_own_way():
     def brightness(mean: float) -> Classifier:
         return Classifier(nn.Flatten(), shape=(1, 1, 1), classes=(f"over {mean}",), mean=(mean,))
 
-    committee = Committee([brightness(0.25), brightness(0.75)])
+    committee = Committee([brightness(0.25), brightness(0.75)], gate="energy")
     assert committee(torch.ones(1, 1, 1, 1)).tolist() == [[0.75, 0.25]]
     assert committee.mean.item() == 0.5
 
@@ -86,7 +101,7 @@ def test_each_teacher_normalizes_pixels_in_its_own_way():
 def test_an_image_has_a_gradient_from_every_teacher():
     images = torch.rand(2, *toys.SHAPE, requires_grad=True)
     other = Classifier(toys.conv_net().model, shape=toys.SHAPE, classes=("e", "f", "g", "h"))
-    Committee([toys.plain_net(), other])(images).sum().backward()
+    Committee([toys.plain_net(), other])(images).square().sum().backward()
     assert images.grad is not None and images.grad.abs().sum() > 0
 
 

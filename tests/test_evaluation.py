@@ -8,6 +8,7 @@ import toys
 from torch import nn
 
 from datafree.classifier import Classifier
+from datafree.committee import Committee
 from datafree.evaluation import calibration_error, diversity, evaluate, health, inception_score, measure, verify
 from datafree.types import Batch
 
@@ -244,3 +245,15 @@ class TestSeveralLabels:
 def test_one_answer_is_scored_by_accuracy(teacher: Classifier, bars: Batch):
     found = evaluate(teacher, teacher, [bars])
     assert found.score == found.accuracy and found.average_precision == ()
+
+
+def test_how_often_the_right_teacher_was_chosen():
+    def knowing(names: str) -> Classifier:
+        return Classifier(nn.Sequential(nn.Flatten(), nn.Linear(3, 2)), shape=(1, 1, 3), classes=tuple(names))
+
+    committee = Committee([knowing("ab"), knowing("bc")]).eval()
+    student = echo(classes=3)
+    # meant a, said b: the first teacher knows both; meant a, said c: none does; meant c, said b: the second does
+    found = evaluate(student, committee, [saying([1, 2, 1, 0], [0, 0, 2, 0], classes=3)])
+    assert found.right_teacher == 0.75 and found.accuracy == 0.25
+    assert evaluate(student, student, [saying([1], [0], classes=3)]).right_teacher is None

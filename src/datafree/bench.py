@@ -19,9 +19,9 @@ from typing import Any
 from rich.console import Console
 
 from datafree import report
-from datafree.committee import Alone
+from datafree.committee import Alone, Committee
 from datafree.data import Ledger, open_real
-from datafree.description import describe
+from datafree.description import revive
 from datafree.evaluation import score
 from datafree.experiment import Experiment, judge, run
 from datafree.logbook import read_log
@@ -162,22 +162,22 @@ def train(table: Benchmark, network: str, data: str, folder: Path, seed: int, op
 def judged(
     table: Benchmark, row: Row, folders: Sequence[Path], seed: int, options: Bench, place: Path, console: Console
 ) -> dict[str, Any]:
-    """The summary of a row that is no run: a teacher alone among all labels, or the oracle."""
-    ledger = Ledger()
-    test = open_real(
-        table.data, "test", "evaluation", ledger, root=options.data_root, shape=load_folder(folders[0]).shape
-    )
-    began = time.monotonic()
-    if row.known == "oracle":
+    """The summary of a row that is no run: the teachers alone or together, or the oracle."""
+    members, ledger = [load_folder(folder).eval() for folder in folders], Ledger()
+    test = open_real(table.data, "test", "evaluation", ledger, root=options.data_root, shape=members[0].shape)
+    began, real = time.monotonic(), None
+    kind, _, which = row.known.partition(" ")
+    if kind == "oracle":
         if not place.is_dir():
             train(table, table.student or table.teacher, table.data, place, seed, options, console)
         model, real = load_folder(place).eval(), json.loads((place / "ledger.json").read_text())[0]["images"]
+    elif kind == "committee":
+        model = Committee(members, table.labels, which).eval()
     else:
-        number = int(row.known.removeprefix("teacher "))
-        model, real = Alone(load_folder(folders[number - 1]), test.classes).eval(), None
-    found = judge(model, model, test)
+        model = Alone(members[int(which) - 1], test.classes).eval()
+    found = judge(model, Committee(members, table.labels).eval() if table.members else model, test)
     costs = {"images synthesized": 0, "real images seen by the student": real, "real images of new classes": None}
-    return {"student": found, "seconds": time.monotonic() - began, "along": [found["accuracy"]], "curve": [], **costs}
+    return {"student": found, "seconds": time.monotonic() - began, "along": [score(found)], "curve": [], **costs}
 
 
 def experiments_of(
@@ -214,7 +214,7 @@ def carry_out(experiment: Experiment, place: Path, console: Console) -> dict[str
     """
     if not (place / "summary.json").is_file():
         run(experiment, place, console=console, resuming=place.is_dir())
-    elif read_description(place) != json.loads(json.dumps(describe(experiment))):
+    elif revive(read_description(place)) != experiment:  # a setting that came later is as it was before
         raise InputError(f"{place} was made with other settings; remove it or give another --out")
     return {**report.read_summary(place), "curve": curve_of(place)}
 
@@ -273,6 +273,7 @@ def row_of(row: Row, summaries: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         **{f"seconds to {goal}": reached(summaries, goal) for goal in (95, 97, 98)},
         "images synthesized": summaries[0]["images synthesized"],
         "real images seen": summaries[0]["real images seen by the student"],
+        "right teacher": rounded([right_teacher(summary) for summary in summaries]),
         "published": row.published,
         "per class": [rounded(each) for each in zip(*map(per_class, summaries), strict=True)],
         **extended(summaries),
@@ -283,6 +284,11 @@ def row_of(row: Row, summaries: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 def per_class(summary: Mapping[str, Any]) -> Sequence[float | None]:
     """The measure of the table for each class or label by itself."""
     return summary["student"].get("average_precision") or summary["student"]["per_class"]
+
+
+def right_teacher(summary: Mapping[str, Any]) -> float | None:
+    """How often the answer was a class of a teacher that knows the right one, where there are several teachers."""
+    return summary["student"].get("right_teacher")
 
 
 def rounded(each: Sequence[float | None]) -> float | None:

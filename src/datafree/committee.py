@@ -3,8 +3,10 @@ r"""Several teachers as one: their answers side by side, over any choice of the 
 Each teacher answers with confidence whatever it is shown, also what it has never seen. Which of them to believe is the
 heart of the matter; a *gate* says it, from the teachers' own answers:
 
-* `energy`: the logits stand side by side under one softmax, so that a teacher counts by its
-  :math:`\operatorname{logsumexp}`, which is higher on images such as it was trained on.
+* `centred`: each teacher's logits less their mean stand side by side under one softmax, so that it counts by its
+  :math:`\operatorname{logsumexp}_c(z_c - \bar z)`, which is higher on images such as it was trained on. The mean of its
+  logits is nothing a teacher was ever asked for: its softmax does not depend on it.
+* `energy`: the same of logits as they are, the energy of the paper below.
 * `entropy`: :math:`\log p_m(y|x) - \lambda H(p_m(\cdot|x))`, the teacher that is less in doubt.
 * `even`: :math:`\log p_m(y|x)`, all alike. The floor: it leaves the choice to chance.
 
@@ -26,7 +28,7 @@ from torch import Tensor, nn
 from datafree.classifier import Classifier
 from datafree.types import Images, InputError, Logits, nearest
 
-Gate = Literal["energy", "entropy", "even"]
+Gate = Literal["centred", "energy", "entropy", "even"]
 NEVER = -20.0
 """logit of what is known not to be"""
 DOUBT = 5.0
@@ -47,7 +49,7 @@ class Committee(Classifier):
         InputError: If there are no teachers, their inputs differ, or a label or the gate is unknown.
     """
 
-    def __init__(self, teachers: Sequence[Classifier], labels: Sequence[str] = (), gate: str = "energy") -> None:
+    def __init__(self, teachers: Sequence[Classifier], labels: Sequence[str] = (), gate: str = "centred") -> None:
         if not teachers:
             raise InputError("a committee has no teachers; name at least one")
         if len({teacher.shape for teacher in teachers}) > 1:
@@ -80,6 +82,12 @@ class Committee(Classifier):
     def feature_layers(self) -> list[nn.Linear]:
         return [layer for teacher in self.teachers for layer in teacher.feature_layers()]
 
+    def same_teacher(self) -> Tensor:
+        """Which labels some teacher knows both of, a table of shape `(labels, labels)`."""
+        sizes = [len(teacher.classes) for teacher in self.teachers]
+        knows = torch.stack([places.sum(0) > 0 for places in self.places.split(sizes)]).float()
+        return knows.T @ knows > 0
+
     def unite(self, answers: Sequence[Tensor]) -> Logits:
         """The union of the teachers' logits, each of shape `(n, its classes)`."""
         united = torch.cat([self._weigh(teacher, z) for teacher, z in zip(self.teachers, answers, strict=True)], 1)
@@ -91,6 +99,8 @@ class Committee(Classifier):
             return logits if teacher.multi_label else log_p - torch.log1p(-log_p.exp().clamp_max(1 - 1e-6))
         if self.gate == "energy":
             return logits
+        if self.gate == "centred":
+            return logits - logits.mean(1, keepdim=True)
         log_p = logits.log_softmax(1)
         doubt = DOUBT * torch.special.entr(log_p.exp()).sum(1, keepdim=True) if self.gate == "entropy" else 0
         return log_p - doubt

@@ -11,6 +11,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from datafree.classifier import Classifier, batch_norms, frozen, record
+from datafree.committee import Committee
 from datafree.losses import batch_norm_statistics
 from datafree.types import Batch, Images, Labels, Logits
 
@@ -32,6 +33,8 @@ class Evaluation:
     average_precision: tuple[float | None, ...] = ()
     """of each label, where an image has several, None where no image has it; the other figures count each label as an
     answer of its own then"""
+    right_teacher: float | None = None
+    """part of the images answered with a class of a teacher that knows the right one, where there are several teachers"""
     parts: tuple[float, ...] = ()
     """accuracy on the classes that the teacher knows, and on those it does not; empty where it knows all of them"""
 
@@ -65,15 +68,17 @@ def evaluate(model: Classifier, teacher: Classifier, batches: Iterable[Batch]) -
     said, truth, answer = torch.cat(logits), torch.cat(truths), torch.cat(answers)
     if model.multi_label:
         return _evaluate_labels(model, said, truth, answer)
-    right = (said.argmax(1) == truth).float()
+    together = teacher.same_teacher().cpu() if isinstance(teacher, Committee) else None
+    choice, known = said.argmax(1), truth < len(teacher.classes)
+    right = (choice == truth).float()
     classes = max(len(model.classes), int(truth.max()) + 1)
-    known = truth < len(teacher.classes)
     return Evaluation(
         accuracy=right.mean().item(),
-        agreement=(said.argmax(1) == answer)[known].float().mean().item(),
+        agreement=(choice == answer)[known].float().mean().item(),
         calibration_error=calibration_error(said.softmax(1).amax(1), right),
         per_class=_by_class(right, truth, classes),
         images=len(truth),
+        right_teacher=None if together is None else together[choice, truth].float().mean().item(),
         parts=() if known.all() else (right[known].mean().item(), right[~known].mean().item()),
     )
 

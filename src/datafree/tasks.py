@@ -106,7 +106,7 @@ class AmalgamationTask:
     """the student's labels, in this order; all that any teacher knows, if not given"""
     student: str = ""
     """a timm name, the papers' networks included; empty: the first teacher's"""
-    gate: Literal["energy", "entropy", "even", "origin"] = "energy"
+    gate: Literal["centred", "energy", "entropy", "even", "origin"] = "centred"
     """which teacher is believed: see `Committee`; origin: the one an image was made from, which needs --apart"""
     apart: bool = False
     """make images from one teacher after another instead of from all together"""
@@ -135,7 +135,7 @@ class AmalgamationTask:
                 member.classes = tuple(f"{number}/{name}" for name in member.classes)
         elif not self.names:
             require_words(members)
-        committee = Committee(members, self.labels, "energy" if self.gate == "origin" else self.gate).eval()
+        committee = Committee(members, self.labels, "centred" if self.gate == "origin" else self.gate).eval()
         return committee, student_of(committee, self.student or teachers.architecture(members[0].model))
 
 

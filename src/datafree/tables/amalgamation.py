@@ -1,10 +1,12 @@
 """The tables of amalgamation: two teachers of half of the labels each, one student of all of them."""
 
 from dataclasses import replace
-from typing import Any
+from typing import Any, get_args
 
 from datafree.applications.amalgamation import AmalgamationConfig
 from datafree.applications.distillation import DistillationConfig
+from datafree.augmentation import Augmentation
+from datafree.committee import Gate
 from datafree.methods import METHODS
 from datafree.methods.deep_inversion import DeepInversionConfig
 from datafree.methods.group_stack import GroupStackConfig
@@ -12,7 +14,7 @@ from datafree.synthesis import Schedule
 from datafree.tables.table import Benchmark, Row
 from datafree.training import TrainingConfig
 
-COLUMNS = ("seconds", "images synthesized", "real images seen")
+COLUMNS = ("right teacher", "seconds", "images synthesized", "real images seen")
 
 
 def rows(inversion: DeepInversionConfig, stack: GroupStackConfig, steps: int, batches: int) -> dict[str, Row]:
@@ -47,8 +49,9 @@ def rows(inversion: DeepInversionConfig, stack: GroupStackConfig, steps: int, ba
         ),
         "committee, real images": real,
         "oracle": replace(real, known="oracle"),
-        "teacher 1 alone": replace(real, known="teacher 1"),
-        "teacher 2 alone": replace(real, known="teacher 2"),
+        **{f"the teachers, {gate}": replace(real, known=f"committee {gate}") for gate in get_args(Gate)},
+        "teacher 1, alone": replace(real, known="teacher 1"),
+        "teacher 2, alone": replace(real, known="teacher 2"),
     }
 
 
@@ -61,7 +64,7 @@ MNIST_AMALGAMATION = Benchmark(
     members=("mnist:0-4", "mnist:5-9"),
     teacher="lenet5_bn",
     student="lenet5_bn",
-    training=TrainingConfig(steps=1500),
+    training=TrainingConfig(steps=1500, augment=Augmentation(shift=2, rotate=12, scale=0.15)),
     rows=rows(INVERSION, STACK, 3200, 10),
     columns=COLUMNS,
     curve=60.0,

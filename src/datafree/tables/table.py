@@ -33,7 +33,8 @@ class Row:
     teacher: str = ""
     """another teacher than the table's; empty: the table's"""
     known: str = ""
-    """no run: `oracle`, the student's network trained with data and labels; or `teacher 1`, one of several, alone"""
+    """no run: `oracle`, the student's network trained with data and labels; `teacher 1`, one of several, alone; or
+    `committee GATE`, the teachers together"""
     published: str = ""
     """the figure in print for this pair of networks, and whose"""
 
