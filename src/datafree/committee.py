@@ -8,7 +8,8 @@ heart of the matter; a *gate* says it, from the teachers' own answers:
   logits is nothing a teacher was ever asked for: its softmax does not depend on it.
 * `energy`: the same of logits as they are, the energy of the paper below.
 * `entropy`: :math:`\log p_m(y|x) - \lambda H(p_m(\cdot|x))`, the teacher that is less in doubt.
-* `even`: :math:`\log p_m(y|x)`, all alike. The floor: it leaves the choice to chance.
+* `even`: :math:`\log p_m(y|x)`, as much probability for each teacher. The surer one answers, but half a student's lesson
+  is what the other makes of an image it does not know.
 
 With labels that are questions of their own (sigmoid) there is no choice to make, and no gate.
 
