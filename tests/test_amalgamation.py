@@ -1,6 +1,7 @@
 """Amalgamation: the stack of generators, the dual generator block by block, branches where they are measured best, the TargetNet."""
 
 import json
+from copy import deepcopy
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
@@ -184,6 +185,12 @@ class TestOneByOne:
         assert batch.answers is not None
         torch.testing.assert_close(batch.answers[:, :2], committee.teachers[0](batch.images).log_softmax(1).detach())
         assert (batch.answers[:, 2:] == NEVER).all()
+
+    def test_a_teacher_of_whom_nothing_is_wanted_is_left_out(self):
+        committee = Committee([member("ab"), member("cd")], labels=("d", "c")).eval()
+        apart = self.build(committee, origin=True)
+        assert [one.classes for one in apart.members] == [("d", "c")]
+        assert set(apart.synthesize().targets.tolist()) <= {0, 1}
 
     def test_its_turn_is_in_a_checkpoint(self, committee: Committee):
         one, other = self.build(committee, False), self.build(committee, False)
@@ -429,6 +436,37 @@ def test_a_run_goes_on_where_it_was_stopped(at: int, two: tuple[str, str], tmp_p
         run(experiment_of(two), tmp_path / "cut")
     monkeypatch.undo()
     assert toys.same(resume(tmp_path / "cut").student.state_dict(), whole)
+
+
+@pytest.mark.parametrize("at", [0, 1])
+def test_a_run_that_is_stopped_while_branches_are_measured_goes_on(
+    at: int, two: tuple[str, str], tmp_path: Path, monkeypatch: Any
+):
+    settings = replace(experiment_of(two), checkpoint=1e-9)  # at every step there is one
+    whole = run(settings, tmp_path / "whole").student.state_dict()
+    losses, kept = DualGenerator._branch_losses, []
+
+    def stop(self: DualGenerator, batch: Batch) -> torch.Tensor:
+        if len(kept) == at:
+            raise Stop
+        kept.append(batch)
+        return losses(self, batch)
+
+    monkeypatch.setattr(DualGenerator, "_branch_losses", stop)
+    with pytest.raises(Stop):
+        run(settings, tmp_path / "cut")
+    monkeypatch.undo()
+    assert toys.same(resume(tmp_path / "cut").student.state_dict(), whole)
+
+
+def test_what_was_measured_is_in_a_checkpoint(committee: Committee, student: Classifier):
+    work = DualGenerator(student, committee, CONFIG, _fabric())
+    work.begin(0, 4)
+    batches = stream(committee, student)
+    work.measured.append(work._branch_losses(next(batches)))
+    other = DualGenerator(deepcopy(student), committee, CONFIG, _fabric())
+    other.load_state_dict(work.state_dict())
+    assert len(other.measured) == 1 and torch.equal(other.measured[0], work.measured[0])
 
 
 def test_a_committee_teaches_by_any_method_and_says_what_it_is(two: tuple[str, str], tmp_path: Path):

@@ -225,3 +225,36 @@ def test_the_six_digits_are_those_that_are_asked_for():
 
 def test_a_class_without_images_is_blank():
     assert rounded([0.5, None, 1.0]) == 75.0 and rounded([None, None]) is None
+
+
+class TestTeachersOfATable:
+    def test_one_that_lies_there_is_not_trained_again(self, table: dict[str, Any], options: Bench):
+        weights = options.out / "teacher" / "model.safetensors"  # type: ignore[operator]
+        before = weights.stat().st_mtime_ns
+        bench("digits", replace(options, rows=("noise",)), QUIET)
+        assert weights.stat().st_mtime_ns == before
+
+    def test_one_of_other_settings_is_not_taken_for_ours(self, table: dict[str, Any], options: Bench):
+        with pytest.raises(InputError, match="was trained with other settings"):
+            bench("digits", replace(options, rows=("noise",), shorten=200), QUIET)
+
+    def test_one_that_was_not_finished_is_trained_anew(self, table: dict[str, Any], options: Bench):
+        told = options.out / "teacher" / "training.json"  # type: ignore[operator]
+        before = json.loads(told.read_text())
+        told.unlink()
+        bench("digits", replace(options, rows=("noise",)), QUIET)
+        after = json.loads(told.read_text())
+        assert before.pop("seconds") and after.pop("seconds") and after == before
+
+
+@pytest.mark.parametrize(
+    ("changes", "match"),
+    [
+        ({"rows": ("oracle", "the teachers, even")}, "none of these rows is a student"),
+        ({"rows": ("dual-gan",), "seeds": (0, 0)}, "a seed is given twice"),
+    ],
+)
+def test_what_cannot_be_a_table_is_refused_at_once(changes: dict[str, Any], match: str, tmp_path: Path):
+    with pytest.raises(InputError, match=match):
+        bench("mnist-amalgamation", Bench(out=tmp_path / "runs", results=tmp_path / "results", **changes), QUIET)
+    assert not list(tmp_path.iterdir())

@@ -212,6 +212,22 @@ BAD: dict[str, tuple[list[str], str]] = {
         ["distill", "--teacher", "local-dir:{colour}", "--method", "noise", "--data", "digits", *LEARN],
         "digits has 1 channels",
     ),
+    "data of one label for a network of several": (
+        ["distill", "--teacher", "local-dir:{labels}", "--method", "noise", "--data", "digits", *LEARN],
+        "an image of digits has one label, but the network gives an answer for each label",
+    ),
+    "student of several labels": (
+        ["distill", "--teacher", TEACHER, "--student", "local-dir:{labels}", *OUT],
+        "one of teacher and student gives one answer, the other one for each label",
+    ),
+    "extending a network of several labels": (
+        ["extend", "--teacher", "local-dir:{labels}", "--new-data", "digits", *OUT],
+        "only one that gives one answer can be extended",
+    ),
+    "comparison with classes in another order": (
+        ["evaluate", "--model", TEACHER, "--teacher", "local-dir:{other}", "--data", "digits"],
+        "in another order",
+    ),
     "unknown data": (["distill", "--teacher", TEACHER, "--data", "digit", *LEARN], "did you mean digits"),
     "teacher without batch norm": (
         ["distill", "--teacher", "local-dir:{plain}", *LEARN],
@@ -373,8 +389,11 @@ def places(digits_teacher: Path, plain_folder: Path, tmp_path: Path) -> dict[str
         tensors["head.bias"][0] = float("nan")
         save_file(tensors, file)
 
-    for name, classes, channels in (("three", 3, 1), ("colour", 10, 3)):
+    for name, classes, channels in (("three", 3, 1), ("colour", 10, 3), ("other", tuple("5678901234"), 1)):
         teachers.save_folder(teachers.create("convnet_w16", classes=classes, shape=(channels, 8, 8)), tmp_path / name)
+    labels = teachers.create("convnet_w16", classes=10)
+    labels.multi_label = True
+    teachers.save_folder(labels, tmp_path / "labels")
     torch.save(toys.plain_net(), tmp_path / "pickle.pt")
     write_set(tmp_path / "set")
     lenet = teachers.load_folder(plain_folder)
@@ -387,6 +406,8 @@ def places(digits_teacher: Path, plain_folder: Path, tmp_path: Path) -> dict[str
         "nan": str(spoilt("nan", with_nan)),
         "three": str(tmp_path / "three"),
         "colour": str(tmp_path / "colour"),
+        "other": str(tmp_path / "other"),
+        "labels": str(tmp_path / "labels"),
         "pickle": str(tmp_path / "pickle.pt"),
         "file": str(tmp_path / "file"),
         "set": str(tmp_path / "set"),

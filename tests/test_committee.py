@@ -26,6 +26,15 @@ def teacher(classes: str, *logits: float, shape: tuple[int, int, int] = (1, 2, 2
 
 
 IMAGES = torch.rand(3, 1, 2, 2)
+AB = teacher("ab", 1.0, 2.0)
+
+
+def test_class_weights_are_those_of_the_labels_wanted_of_a_single_teacher():
+    one = Classifier(nn.Sequential(nn.Flatten(), nn.Linear(4, 3)), shape=(1, 2, 2), classes=tuple("abc"))
+    weights = one.class_weights()
+    assert weights is not None
+    assert torch.equal(Committee([one], ("c", "a")).class_weights(), weights[[2, 0]])  # type: ignore[arg-type]
+    assert Committee([one, AB], ("c", "a", "b")).class_weights() is None
 
 
 def test_energy_puts_logits_side_by_side():
@@ -91,10 +100,11 @@ def test_one_answer_among_several_labels_becomes_a_question_a_class():
 
 def test_each_teacher_normalizes_pixels_in_its_own_way():
     def brightness(mean: float) -> Classifier:
-        return Classifier(nn.Flatten(), shape=(1, 1, 1), classes=(f"over {mean}",), mean=(mean,))
+        names = (f"left over {mean}", f"right over {mean}")
+        return Classifier(nn.Flatten(), shape=(1, 1, 2), classes=names, mean=(mean,))
 
     committee = Committee([brightness(0.25), brightness(0.75)], gate="energy")
-    assert committee(torch.ones(1, 1, 1, 1)).tolist() == [[0.75, 0.25]]
+    assert committee(torch.ones(1, 1, 1, 2)).tolist() == [[0.75, 0.75, 0.25, 0.25]]
     assert committee.mean.item() == 0.5
 
 
@@ -109,10 +119,11 @@ def test_an_image_has_a_gradient_from_every_teacher():
     ("teachers", "settings", "match"),
     [
         ([], {}, "has no teachers"),
-        ([teacher("a", 1.0), teacher("b", 1.0, shape=(3, 2, 2))], {}, "different shapes"),
-        ([teacher("a", 1.0), teacher("b", 1.0)], {"labels": ("a", "x")}, "no teacher knows the label 'x'"),
-        ([teacher("a", 1.0), teacher("b", 1.0)], {"labels": ("a", "a")}, "wanted twice"),
-        ([teacher("a", 1.0), teacher("b", 1.0)], {"gate": "energie"}, "did you mean energy"),
+        ([AB, teacher("cd", 1.0, 2.0, shape=(3, 2, 2))], {}, "different shapes"),
+        ([AB, teacher("cd", 1.0, 2.0)], {"labels": ("a", "x")}, "no teacher knows the label 'x'"),
+        ([AB, teacher("cd", 1.0, 2.0)], {"labels": ("a", "a")}, "wanted twice"),
+        ([AB, teacher("cd", 1.0, 2.0)], {"gate": "energie"}, "did you mean energy"),
+        ([AB, teacher("c", 1.0)], {}, "has one class and always answers it"),
     ],
 )
 def test_what_cannot_be_one_is_refused(teachers: list[Classifier], settings: dict[str, object], match: str):

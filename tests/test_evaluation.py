@@ -257,3 +257,13 @@ def test_how_often_the_right_teacher_was_chosen():
     found = evaluate(student, committee, [saying([1, 2, 1, 0], [0, 0, 2, 0], classes=3)])
     assert found.right_teacher == 0.75 and found.accuracy == 0.25
     assert evaluate(student, student, [saying([1], [0], classes=3)]).right_teacher is None
+
+
+def test_what_no_image_shows_is_blank():
+    found = evaluate(echo(), echo(classes=2), [saying([2, 3], [2, 2])])  # only classes that the teacher does not know
+    assert found.agreement is None and found.parts == (None, 0.5)
+
+
+def test_a_single_class_has_nothing_to_be_even_among():
+    one = Classifier(nn.Flatten(), shape=(1, 1, 1), classes=("there",), multi_label=True).eval()
+    assert health(one, None, Batch(torch.rand(4, 1, 1, 1), torch.ones(4, 1), {}))["classes"] == 0

@@ -11,13 +11,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 import toys
+from lightning_fabric import Fabric
 
 from datafree import report, teachers
 from datafree.applications.distillation import DistillationConfig
 from datafree.augmentation import Augmentation
+from datafree.committee import Committee
+from datafree.data import Ledger
 from datafree.description import describe, revive
-from datafree.experiment import Experiment, Result, name_of, resume, run
+from datafree.experiment import Experiment, Result, name_of, open_task_data, place, resume, run
 from datafree.logbook import Logbook, read_log
 from datafree.methods import METHODS
 from datafree.methods.noise import NoiseConfig
@@ -296,3 +300,27 @@ def test_an_heir_is_not_the_student_of_chance(tmp_path: Path, digits_teacher: Pa
     assert len(points) == LEARN.steps
     assert min(points) > 0.5, "it began as its teacher"
     assert result.summary["student"]["accuracy"] == pytest.approx(points[-1], abs=1e-6)
+
+
+@pytest.mark.parametrize("split", ["train", "test"])
+def test_real_images_are_numbered_as_the_network_counts(split: Any):
+    task = Task(teacher="convnet_w16", data="digits")
+    model = teachers.create("convnet_w16", classes=tuple("5678901234"))
+    by_name = open_task_data(task, split, Ledger(), model)
+    plain = open_task_data(task, split, Ledger(), teachers.create("convnet_w16"))
+    places = torch.arange(20)
+    assert by_name.classes == model.classes
+    assert torch.equal((by_name.take(places).targets + 5) % 10, plain.take(places).targets)
+
+
+def test_classes_of_other_names_are_taken_in_their_order():
+    model = teachers.create("convnet_w16", classes=tuple("abcdefghij"))
+    assert open_task_data(Task(data="digits", teacher=""), "test", Ledger(), model).classes == tuple("0123456789")
+
+
+def test_precision_reaches_every_teacher_of_a_committee():
+    member = teachers.create("convnet_w16", classes=tuple("abcdefghij"))
+    committee = Committee([teachers.create("convnet_w16"), member])
+    made = replace(toys.experiment(Path()), precision="bf16-mixed")
+    place(committee, made, Fabric(accelerator="cpu", devices=1))
+    assert {one.precision for one in (committee, *committee.teachers)} == {torch.bfloat16}

@@ -69,9 +69,7 @@ def written(path: Path, console: Console | None) -> None:
 
 
 def test_a_worker_that_was_ended_is_told_in_one_sentence():
-    with pytest.raises(
-        InputError, match="ended one of 2 pieces at a time, most likely for want of memory; give fewer --jobs"
-    ):
+    with pytest.raises(InputError, match="most likely for want of memory; do fewer pieces at a time with --jobs"):
         list(side_by_side(ended, range(2), 2, QUIET, "pieces"))
 
 

@@ -443,3 +443,19 @@ class TestTheCommand:
     def test_a_distilled_student_has_to_be_named(self, digits_teacher: Path, capsys: pytest.CaptureFixture[str]):
         assert main(["distill", *self.QUICK, "--teacher", f"local-dir:{digits_teacher}"]) == 2
         assert "--student is missing" in capsys.readouterr().err
+
+
+def test_labels_that_are_questions_of_their_own_are_drawn_as_such(bars: Batch):
+    teacher = toys.conv_net()
+    teacher.multi_label = True
+    student = copy.deepcopy(teacher)
+    pruning = Pruning(student, teacher, replace(QUICK, slice=64))
+    torch.manual_seed(0)
+    pruning.look(Batch(bars.images[:8], bars.targets[:8], {}))
+    logits = teacher(bars.images[:8])
+    torch.manual_seed(0)
+    decisions = torch.stack([logits, torch.zeros_like(logits)], -1).flatten(0, 1)
+    loss = drawn_cross_entropy(decisions, decisions.detach(), QUICK.look_temperature)
+    slopes = gate_slopes(loss, Channels(teacher.model, teacher.shape).groups)
+    for square, slope in zip(pruning.squares, slopes, strict=True):
+        torch.testing.assert_close(square, slope.square())

@@ -10,7 +10,6 @@ import re
 import shlex
 import statistics
 import sys
-import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -31,7 +30,7 @@ from datafree.tables import BENCHMARKS
 from datafree.tables.table import Benchmark, Row
 from datafree.tasks import AmalgamationTask, ExtensionTask, Task, Teaching
 from datafree.teachers import load_folder
-from datafree.training import example_teacher
+from datafree.training import TRAINING, example_teacher, recipe
 from datafree.types import InputError, at_least, nearest
 
 
@@ -85,8 +84,12 @@ def bench(name: str, options: Bench, console: Console) -> dict[str, Any]:
     for row in options.rows:
         if row not in table.rows:
             raise InputError(f"row {row!r} is unknown{nearest(row, table.rows)}; choose among: {'; '.join(table.rows)}")
-    out = options.out or Path("runs") / f"bench-{name}"
+    if len(set(options.seeds)) < len(options.seeds):
+        raise InputError("a seed is given twice; give each once")
     names = options.rows or tuple(table.rows)
+    if all(table.rows[row].known for row in names):
+        raise InputError("none of these rows is a student that learns; choose one that is as well")
+    out = options.out or Path("runs") / f"bench-{name}"
     folders = {row: teachers_of(table, table.rows[row], out, options, console) for row in names}
     cells = [Cell(name, row, tuple(folders[row]), seed, options, out) for row in names for seed in options.seeds]
     summaries: dict[Cell, dict[str, Any]] = {}
@@ -139,19 +142,28 @@ def teachers_of(table: Benchmark, row: Row, out: Path, options: Bench, console: 
     if table.members:
         folders = {out / f"teacher-{number}": data for number, data in enumerate(table.members, 1)}
     for folder, data in folders.items():
-        if not folder.is_dir():
-            train(table, network, data, folder, 0, options, console)
+        train(table, network, data, folder, 0, options, console)
     return list(folders)
 
 
 def train(table: Benchmark, network: str, data: str, folder: Path, seed: int, options: Bench, console: Console) -> None:
-    """A network that learns from real images and their labels, for a table."""
+    """A network that learns from real images and their labels, for a table; not again, if it lies there.
+
+    Raises:
+        InputError: If another one lies in its place.
+    """
+    training = replace(table.training, steps=max(1, table.training.steps // options.shorten))
+    wanted = json.loads(json.dumps(recipe(network=network, data=data, training=training, seed=seed)))
+    if (folder / TRAINING).is_file():
+        if not wanted.items() <= json.loads((folder / TRAINING).read_text()).items():
+            raise InputError(f"{folder} was trained with other settings; remove it or give another --out")
+        return
     example_teacher(
         network=network,
         data=data,
         data_root=options.data_root,
         out=folder,
-        training=replace(table.training, steps=max(1, table.training.steps // options.shorten)),
+        training=training,
         seed=seed,
         device=options.device,
         threads=options.threads,
@@ -165,19 +177,19 @@ def judged(
     """The summary of a row that is no run: the teachers alone or together, or the oracle."""
     members, ledger = [load_folder(folder).eval() for folder in folders], Ledger()
     test = open_real(table.data, "test", "evaluation", ledger, root=options.data_root, shape=members[0].shape)
-    began, real = time.monotonic(), None
+    seconds, real = 0.0, None
     kind, _, which = row.known.partition(" ")
     if kind == "oracle":
-        if not place.is_dir():
-            train(table, table.student or table.teacher, table.data, place, seed, options, console)
+        train(table, table.student or table.teacher, table.data, place, seed, options, console)
         model, real = load_folder(place).eval(), json.loads((place / "ledger.json").read_text())[0]["images"]
+        seconds = json.loads((place / TRAINING).read_text())["seconds"]
     elif kind == "committee":
         model = Committee(members, table.labels, which).eval()
     else:
         model = Alone(members[int(which) - 1], test.classes).eval()
     found = judge(model, Committee(members, table.labels).eval() if table.members else model, test)
     costs = {"images synthesized": 0, "real images seen by the student": real, "real images of new classes": None}
-    return {"student": found, "seconds": time.monotonic() - began, "along": [score(found)], "curve": [], **costs}
+    return {"student": found, "seconds": seconds, "along": [score(found)], "curve": [], **costs}
 
 
 def experiments_of(
@@ -234,20 +246,23 @@ def curve_of(run: Path) -> list[tuple[float, float]]:
 
 def collect(table: Benchmark, found: Mapping[str, Sequence[Mapping[str, Any]]], options: Bench) -> dict[str, Any]:
     """The table as data."""
-    anyone = next(iter(found.values()))[0]
+    learned = {name: summaries[0] for name, summaries in found.items() if not table.rows[name].known}
+    anyone = next((one for name, one in learned.items() if not table.rows[name].teacher), next(iter(learned.values())))
+    sizes = {one["student"]["parameters"] for one in learned.values()}
     rows = {name: row_of(table.rows[name], summaries) for name, summaries in found.items()}
     return {
         "title": table.title,
         "command": options.command,
         "seeds": list(options.seeds),
         "teacher": {
+            "count": len(table.members) or 1,
             "network": table.teacher,
             "sha256": anyone["teacher sha256"],
             "accuracy": round(100 * (anyone["teacher"].get("parts") or [score(anyone["teacher"])])[0], 2),
             "parameters": anyone["teacher"]["parameters"],
             "MACs": anyone["teacher"]["macs"],
         },
-        "student": {"network": table.student, "parameters": anyone["student"]["parameters"]} if table.student else None,
+        "student": {"network": table.student, "parameters": sizes.pop()} if table.student and len(sizes) == 1 else None,
         "measure": "mean average precision" if anyone["student"].get("average_precision") else "accuracy",
         "columns": list(table.columns),
         "environment": anyone["environment"] | {"machine": platform.processor() or platform.machine()},
@@ -258,6 +273,8 @@ def collect(table: Benchmark, found: Mapping[str, Sequence[Mapping[str, Any]]], 
 
 def row_of(row: Row, summaries: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """One row as data; what seeds differ in is averaged."""
+    if row.known and row.known != "oracle":
+        summaries = summaries[:1]  # no seed was drawn for it
     accuracies = [100 * score(summary["student"]) for summary in summaries]
 
     def mean(value: Callable[[Mapping[str, Any]], float]) -> int:
@@ -331,10 +348,11 @@ def markdown(result: Mapping[str, Any]) -> str:
         return "-" if value is None or value == "" else f"{value:,}" if isinstance(value, int) else str(value)
 
     teacher, student, columns = result["teacher"], result["student"], result["columns"]
-    one = student and len({row["parameters"] for row in result["rows"].values()}) == 1
-    whom = f"Student: `{student['network']}`, {student['parameters']:,} parameters. " if one else ""
+    count = teacher.get("count", 1)
+    who = f"{count} teachers together: each `{teacher['network']}`" if count > 1 else f"Teacher: `{teacher['network']}`"
+    whom = f"Student: `{student['network']}`, {student['parameters']:,} parameters. " if student else ""
     lines = [
-        f"Teacher: `{teacher['network']}`, {teacher['parameters']:,} parameters, {teacher['MACs']:,} MACs, "
+        f"{who}, {teacher['parameters']:,} parameters, {teacher['MACs']:,} MACs, "
         f"{teacher['accuracy']:.2f} % (SHA-256 of its weights `{teacher['sha256'][:16]}`).",
         f"{whom}{len(result['seeds'])} seeds, held-out {result['measure']} in %, mean ± standard deviation.",
         "",
@@ -361,13 +379,13 @@ def plot(result: Mapping[str, Any]) -> str:
     if not any(curve for row in result["rows"].values() for curve in row["curves"]):
         return report.bars([{"model": name, "accuracy": row["mean"] / 100} for name, row in result["rows"].items()])
     figure = report.new_figure(7, 4)
-    axes = figure.add_subplot(xlabel="seconds", ylabel="held-out accuracy, %", xscale="log")
+    axes = figure.add_subplot(xlabel="seconds", ylabel=f"held-out {result['measure']}, %", xscale="log")
     lowest = 100.0
     for place, (name, row) in enumerate(result["rows"].items()):
-        for seed, curve in enumerate(row["curves"]):
-            if curve:
-                label = name if seed == 0 else None
-                axes.plot(*zip(*curve, strict=True), color=f"C{place}", linewidth=1, label=label)
+        for seed, curve in enumerate(filter(None, row["curves"])):
+            label = name if seed == 0 else None
+            style = ("-", "--")[place // 10 % 2]  # there are ten colours
+            axes.plot(*zip(*curve, strict=True), color=f"C{place % 10}", linestyle=style, linewidth=1, label=label)
         lowest = min(lowest, row["mean"])
     axes.set_ylim(max(0.0, lowest - 5), 100)
     axes.grid(alpha=0.3)

@@ -110,7 +110,7 @@ datasets: []
 
 {REBUILDING if narrowed else LOADING}
 It takes images with the mean and standard deviation of `config.json` taken off. Architectures of datafree's own need
-`import datafree.models` first.
+`import datafree.models` first, a TargetNet `import datafree.target_net`.
 
 **Privacy.** {PRIVACY}
 

@@ -79,6 +79,11 @@ class Classifier(nn.Module):
         layer = feature_layer(self.model)
         return [layer] if layer else []
 
+    def class_weights(self) -> Tensor | None:
+        """What the last layer weighs its features with, of shape `(k, d)`, a row a class; None if that is not to be seen."""
+        layer = last_layer(self)
+        return layer.weight.detach() if layer is not None and layer.out_features == len(self.classes) else None
+
     def probabilities(self, logits: Logits) -> Probabilities:
         """Of each class; a row sums to one only where one class is the answer."""
         return logits.sigmoid() if self.multi_label else logits.softmax(1)

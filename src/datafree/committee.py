@@ -47,7 +47,8 @@ class Committee(Classifier):
         gate: Whom to believe, where one class is the answer.
 
     Raises:
-        InputError: If there are no teachers, their inputs differ, or a label or the gate is unknown.
+        InputError: If there are no teachers, one of them knows a single class, their inputs differ, or a label or the
+            gate is unknown.
     """
 
     def __init__(self, teachers: Sequence[Classifier], labels: Sequence[str] = (), gate: str = "centred") -> None:
@@ -62,6 +63,8 @@ class Committee(Classifier):
             raise InputError(
                 f"gate {gate!r} is unknown{nearest(gate, get_args(Gate))}; choose {', '.join(get_args(Gate))}"
             )
+        if any(len(teacher.classes) == 1 and not teacher.multi_label for teacher in teachers):
+            raise InputError("a teacher has one class and always answers it; give teachers of two classes or more")
         first = teachers[0]
         super().__init__(
             nn.ModuleList(teachers),
@@ -82,6 +85,11 @@ class Committee(Classifier):
 
     def feature_layers(self) -> list[nn.Linear]:
         return [layer for teacher in self.teachers for layer in teacher.feature_layers()]
+
+    def class_weights(self) -> Tensor | None:
+        """Those of a single teacher, for the labels that are wanted; those of several do not compare."""
+        weights = self.teachers[0].class_weights() if len(self.teachers) == 1 else None
+        return None if weights is None else self.places.T @ weights
 
     def same_teacher(self) -> Tensor:
         """Which labels some teacher knows both of, a table of shape `(labels, labels)`."""

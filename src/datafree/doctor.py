@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from datafree.classifier import Classifier, batch_norms, last_layer
+from datafree.classifier import Classifier, batch_norms
 from datafree.methods import METHODS
 from datafree.synthesis import Method
 from datafree.types import InputError
@@ -36,14 +36,13 @@ def examine(teacher: Classifier) -> Diagnosis:
         bool((layer.running_mean == 0).all() and (layer.running_var == 1).all())  # type: ignore[union-attr]
         for layer in layers
     )
-    last = last_layer(teacher)
     return Diagnosis(
         parameters=count_parameters(teacher),
         shape=teacher.shape,
         classes=len(teacher.classes),
         batch_norms=len(layers),
         untouched=untouched,
-        last_layer=last is not None and last.out_features == len(teacher.classes) and not teacher.multi_label,
+        last_layer=teacher.class_weights() is not None and not teacher.multi_label,
     )
 
 

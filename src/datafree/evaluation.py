@@ -1,5 +1,6 @@
 """How good a student is (on real images, afterwards), and how a run looks while nobody may look at real images."""
 
+import math
 import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -22,8 +23,8 @@ class Evaluation:
 
     accuracy: float
     """part of the images answered right"""
-    agreement: float
-    """part of the images of classes the teacher knows that are answered as it does"""
+    agreement: float | None
+    """part of the images of classes the teacher knows that are answered as it does; None if there are none"""
     calibration_error: float
     """expected calibration error, 15 bins"""
     per_class: tuple[float | None, ...]
@@ -35,7 +36,7 @@ class Evaluation:
     answer of its own then"""
     right_teacher: float | None = None
     """part of the images answered with a class of a teacher that knows the right one, where there are several teachers"""
-    parts: tuple[float, ...] = ()
+    parts: tuple[float | None, ...] = ()
     """accuracy on the classes that the teacher knows, and on those it does not; empty where it knows all of them"""
 
     @property
@@ -74,12 +75,12 @@ def evaluate(model: Classifier, teacher: Classifier, batches: Iterable[Batch]) -
     classes = max(len(model.classes), int(truth.max()) + 1)
     return Evaluation(
         accuracy=right.mean().item(),
-        agreement=(choice == answer)[known].float().mean().item(),
+        agreement=_part((choice == answer)[known]),
         calibration_error=calibration_error(said.softmax(1).amax(1), right),
         per_class=_by_class(right, truth, classes),
         images=len(truth),
         right_teacher=None if together is None else together[choice, truth].float().mean().item(),
-        parts=() if known.all() else (right[known].mean().item(), right[~known].mean().item()),
+        parts=() if known.all() else (_part(right[known]), _part(right[~known])),
     )
 
 
@@ -140,8 +141,9 @@ def health(teacher: Classifier, student: Classifier | None, batch: Batch) -> dic
         answers, choices = teacher.answer(logits), teacher.decisions(logits)
         named = answers if teacher.multi_label else F.one_hot(answers, logits.shape[1]).float()
         histogram = named.sum(0) / named.sum().clamp_min(1)
+        most = math.log(logits.shape[1]) or 1.0  # a single class has nothing to be even among
         found = {
-            "classes": (torch.special.entr(histogram).sum() / torch.tensor(float(logits.shape[1])).log()).item(),
+            "classes": torch.special.entr(histogram).sum().item() / most,
             "confidence": choices.softmax(1).amax(1).mean().item(),
             "diversity": diversity(teacher.normalize(images)),
         }
@@ -226,8 +228,12 @@ def inception_score(logits: Logits) -> float:
 
 def _by_class(right: Tensor, truth: Labels, classes: int) -> tuple[float | None, ...]:
     """The part that is right of each class."""
-    each = [right[truth == label] for label in range(classes)]
-    return tuple(some.mean().item() if len(some) else None for some in each)
+    return tuple(_part(right[truth == label]) for label in range(classes))
+
+
+def _part(right: Tensor) -> float | None:
+    """Which part of them is right; None if there are none."""
+    return right.float().mean().item() if len(right) else None
 
 
 def diversity(images: Images) -> float:

@@ -20,6 +20,7 @@ from datafree.application import Application
 from datafree.applications.continual import ExtensionConfig
 from datafree.applications.distillation import DistillationConfig
 from datafree.classifier import Classifier, Part
+from datafree.committee import Committee
 from datafree.data import Ledger, Purpose, RealImages, Split, open_real
 from datafree.description import describable, describe, revive
 from datafree.doctor import require
@@ -189,7 +190,8 @@ def launch(experiment: Experiment) -> Fabric:
 def place(model: Classifier, experiment: Experiment, fabric: Fabric) -> Classifier:
     """Moves a classifier to its device, sets its precision, and makes it equal in all processes."""
     fabric.to_device(model)
-    model.precision = PRECISIONS.get(experiment.precision, torch.float32)
+    for one in (model, *(model.teachers if isinstance(model, Committee) else ())):
+        one.precision = PRECISIONS.get(experiment.precision, torch.float32)
     if fabric.world_size > 1:
         model.load_state_dict(fabric.broadcast(model.state_dict()))
     return model
@@ -234,12 +236,15 @@ def method_of(experiment: Experiment) -> Method:
 def open_task_data(
     task: Teaching | AmalgamationTask, split: Split, ledger: Ledger, model: Classifier, purpose: Purpose = "evaluation"
 ) -> RealImages:
-    """The task's real images, which must have the classes of the model that is made; numbered as it does, if it is widened.
+    """The task's real images, which must have the classes of the model that is made.
+
+    They are numbered as it does, where they go by the same names.
 
     Raises:
         InputError: If they do not.
     """
     real = open_real(task.data, split, purpose, ledger, shape=model.shape, root=task.data_root)
+    require_kind(task.data, real, model)
     if isinstance(task, ExtensionTask):
         others = sorted(set(real.classes) ^ set(model.classes))
         if others:
@@ -256,7 +261,18 @@ def open_task_data(
         raise InputError(
             f"{task.data} has {len(real.classes)} classes and the teacher {len(model.classes)}; they must be equal"
         )
-    return real
+    return real.only(model.classes) if set(real.classes) == set(model.classes) else real
+
+
+def require_kind(name: str, real: RealImages, model: Classifier) -> None:
+    """Refuses images with several labels each for a network that gives one answer, and the other way round.
+
+    Raises:
+        InputError: Naming both.
+    """
+    if real.multi_label != model.multi_label:
+        has, gives = ("several labels", "one answer") if real.multi_label else ("one label", "an answer for each label")
+        raise InputError(f"an image of {name} has {has}, but the network gives {gives}; give data of its kind")
 
 
 def open_new_classes(task: Teaching | AmalgamationTask, ledger: Ledger, student: Classifier) -> RealImages | None:
@@ -265,6 +281,7 @@ def open_new_classes(task: Teaching | AmalgamationTask, ledger: Ledger, student:
         return None
     purpose = "student training (new classes)"
     new = open_real(task.new_data, "train", purpose, ledger, shape=student.shape, root=task.data_root)
+    require_kind(task.new_data, new, student)
     widen(student, new.classes)
     return new
 

@@ -41,7 +41,7 @@ class OneByOne(Synthesizer):
     """A method on one teacher after another.
 
     Args:
-        committee: Whose teachers are taken in turn, each with those of its labels that are wanted.
+        committee: Whose teachers are taken in turn, each with those of its labels that are wanted, if there are any.
         method: How images are made from each.
         origin: The answer is that of the teacher the image was made from, all other labels being ruled out; else the
             committee answers.
@@ -49,11 +49,12 @@ class OneByOne(Synthesizer):
 
     def __init__(self, committee: Committee, method: Method, *, origin: bool) -> None:
         self.committee, self.origin, self.turn = committee, origin, 0
+        teachers = [teacher for teacher in committee.teachers if set(teacher.classes) & set(committee.classes)]
         self.members = [
             Committee([teacher], [label for label in committee.classes if label in teacher.classes])
-            for teacher in committee.teachers
+            for teacher in teachers
         ]
-        self.alone = [Alone(teacher, committee.classes).eval() for teacher in committee.teachers]
+        self.alone = [Alone(teacher, committee.classes).eval() for teacher in teachers]
         self.synthesizers = [method.build(member) for member in self.members]
         self.columns = [[committee.classes.index(label) for label in member.classes] for member in self.members]
 

@@ -51,15 +51,15 @@ def side_by_side(
     before = set(multiprocessing.active_children())
     context = multiprocessing.get_context("forkserver")
     with ProcessPoolExecutor(jobs, mp_context=context, initializer=_belong) as workers:
-        places = {workers.submit(work, piece, None): place for place, piece in enumerate(pieces)}
         columns = (TextColumn("{task.description:>9}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
         try:
+            places = {workers.submit(work, piece, None): place for place, piece in enumerate(pieces)}
             with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
                 for done in progress.track(as_completed(places), total=len(places), description=label):
                     yield places[done], done.result()
         except BrokenProcessPool as fault:
             raise InputError(
-                f"the system ended one of {jobs} {label} at a time, most likely for want of memory; give fewer --jobs"
+                f"a process was ended from outside, most likely for want of memory; do fewer {label} at a time with --jobs"
             ) from fault
         finally:  # after the last piece they are idle; if not, a run that is ended here can be resumed
             for process in set(multiprocessing.active_children()) - before:

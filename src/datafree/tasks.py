@@ -92,6 +92,10 @@ class ExtensionTask(Teaching):
             InputError: If the teacher cannot be made.
         """
         teacher = self.load_teacher()
+        if teacher.multi_label:
+            raise InputError(
+                "the teacher gives an answer for each label; only one that gives one answer can be extended"
+            )
         return teacher, deepcopy(teacher)
 
 
@@ -201,4 +205,8 @@ def student_of(teacher: Classifier, name: str, arguments: Mapping[str, Any] | No
     ):
         if theirs != ours:
             raise InputError(f"the teacher has {theirs} {what} and the student {ours}; they must be equal")
+    if student.multi_label != teacher.multi_label:
+        raise InputError(
+            "one of teacher and student gives one answer, the other one for each label; they must be alike"
+        )
     return student

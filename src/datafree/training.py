@@ -1,7 +1,9 @@
 """Training an example teacher on real images: the only training here that may see them, beside the ceiling."""
 
-from dataclasses import dataclass, field
+import time
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -17,6 +19,9 @@ from datafree.logbook import Logbook
 from datafree.store import write_json
 from datafree.types import at_least
 from datafree.watch import Watch, silent
+
+TRAINING = "training.json"
+"""in the folder of an example teacher: what it was trained by"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,12 +81,15 @@ def example_teacher(
     threads: int = 1,
     console: Console | None = None,
 ) -> float:
-    """Trains a network on real images and writes it in timm's layout, its ledger beside it; returns its held-out score.
+    """Trains a network on real images and writes it in timm's layout, with its ledger; returns its held-out score.
+
+    What it was trained by is written last, as `training.json`: where that is, the folder is whole.
 
     Raises:
         InputError: If the network or the data are not to be had.
     """
     at_least(1, threads=threads)
+    began = time.monotonic()
     processor.use(threads)
     torch.manual_seed(seed)
     ledger = Ledger()
@@ -97,4 +105,11 @@ def example_teacher(
     found = evaluate(classifier, classifier, test.once())
     teachers.save_folder(classifier, out)
     write_json(out / "ledger.json", ledger.as_json())
+    made_by = recipe(network=network, data=data, training=training, seed=seed)
+    write_json(out / TRAINING, {**made_by, "held-out": found.score, "seconds": round(time.monotonic() - began, 2)})
     return found.score
+
+
+def recipe(*, network: str, data: str, training: TrainingConfig, seed: int) -> dict[str, Any]:
+    """By what an example teacher is made, as JSON."""
+    return {"network": network, "data": data, "training": asdict(training), "seed": seed}

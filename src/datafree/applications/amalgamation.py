@@ -141,6 +141,8 @@ class DualGenerator:
         ).to(student.device)
         self.stage = -1
         self.points: tuple[int, ...] = ()
+        self.measured: list[Tensor] = []
+        """losses of the branches, batch by batch, while they are measured"""
 
     def _are_inside(self, points: Sequence[int]) -> bool:
         return all(1 <= point < len(self.blocks) for point in points)
@@ -213,8 +215,9 @@ class DualGenerator:
     def branch_points(self, source: Iterator[Batch]) -> tuple[int, ...]:
         """For each teacher, after how many blocks its own answer is kept best."""
         self.student.eval()
-        batches = [next(source) for _ in range(self.config.measure)]
-        losses = torch.stack([self._branch_losses(batch) for batch in batches]).mean(0)
+        while len(self.measured) < self.config.measure:
+            self.measured.append(self._branch_losses(_next(source, len(self.measured), self.config.measure)))
+        losses = torch.stack(self.measured).mean(0)
         return tuple((losses.argmin(0) + 1).tolist())
 
     @torch.no_grad()
@@ -252,6 +255,7 @@ class DualGenerator:
         return {
             "stage": self.stage,
             "points": self.points,
+            "measured": self.measured,
             "student": self.student.model.state_dict(),
             "filters": self.filters.state_dict(),
             "optimizer": self.optimizer.optimizer.state_dict(),
@@ -267,6 +271,7 @@ class DualGenerator:
         self.begin(state["stage"], len(starts))
         self.optimizer.optimizer.load_state_dict(state["optimizer"])
         self.schedule.last_epoch = state["schedule"]["last_epoch"]
+        self.measured = list(state["measured"])
 
 
 class _Stage(nn.Module):

@@ -202,7 +202,8 @@ class Pruning:
         images, groups = batch.images.to(self.student.device), self.channels.groups
         self.student.eval()
         for part in images.split(self.config.slice):
-            loss = drawn_cross_entropy(self.student(part), self.teacher(part), self.config.look_temperature)
+            ours, theirs = map(self.teacher.decisions, (self.student(part), self.teacher(part)))
+            loss = drawn_cross_entropy(ours, theirs, self.config.look_temperature)
             for square, slope in zip(self.squares, gate_slopes(loss, groups), strict=True):
                 square += slope.square()
         self.looked, self.images = self.looked + 1, self.images + len(images)

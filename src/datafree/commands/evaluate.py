@@ -8,6 +8,7 @@ from datafree.commands.runs import console
 from datafree.data import Ledger
 from datafree.experiment import judge, open_task_data
 from datafree.tasks import Task
+from datafree.types import InputError
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,6 +32,10 @@ def evaluate_model(arguments: list[str]) -> None:
     options = parse(Evaluate, "evaluate", arguments)
     model = teachers.load(options.model, weights=options.weights)
     teacher = teachers.load(options.teacher) if options.teacher else model
+    if set(teacher.classes) <= set(model.classes) and teacher.classes != model.classes[: len(teacher.classes)]:
+        raise InputError(
+            f"{options.teacher} counts the classes of {options.model} in another order; compare networks of one order"
+        )
     task = Task(teacher=options.teacher, student=options.model, data=options.data, data_root=options.data_root)
     test = open_task_data(task, "test", Ledger(), model)
     rows = [{"model": options.model, "real": None, **judge(model, teacher, test)}]

@@ -64,3 +64,5 @@ def require_fit(verifier: Classifier, name: str, made: ImageSet, folder: Path) -
     ):
         if theirs != ours:
             raise InputError(f"{folder} has {theirs} {what} and {name} {ours}; they must be equal")
+    if verifier.multi_label and made.batch.targets.ndim == 1:
+        raise InputError(f"an image of {folder} has one label, but {name} gives an answer for each label")

@@ -41,7 +41,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from datafree.augmentation import Augmentation
-from datafree.classifier import Classifier, frozen, last_layer
+from datafree.classifier import Classifier, frozen
 from datafree.generators import binomial
 from datafree.losses import soft_cross_entropy
 from datafree.synthesis import Method, Schedule, Synthesizer, descend
@@ -97,13 +97,13 @@ class ZSKD(Synthesizer):
     """`soft_labels` is step 2, `objective` step 3, `synthesize` both in turn."""
 
     def __init__(self, teacher: Classifier, config: ZSKDConfig) -> None:
-        layer = last_layer(teacher)
-        if teacher.multi_label or layer is None or layer.out_features != len(teacher.classes):
+        weights = teacher.class_weights()
+        if teacher.multi_label or weights is None or len(weights) < 2:
             raise InputError(
                 "the teacher has no last layer whose weights are to be seen; choose a method that needs none"
             )
         self.teacher, self.config = teacher, config
-        self.concentration = class_similarity(layer.weight.detach()).clamp_min(config.floor)
+        self.concentration = class_similarity(weights).clamp_min(config.floor)
         self.blur = binomial(teacher.shape[0]).to(teacher.device)
 
     def soft_labels(self, count: int) -> Probabilities:

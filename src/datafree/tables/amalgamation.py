@@ -15,7 +15,7 @@ from datafree.synthesis import Schedule
 from datafree.tables.table import Benchmark, Row
 from datafree.training import TrainingConfig
 
-COLUMNS = ("right teacher", "seconds", "images synthesized", "real images seen")
+COLUMNS = ("parameters", "right teacher", "seconds", "images synthesized", "real images seen")
 
 
 def rows(
