@@ -228,6 +228,11 @@ BAD: dict[str, tuple[list[str], str]] = {
         ["evaluate", "--model", TEACHER, "--teacher", "local-dir:{other}", "--data", "digits"],
         "in another order",
     ),
+    "unknown device of a judge": (
+        ["evaluate", "--model", TEACHER, "--data", "digits", "--device", "tpo"],
+        "device 'tpo' is not to be had",
+    ),
+    "no threads of a verifier": (["verify", "--images", "{set}", "--verifier", TEACHER, "--threads", "0"], "threads"),
     "unknown data": (["distill", "--teacher", TEACHER, "--data", "digit", *LEARN], "did you mean digits"),
     "teacher without batch norm": (
         ["distill", "--teacher", "local-dir:{plain}", *LEARN],

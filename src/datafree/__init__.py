@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from datafree.experiment import Experiment, run
     from datafree.methods import METHODS
     from datafree.synthesis import Method, Schedule, Stream, Synthesizer
-    from datafree.tasks import ExtensionTask, Task, student_of
+    from datafree.tasks import AmalgamationTask, ExtensionTask, Task, student_of
     from datafree.teachers import create, load_folder, save_folder
     from datafree.types import Batch, Diverged, InputError
     from datafree.widening import widen
@@ -49,6 +49,7 @@ _PLACES = {
     "measure": "evaluation",
     "verify": "evaluation",
     "Experiment": "experiment",
+    "AmalgamationTask": "tasks",
     "ExtensionTask": "tasks",
     "Task": "tasks",
     "run": "experiment",

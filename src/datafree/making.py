@@ -26,13 +26,14 @@ def synthesize(
     images: int = 256,
     format: Sequence[image_set.Format] = ("folder",),
     seed: int = 0,
+    device: str = "cpu",
     threads: int = 1,
     console: Console | None = None,
 ) -> int:
     """Makes whole batches until there are so many images, and writes them; returns how many there are.
 
     Raises:
-        InputError: If the teacher or the student cannot be used.
+        InputError: If the teacher, the student or the device cannot be used.
     """
     at_least(1, images=images, threads=threads)
     if "parquet" in format:
@@ -41,6 +42,8 @@ def synthesize(
     torch.manual_seed(seed)
     classifier = teachers.load(teacher, weights=weights)
     learner = student_of(classifier, student).eval() if student else None
+    for model in filter(None, (classifier, learner)):
+        processor.put(model, device)
     require(classifier, method)
     count = -(-images // method.batch)
     made_by = f"{method!r}, seed {seed}" + (f", student {student}" if student and method.adaptive else "")

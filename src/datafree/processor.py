@@ -1,9 +1,26 @@
-"""How a process uses the CPU: so many threads, and memory that is kept once it was asked for."""
+"""What a process computes on: a device; or so many threads of the CPU, and memory that is kept once it was asked for."""
 
 import ctypes
 import platform
 
 import torch
+from lightning_fabric import Fabric
+from lightning_fabric.utilities.exceptions import MisconfigurationException
+from torch import nn
+
+from datafree.types import InputError
+
+
+def put(model: nn.Module, device: str) -> None:
+    """Moves a network to a device: cpu, cuda, mps, or auto for the best there is.
+
+    Raises:
+        InputError: If it is not to be had here.
+    """
+    try:
+        Fabric(accelerator=device, devices=1).to_device(model)
+    except (ValueError, RuntimeError, MisconfigurationException) as fault:
+        raise InputError(f"device {device!r} is not to be had ({str(fault).splitlines()[0]})") from fault
 
 
 def use(threads: int) -> None:

@@ -7,7 +7,6 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from lightning_fabric import Fabric
 from rich.console import Console
 
 from datafree import processor, teachers
@@ -98,7 +97,7 @@ def example_teacher(
     mean, std = normalization(real)
     classifier = teachers.create(network, classes=real.classes, shape=real.shape, mean=mean, std=std)
     classifier.multi_label = real.multi_label
-    Fabric(accelerator=device, devices=1).to_device(classifier)
+    processor.put(classifier, device)
     with Logbook(None, classifier, None, console=console) as logbook:
         train(classifier, real, training, logbook)
     test = open_real(data, "test", "evaluation", ledger, root=data_root, shape=shape)

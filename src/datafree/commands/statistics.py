@@ -5,7 +5,7 @@ from pathlib import Path
 
 import torch
 
-from datafree import features, teachers
+from datafree import features, processor, teachers
 from datafree.commands.options import parse
 from datafree.commands.runs import console, refuse_existing
 from datafree.data import Ledger, open_real
@@ -30,6 +30,8 @@ class Statistics:
     """where data sets lie; empty: $DATAFREE_DATA, or ./data"""
     seed: int = 0
     """of the choice"""
+    device: str = "cpu"
+    """cpu, cuda, mps, or auto for the best there is"""
     threads: int = 1
     """on the CPU"""
 
@@ -42,8 +44,9 @@ def measure_statistics(arguments: list[str]) -> None:
     """`datafree statistics`."""
     options = parse(Statistics, "statistics", arguments)
     refuse_existing(options.out)
-    torch.set_num_threads(options.threads)
+    processor.use(options.threads)
     teacher = teachers.load(options.teacher, weights=options.weights)
+    processor.put(teacher, options.device)
     real = open_real(options.data, "train", "statistics", Ledger(), shape=teacher.shape, root=options.data_root)
     chosen = torch.randperm(len(real), generator=torch.Generator().manual_seed(options.seed))[: options.images]
     found = features.measure_features(teacher, (real.take(places).images for places in chosen.split(250)), options.data)

@@ -29,6 +29,8 @@ class Synthesize:
     """what is written beside the exact tensors: folder (PNG files by class), parquet (for Hugging Face's datasets)"""
     seed: int = 0
     """of everything random"""
+    device: str = "cpu"
+    """cpu, cuda, mps, or auto for the best there is"""
     threads: int = 1
     """on the CPU"""
 

@@ -6,13 +6,13 @@ from pathlib import Path
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
-from datafree import report, teachers
+from datafree import processor, report, teachers
 from datafree.classifier import Classifier
 from datafree.commands.options import parse
 from datafree.commands.runs import console
 from datafree.evaluation import verify
 from datafree.image_set import ImageSet, read
-from datafree.types import Batch, InputError
+from datafree.types import Batch, InputError, at_least
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,11 +23,19 @@ class Verify:
     """folder that `datafree synthesize` wrote"""
     verifier: tuple[str, ...]
     """classifiers of the same classes, the teacher itself for comparison: local-dir:FOLDER, or a timm name"""
+    device: str = "cpu"
+    """cpu, cuda, mps, or auto for the best there is"""
+    threads: int = 1
+    """on the CPU"""
+
+    def __post_init__(self) -> None:
+        at_least(1, threads=self.threads)
 
 
 def verify_images(arguments: list[str]) -> None:
     """`datafree verify`."""
     options = parse(Verify, "verify", arguments)
+    processor.use(options.threads)
     made = read(options.images)
     batches = [
         Batch(*parts, {}) for parts in zip(made.batch.images.split(512), made.batch.targets.split(512), strict=True)
@@ -39,6 +47,7 @@ def verify_images(arguments: list[str]) -> None:
     for name in options.verifier:
         verifier = teachers.load(name)
         require_fit(verifier, name, made, options.images)
+        processor.put(verifier, options.device)
         found = verify(verifier, batches)
         least, kind = min((part, kind) for kind, part in enumerate(found.per_class) if part is not None)
         table.add_row(
