@@ -234,7 +234,7 @@ def carry_out(experiment: Experiment, place: Path, console: Console) -> dict[str
 def joined(chain: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """One summary for a sequence: its first teacher, its last student, and what all of it cost."""
     costs = ("seconds", "images synthesized", "real images seen by the student", "real images of new classes")
-    total = {cost: sum(summary[cost] or 0 for summary in chain) for cost in costs}
+    total = {cost: sum(summary.get(cost) or 0 for summary in chain) for cost in costs}
     begin = {name: chain[0][name] for name in ("teacher", "teacher sha256")}
     return {**chain[-1], **total, **begin, "along": [score(summary["student"]) for summary in chain]}
 
