@@ -67,7 +67,7 @@ def rows(
 
 
 INVERSION = DeepInversionConfig(batch=160, steps=(120,), lr=0.1, cosine=True)
-STACK = GroupStackConfig(batch=128, statistics=1.0, life=250)
+STACK = GroupStackConfig(batch=128, statistics=5.0, life=250)
 
 MNIST_AMALGAMATION = Benchmark(
     title="MNIST, a teacher of 0-4 and one of 5-9 become one student",
