@@ -49,6 +49,11 @@ def test_centred_takes_each_teachers_mean_away():
     assert committee(IMAGES)[0].tolist() == [-0.5, 0.5, -2.0, -1.0, 3.0]
 
 
+@pytest.mark.parametrize("gate", ["centred", "energy", "entropy", "even"])
+def test_a_single_teacher_answers_as_it_does(gate: str):
+    assert torch.equal(Committee([AB], gate=gate)(IMAGES), AB(IMAGES))
+
+
 def test_centred_does_not_care_how_high_a_teacher_counts():
     low, high = teacher("ab", 1.0, 2.0), teacher("ab", 101.0, 102.0)
     other = teacher("cd", 3.0, 8.0)

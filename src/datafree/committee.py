@@ -106,7 +106,7 @@ class Committee(Classifier):
         if self.multi_label:
             log_p = logits.log_softmax(1)
             return logits if teacher.multi_label else log_p - torch.log1p(-log_p.exp().clamp_max(1 - 1e-6))
-        if self.gate == "energy":
+        if self.gate == "energy" or len(self.teachers) == 1:  # nobody to choose between: it answers as it does
             return logits
         if self.gate == "centred":
             return logits - logits.mean(1, keepdim=True)
