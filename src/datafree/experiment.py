@@ -20,7 +20,6 @@ from datafree.application import Application
 from datafree.applications.continual import ExtensionConfig
 from datafree.applications.distillation import DistillationConfig
 from datafree.classifier import Classifier, Part
-from datafree.committee import Committee
 from datafree.data import Ledger, Purpose, RealImages, Split, open_real
 from datafree.description import describable, describe, revive
 from datafree.doctor import require
@@ -190,8 +189,9 @@ def launch(experiment: Experiment) -> Fabric:
 def place(model: Classifier, experiment: Experiment, fabric: Fabric) -> Classifier:
     """Moves a classifier to its device, sets its precision, and makes it equal in all processes."""
     fabric.to_device(model)
-    for one in (model, *(model.teachers if isinstance(model, Committee) else ())):
-        one.precision = PRECISIONS.get(experiment.precision, torch.float32)
+    for one in model.modules():  # of a committee, its teachers too
+        if isinstance(one, Classifier):
+            one.precision = PRECISIONS.get(experiment.precision, torch.float32)
     if fabric.world_size > 1:
         model.load_state_dict(fabric.broadcast(model.state_dict()))
     return model
