@@ -212,6 +212,14 @@ def test_a_table_of_several_teachers(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert found["teacher 2, alone"]["mean"] <= 51  # it knows half of the classes
     assert found["oracle"]["real images seen"] == 1347
     assert all(row["right teacher"] >= row["mean"] for row in found.values())
+    seeds = {name: BENCHMARKS["two"].rows[name].drawn for name in found}
+    assert seeds == {
+        "committee, noise": True,
+        "dual-gan": True,
+        "oracle": True,
+        "the teachers, even": False,
+        "teacher 2, alone": False,
+    }
     assert found["dual-gan"]["real images seen"] == 0 < found["dual-gan"]["images synthesized"]
 
 
@@ -233,6 +241,14 @@ def test_the_six_digits_are_those_that_are_asked_for():
         open_real(data.replace("mnist", "digits"), "test", "evaluation", Ledger()).classes for data in table.members
     ]
     assert sum(known, ()) == digits and all(set(labels) & set(table.labels) for labels in known)
+
+
+def test_teachers_that_are_only_judged_are_judged_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setitem(BENCHMARKS, "two", table_of_two(NAMES, data="digits"))
+    rows = ("committee, noise", "teacher 2, alone")
+    options = Bench(out=tmp_path / "runs", results=tmp_path, seeds=(0, 1), rows=rows, shorten=400, command="bench two")
+    found = bench("two", options, QUIET)["rows"]
+    assert [len(found[name]["each"]) for name in rows] == [2, 1] and found["teacher 2, alone"]["sd"] is None
 
 
 def test_a_class_without_images_is_blank():

@@ -91,7 +91,11 @@ def bench(name: str, options: Bench, console: Console) -> dict[str, Any]:
         raise InputError("none of these rows is a student that learns; choose one that is as well")
     out = options.out or Path("runs") / f"bench-{name}"
     folders = {row: teachers_of(table, table.rows[row], out, options, console) for row in names}
-    cells = [Cell(name, row, tuple(folders[row]), seed, options, out) for row in names for seed in options.seeds]
+    cells = [
+        Cell(name, row, tuple(folders[row]), seed, options, out)
+        for row in names
+        for seed in (options.seeds if table.rows[row].drawn else options.seeds[:1])
+    ]
     summaries: dict[Cell, dict[str, Any]] = {}
     for place, summary in side_by_side(filled, cells, options.jobs, console, "runs"):
         cell = cells[place]
@@ -273,8 +277,6 @@ def collect(table: Benchmark, found: Mapping[str, Sequence[Mapping[str, Any]]], 
 
 def row_of(row: Row, summaries: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """One row as data; what seeds differ in is averaged."""
-    if row.known and row.known != "oracle":
-        summaries = summaries[:1]  # no seed was drawn for it
     accuracies = [100 * score(summary["student"]) for summary in summaries]
 
     def mean(value: Callable[[Mapping[str, Any]], float]) -> int:

@@ -38,6 +38,11 @@ class Row:
     published: str = ""
     """the figure in print for this pair of networks, and whose"""
 
+    @property
+    def drawn(self) -> bool:
+        """Whether a seed makes a difference: teachers that are only judged are what they are."""
+        return self.known in ("", "oracle")
+
 
 @dataclass(frozen=True, kw_only=True)
 class Benchmark:
