@@ -29,7 +29,8 @@ from datafree.origins import OneByOne
 from datafree.synthesis import Schedule, Stream
 from datafree.target_net import by_names, drawing
 from datafree.tasks import AmalgamationTask
-from datafree.types import Batch, InputError, Scalar
+from datafree.types import Batch, InputError, Scalar, Terms
+from datafree.watch import Watch
 
 STACK = GroupStackConfig(batch=8, latent=4)
 
@@ -253,6 +254,20 @@ class TestAmalgamate:
         work = DualGenerator(student, committee, replace(CONFIG, steps=20, blockwise=0.6), _fabric())
         assert [work.stage_of(step)[0] for step in range(20)] == [0] * 4 + [1] * 4 + [2] * 4 + [3] * 8
 
+    def test_blocks_behind_the_last_point_take_no_steps(self, committee: Committee, student: Classifier):
+        config = replace(CONFIG, steps=20, blockwise=0.6, points=(2, 1))
+        work = DualGenerator(student, committee, config, _fabric())
+        assert [work.stage_of(step)[0] for step in range(20)] == [0] * 6 + [1] * 6 + [2] * 8
+        named: set[str] = set()
+
+        class Diary(Watch):
+            def log(self, step: int, terms: Terms) -> None:
+                named.update(terms)
+
+        amalgamate(student, committee, stream(committee, student), config, watch=Diary())
+        assert named == {"block 1", "block 2", "distillation"}
+        assert len(student.model.trunk) == 2  # type: ignore[arg-type]
+
     def test_a_block_is_fed_generated_features_or_what_was_made(self, committee: Committee, student: Classifier):
         images, features = (
             torch.rand(4, *toys.SHAPE),
@@ -420,9 +435,12 @@ class Stop(Exception):
     """Pulls the plug."""
 
 
-@pytest.mark.parametrize("at", [2, 5, 9])
-def test_a_run_goes_on_where_it_was_stopped(at: int, two: tuple[str, str], tmp_path: Path, monkeypatch: Any):
-    whole = run(experiment_of(two), tmp_path / "whole").student.state_dict()
+@pytest.mark.parametrize(("at", "points"), [(2, ()), (5, ()), (9, ()), (9, (2, 1))])
+def test_a_run_goes_on_where_it_was_stopped(
+    at: int, points: tuple[int, ...], two: tuple[str, str], tmp_path: Path, monkeypatch: Any
+):
+    settings = experiment_of(two, application=replace(CONFIG, points=points))
+    whole = run(settings, tmp_path / "whole").student.state_dict()
     objective, taken = DualGenerator.objective, []
 
     def stop(self: DualGenerator, batch: Batch) -> dict[str, Scalar]:
@@ -433,7 +451,7 @@ def test_a_run_goes_on_where_it_was_stopped(at: int, two: tuple[str, str], tmp_p
 
     monkeypatch.setattr(DualGenerator, "objective", stop)
     with pytest.raises(Stop):
-        run(experiment_of(two), tmp_path / "cut")
+        run(settings, tmp_path / "cut")
     monkeypatch.undo()
     assert toys.same(resume(tmp_path / "cut").student.state_dict(), whole)
 

@@ -58,7 +58,7 @@ class AmalgamationConfig(Learning):
     feed: float = 0.5
     """part of the images for which a block takes the generated feature instead of the block's before it"""
     points: tuple[int, ...] = ()
-    """blocks before each teacher's branch; measured if not given"""
+    """blocks before each teacher's branch; measured if not given, where the later ones are trained as well"""
     measure: int = 8
     """batches on which the branches are measured"""
     blocks: int = 0
@@ -139,6 +139,8 @@ class DualGenerator:
         self.filters = nn.ModuleList(
             nn.ModuleList(Filter(shape[0]) for _ in self.discriminators) for shape in inner
         ).to(student.device)
+        self.inner = max(config.points, default=len(inner))
+        """blocks that are trained one after another: those behind the last branch would be thrown away"""
         self.stage = -1
         self.points: tuple[int, ...] = ()
         self.measured: list[Tensor] = []
@@ -149,24 +151,23 @@ class DualGenerator:
 
     def stage_of(self, step: int) -> tuple[int, int]:
         """The stage at a step, and how many steps it has: first one for each inner block, then the whole."""
-        inner = len(self.blocks) - 1
-        each = int(self.config.blockwise * self.config.steps) // inner
-        if step < each * inner:
+        each = int(self.config.blockwise * self.config.steps) // self.inner
+        if step < each * self.inner:
             return step // each, each
-        return inner, self.config.steps - each * inner
+        return self.inner, self.config.steps - each * self.inner
 
     def enter(self, step: int, source: Iterator[Batch]) -> None:
         """Goes on to the stage of this step, if it is not there yet."""
         stage, steps = self.stage_of(step)
         if stage != self.stage:
-            if stage == len(self.blocks) - 1 and not self.points:
+            if stage == self.inner and not self.points:
                 self.regroup(self.config.points or self.branch_points(source))
             self.begin(stage, steps)
 
     def begin(self, stage: int, steps: int) -> None:
         """A new optimiser for what this stage trains."""
         self.stage = stage
-        last = stage == len(self.blocks) - 1
+        last = stage == self.inner
         filters = None if last else cast(nn.ModuleList, self.filters[stage])
         learner = self.student if filters is None else _Stage(self.blocks[stage], filters)
         self.student.train(last)

@@ -41,6 +41,7 @@ def rows(
     adaptive = replace(inversion, compete=1.0)
     dafl, made = replace(METHODS["fast"], adversary=0.0), replace(stack.schedule, keep=256)
     whole = AmalgamationConfig(steps=steps, lr=4e-3, weight_decay=0.0)
+    early = replace(whole, points=(1, 1))
     matched = replace(METHODS["fast"], statistics=1.0)
     real = Row(method=None, schedule=Schedule(), application=learn)
     return {
@@ -52,8 +53,9 @@ def rows(
         "committee, group-stack": Row(method=stack, schedule=made, application=learn),
         "dual-gan": Row(method=stack, schedule=made, application=whole),
         "dual-gan, no filters": Row(method=replace(stack, filters=False), schedule=made, application=whole),
-        "dual-gan, no dual training": Row(
-            method=stack, schedule=made, application=replace(whole, blockwise=0.0, points=(1, 1))
+        "dual-gan, after block 1": Row(method=stack, schedule=made, application=early),
+        "dual-gan, after block 1, no dual training": Row(
+            method=stack, schedule=made, application=replace(early, blockwise=0.0)
         ),
         "committee, real images": real,
         "oracle": replace(real, known="oracle"),
