@@ -156,8 +156,10 @@ def test_a_run_of_it_can_be_interrupted(digits_teacher: Path, tmp_path: Path, mo
     assert found["method"] == "saved" and found["notes"] == []
 
 
-def test_it_says_that_the_images_are_of_another_teacher(twelve: SavedConfig, teacher: Classifier):
-    assert twelve.build(teacher).notes == ("the images were synthesized from another teacher than this one",)
+def test_it_says_that_the_images_are_of_another_teacher_or_of_other_classes(twelve: SavedConfig, teacher: Classifier):
+    stranger = "the images were synthesized from another teacher than this one"
+    assert twelve.build(Classifier(teacher.model, shape=toys.SHAPE, classes=4)).notes == (stranger,)
+    assert twelve.build(teacher).notes == (stranger, "the images' classes have other names than the teacher's")
 
 
 def test_real_images_that_were_measured_for_a_set_are_in_the_ledger_of_its_runs(digits_teacher: Path, tmp_path: Path):

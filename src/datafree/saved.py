@@ -64,8 +64,12 @@ class Saved(Synthesizer):
 
     @property
     def notes(self) -> tuple[str, ...]:
-        stranger = self.made.teacher != fingerprint(self.teacher.model)
-        return ("the images were synthesized from another teacher than this one",) if stranger else ()
+        found = {
+            "the images were synthesized from another teacher than this one": self.made.teacher
+            != fingerprint(self.teacher.model),
+            "the images' classes have other names than the teacher's": self.made.classes != self.teacher.classes,
+        }
+        return tuple(note for note, holds in found.items() if holds)
 
     @property
     def measured_from(self) -> Mapping[str, int]:

@@ -57,6 +57,7 @@ def rows(
         "dual-gan, after block 1, no dual training": Row(
             method=stack, schedule=made, application=replace(early, blockwise=0.0)
         ),
+        "target-net, fast with statistics, after block 1": Row(method=matched, schedule=made, application=early),
         "committee, real images": real,
         "oracle": replace(real, known="oracle"),
         **{
