@@ -288,6 +288,10 @@ BAD: dict[str, tuple[list[str], str]] = {
         ["verify", "--images", "{set}", "--verifier", "local-dir:{three}"],
         "has 10 classes and local-dir:{three} 3",
     ),
+    "verifier with classes in another order": (
+        ["verify", "--images", "{set}", "--verifier", "local-dir:{other}"],
+        "in another order",
+    ),
     "verifier of other channels": (
         ["verify", "--images", "{set}", "--verifier", "local-dir:{colour}"],
         "has 1 channels and local-dir:{colour} 3",

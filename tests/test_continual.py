@@ -134,6 +134,10 @@ class TestWidening:
         assert timm.create_model(name, num_classes=5).load_state_dict(made.model.state_dict())
         assert len(teachers.load_folder(tmp_path / "wide").classes) == 5
 
+    def test_a_frozen_copy_learns_too(self):
+        made = widen(toys.conv_net().requires_grad_(False), ["x"])
+        assert all(parameter.requires_grad for parameter in made.parameters())
+
     def test_a_layer_without_bias_is_widened_as_well(self):
         made = widen(toys.classifier(nn.Sequential(nn.Flatten(), nn.Linear(64, 4, bias=False))), ["x"])
         assert logit_layer(made).weight.shape == (5, 64) and logit_layer(made).bias is None
@@ -367,6 +371,17 @@ class TestExtend:
     def test_recipes_without_images_ask_for_none(self, teacher: Classifier, student: Classifier, recipe: str):
         extend(student, teacher, nothing(), forever(crosses()), replace(RECIPES[recipe], steps=2))
 
+    @pytest.mark.parametrize(
+        ("shape", "first", "match"),
+        [((1, 4, 4), 0, "the teacher takes"), (toys.SHAPE, 4, "count the 2 new"), (toys.SHAPE, -1, "count the 2 new")],
+    )
+    def test_new_images_that_do_not_fit(
+        self, teacher: Classifier, student: Classifier, shape: tuple[int, int, int], first: int, match: str
+    ):
+        new = Batch(torch.rand(4, *shape), torch.arange(4) % 2 + first, {})
+        with pytest.raises(InputError, match=match):
+            extend(student, teacher, nothing(), forever(new), replace(RECIPES["lwf"], steps=2))
+
     @pytest.mark.parametrize("recipe", RECIPES)
     def test_the_teacher_is_not_touched_and_the_student_is_returned(
         self, teacher: Classifier, student: Classifier, bars: Batch, recipe: str
@@ -465,6 +480,16 @@ def experiment(teacher: Path, kind: str, **changes: Any) -> Experiment:
     return toys.experiment(
         teacher, **{"task": task, "application": ExtensionConfig(steps=12, show=8)} | KINDS[kind] | changes
     )
+
+
+def test_a_teacher_without_batch_norm_can_be_extended_where_nothing_is_synthesized(tmp_path: Path):
+    plain = teachers.create("lenet5", classes=("a", "b"), shape=(1, 32, 32))
+    teachers.save_folder(plain, tmp_path / "plain")
+    task = ExtensionTask(teacher=f"local-dir:{tmp_path / 'plain'}", new_data="digits")
+    settings = replace(experiment(tmp_path / "plain", "lwf"), task=task, method=toys.TINY["deep-inversion"])
+    assert len(run(settings, tmp_path / "run").student.classes) == 12
+    with pytest.raises(InputError, match="methods that work with it"):
+        run(replace(settings, application=RECIPES["replay"]), tmp_path / "other")
 
 
 @pytest.fixture(scope="module")

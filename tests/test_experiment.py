@@ -181,6 +181,14 @@ def test_a_run_is_not_overwritten_nor_resumed_as_another(digits_teacher: Path, u
     assert {path: path.stat().st_mtime_ns for path in finished.rglob("*")} == before
 
 
+def test_a_student_that_diverges_where_no_loss_is_looked_at_is_not_kept(digits_teacher: Path, tmp_path: Path):
+    """Losses are looked at in the first step and every twentieth."""
+    wild = DistillationConfig(steps=15, lr=1e30, warmup=0.0)
+    with pytest.raises(Diverged, match="not finite after the last step"):
+        run(toys.experiment(digits_teacher, application=wild), tmp_path / "run")
+    assert not (tmp_path / "run" / "student").exists()
+
+
 def test_a_folder_without_a_run_cannot_be_resumed(tmp_path: Path):
     with pytest.raises(InputError, match="holds no run"):
         resume(tmp_path)

@@ -16,6 +16,7 @@ from torchvision.transforms.v2.functional import pil_to_tensor
 from datafree import image_set, making
 from datafree.classifier import Classifier
 from datafree.image_set import ImageSet
+from datafree.store import sha256_of
 from datafree.types import Batch, InputError
 
 NAMES = ("../../evil", "a/b", "x\n# heading", "plain")
@@ -130,6 +131,14 @@ def change(**told: object) -> Callable[[Path], None]:
     return spoil
 
 
+def two_sizes(folder: Path) -> None:
+    """Whole shards, whose images do not fit each other."""
+    parts = {"images": torch.rand(10, 1, 4, 4), "targets": torch.rand(10), "answers": torch.rand(10, 4)}
+    save_file(parts, folder / "images-2.safetensors")
+    shards = {shard.name: sha256_of(shard) for shard in (shard_of(folder), folder / "images-2.safetensors")}
+    change(shards=shards, images=20)(folder)
+
+
 @pytest.mark.parametrize(
     ("spoil", "fault"),
     [
@@ -145,6 +154,9 @@ def change(**told: object) -> Callable[[Path], None]:
         (change(shards={}), "set.json is missing or damaged"),
         (change(shards={"../images.safetensors": ""}), "is damaged or of another set"),
         (change(stranger=1), "set.json is missing or damaged"),
+        (change(classes="abcd"), "set.json is missing or damaged"),
+        (change(measured_from=3), "set.json is missing or damaged"),
+        (two_sizes, "set.json is missing or damaged"),
     ],
 )
 def test_a_damaged_or_foreign_set_is_refused(written: Path, spoil: Callable[[Path], object], fault: str):

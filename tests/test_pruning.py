@@ -6,6 +6,7 @@ import math
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from itertools import repeat
 from pathlib import Path
 from typing import Any
 
@@ -213,6 +214,23 @@ class TestWhatIsRemoved:
             pruned(teacher, bars, replace(QUICK, ratio=0.4, steps=0, rounds=1, macs=eta)) for eta in (0.0, 1e3)
         )
         assert measure(cheap).macs < measure(dear).macs
+
+    def test_a_layer_that_is_never_used_saves_nothing(self, teacher: Classifier):
+        student = copy.deepcopy(teacher)
+        groups = Channels(student.model, student.shape).groups
+        expected = savings(student, groups)
+        student.model.idle = nn.Linear(3, 3)
+        assert savings(student, groups) == expected
+
+    def test_a_frozen_copy_learns_too(self, teacher: Classifier, bars: Batch):
+        frozen_copy = copy.deepcopy(teacher).requires_grad_(False)
+        student = prune(frozen_copy, teacher, repeat(bars), replace(QUICK, ratio=0.4, steps=2))
+        assert all(parameter.requires_grad for parameter in student.parameters())
+
+    def test_a_network_without_filters_is_refused(self, bars: Batch):
+        network = toys.classifier(nn.Sequential(nn.Flatten(), nn.Linear(64, 4)))
+        with pytest.raises(InputError, match="nothing to prune"):
+            prune(copy.deepcopy(network), network, repeat(bars), QUICK)
 
     @pytest.mark.parametrize(("ratio", "least", "most"), [(0.9, 0.0, "0.875"), (0.6, 0.5, "0.5")])
     def test_a_ratio_that_would_empty_a_layer_is_refused_before_anything_starts(

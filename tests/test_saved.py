@@ -12,7 +12,8 @@ from datafree import image_set, making, report, teachers
 from datafree.applications import APPLICATIONS
 from datafree.applications.distillation import DistillationConfig
 from datafree.augmentation import Augmentation
-from datafree.classifier import Classifier
+from datafree.classifier import Classifier, fingerprint
+from datafree.committee import Committee
 from datafree.experiment import name_of, resume, run
 from datafree.image_set import ImageSet
 from datafree.logbook import Logbook
@@ -82,7 +83,8 @@ def keep_first(method: Method, teacher: Path, out: Path) -> None:
     classifier = teachers.load(f"local-dir:{teacher}")
     stream = Stream.of(method, classifier, None, Schedule(warmup=3, every=0, keep=3))
     stream.fill(3)
-    made = ImageSet(batch=stream.pool.all(), classes=classifier.classes, teacher="", made_by="")
+    whose = fingerprint(classifier.model)
+    made = ImageSet(batch=stream.pool.all(), classes=classifier.classes, teacher=whose, made_by="")
     image_set.write(made, classifier, out)
 
 
@@ -125,6 +127,26 @@ def test_it_goes_on_from_its_state(twelve: SavedConfig, teacher: Classifier):
     assert torch.equal(one.synthesize().images, other.synthesize().images)
 
 
+def test_answers_are_those_of_the_teacher_that_is_asked(teacher: Classifier, bars: Batch, tmp_path: Path):
+    """What one teacher said of an image is not passed off as the answer of another."""
+    answers = teacher(bars.images[:12]).detach()
+    made = ImageSet(
+        batch=Batch(bars.images[:12], bars.targets[:12], {}, answers),
+        classes=teacher.classes,
+        teacher=fingerprint(teacher.model),
+        made_by="dafl",
+    )
+    image_set.write(made, teacher, tmp_path / "set")
+    saved = SavedConfig(images=str(tmp_path / "set"))
+    kept = saved.build(teacher)
+    assert torch.equal(kept.synthesize().answers, answers)  # type: ignore[arg-type]
+    assert kept.notes == ("the images were made by dafl",)
+    another = toys.conv_net()
+    renamed = Classifier(teacher.model, shape=toys.SHAPE, classes=("w", "x", "y", "z"))
+    for other in (another, renamed, Committee([teacher, toys.conv_net()])):
+        assert saved.build(other).synthesize().answers is None
+
+
 @pytest.mark.parametrize("name", APPLICATIONS)
 def test_it_feeds_every_application(name: str, twelve: SavedConfig, teacher: Classifier, student: Classifier):
     application: Any = replace(APPLICATIONS[name], steps=3)
@@ -153,7 +175,9 @@ def test_a_run_of_it_can_be_interrupted(digits_teacher: Path, tmp_path: Path, mo
         run(made, tmp_path / "run")
     found = resume(tmp_path / "run").summary
     assert found["student sha256"] == whole["student sha256"]
-    assert found["method"] == "saved" and found["notes"] == []
+    assert found["method"] == "saved"
+    (note,) = found["notes"]
+    assert note.startswith("the images were made by ") and note.endswith(", seed 5")
 
 
 def test_it_says_that_the_images_are_of_another_teacher_or_of_other_classes(twelve: SavedConfig, teacher: Classifier):

@@ -25,6 +25,11 @@ class Application(ABC):
     def build(self) -> Callable[..., nn.Module]:
         """A function of the student, the teacher and the batches, watched, that returns a network; see `distill`."""
 
+    @property
+    def replays(self) -> bool:
+        """Whether images of the method are shown; where they are not, the teacher need not have what the method needs."""
+        return True
+
     def called(self, method: str) -> str:
         """What tables call a student made by a method of this name."""
         return method
@@ -67,12 +72,12 @@ class Learning(Application):
 
         try:
             known = signature(get_optimizer_class(self.optimizer, bind_defaults=False)).parameters
-            settings: dict[str, Any] = {"lr": self.lr, "weight_decay": self.weight_decay}
-            if "fused" in known:
-                settings["fused"] = True  # half the time of a step
-            return create_optimizer_v2(student, opt=self.optimizer, **settings)
         except (ValueError, AssertionError) as fault:
             raise InputError(f"optimizer {self.optimizer!r} is unknown; see timm.optim.list_optimizers()") from fault
+        settings: dict[str, Any] = {"lr": self.lr, "weight_decay": self.weight_decay}
+        if "fused" in known:
+            settings["fused"] = True  # half the time of a step
+        return create_optimizer_v2(student, opt=self.optimizer, **settings)
 
     def lr_factor(self, step: int) -> float:
         """The learning rate at a step (counted from 0), as a part of the highest."""

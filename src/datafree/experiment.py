@@ -31,7 +31,7 @@ from datafree.store import RunFolder, read_description
 from datafree.synthesis import Method, Schedule, Stream
 from datafree.tasks import AmalgamationTask, ExtensionTask, Task, Teaching
 from datafree.teachers import fingerprint
-from datafree.types import Batch, InputError, at_least
+from datafree.types import Batch, Diverged, InputError, at_least
 from datafree.widening import widen
 
 
@@ -111,7 +111,7 @@ def run(experiment: Experiment, out: Path, *, console: Console | None = None, re
     fabric = launch(experiment)
     torch.manual_seed(experiment.seed + fabric.global_rank)
     teacher, student = (place(model, experiment, fabric) for model in experiment.task.load())
-    if experiment.method is not None:
+    if experiment.method is not None and experiment.application.replays:
         require(teacher, experiment.method)
     ledger = Ledger()
     new = open_new_classes(experiment.task, ledger, student)
@@ -135,6 +135,7 @@ def run(experiment: Experiment, out: Path, *, console: Console | None = None, re
             batches = batches_of(experiment, teacher, student, ledger, logbook)
             more = {"new": new_batches(experiment, new, logbook)} if new else {}
             experiment.application.build()(student, teacher, batches, **more, fabric=fabric, watch=logbook)
+        require_finite(student)
         if fingerprint(teacher.model) != digest:
             raise RuntimeError("the teacher was changed by this run; that is a fault of datafree, please report it")
         summary: dict[str, Any] = {
@@ -161,6 +162,17 @@ def run(experiment: Experiment, out: Path, *, console: Console | None = None, re
             report.close(folder.path, summary, teacher, student, logbook.first)
             folder.forget()
     return Result(student, summary, out)
+
+
+def require_finite(student: Classifier) -> None:
+    """Refuses to keep a student that diverged in its last steps, of which no loss was looked at.
+
+    Raises:
+        Diverged: If one of its numbers is not finite.
+    """
+    for name, tensor in student.state_dict().items():
+        if tensor.is_floating_point() and not bool(tensor.isfinite().all()):
+            raise Diverged(f"{name} of the student is not finite after the last step; lower the learning rate")
 
 
 def launch(experiment: Experiment) -> Fabric:

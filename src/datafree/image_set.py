@@ -101,10 +101,13 @@ def read(folder: Path) -> ImageSet:
         if {len(part) for part in parts.values()} != {count}:
             raise ValueError
         batch = Batch(parts["images"], parts["targets"], {}, parts["answers"] if kept else None)
-        return ImageSet(batch=batch, **{**told, "classes": tuple(told["classes"])})
+        made = ImageSet(batch=batch, **{**told, "classes": tuple(told["classes"])})
+        if not isinstance(told["classes"], list) or not isinstance(made.measured_from, dict):
+            raise ValueError
+        return made
     except InputError:
         raise
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as fault:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RuntimeError) as fault:
         raise InputError(
             f"{folder} holds no set of images (its {INDEX} is missing or damaged); give a folder that "
             "`datafree synthesize` wrote"

@@ -40,7 +40,9 @@ def savings(network: Classifier, groups: Sequence[Group]) -> list[float]:
     with frozen(network), torch.no_grad(), FlopCounterMode(display=False) as counter:
         network(image)
     counts, layers = counter.get_flop_counts(), layers_of(network)
-    macs = {layer: sum(counts[f"{type(network).__name__}.{name}"].values()) / 2 for name, layer in layers.items()}
+    macs = {
+        layer: sum(counts.get(f"{type(network).__name__}.{name}", {}).values()) / 2 for name, layer in layers.items()
+    }
     return [
         sum(macs[layer] / layer.weight.shape[0] for layer in group.writers)
         + sum(macs[r.layer] * len(r.columns) / r.layer.weight.shape[1] / len(group) for r in group.readers)

@@ -13,7 +13,7 @@ from datafree.logbook import Logbook
 from datafree.pictures import require_pyarrow
 from datafree.synthesis import Method, Schedule, Stream
 from datafree.tasks import student_of
-from datafree.types import at_least
+from datafree.types import Diverged, at_least
 
 
 def synthesize(
@@ -34,6 +34,7 @@ def synthesize(
 
     Raises:
         InputError: If the teacher, the student or the device cannot be used.
+        Diverged: If pixels are not finite; nothing is written.
     """
     at_least(1, images=images, threads=threads)
     if "parquet" in format:
@@ -52,10 +53,15 @@ def synthesize(
             logbook.note("there is no student to look at: the term that asks for its mistakes is off")
             made_by += ", without a student"
         stream = Stream.of(method, classifier, learner, Schedule(warmup=count, every=0, keep=count), logbook)
+        for note in stream.synthesizer.notes:
+            logbook.note(note)
         for batch in logbook.track(range(1, method.learning + count + 1), "make"):
             stream.fill(batch)
+    kept = stream.pool.all()
+    if not bool(kept.images.isfinite().all()):
+        raise Diverged("some images have pixels that are not finite; lower the learning rate of the method")
     made = image_set.ImageSet(
-        batch=stream.pool.all(),
+        batch=kept,
         classes=classifier.classes,
         teacher=fingerprint(classifier.model),
         made_by=made_by,

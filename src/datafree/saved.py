@@ -13,6 +13,7 @@ import torch
 from torch import nn
 
 from datafree.classifier import Classifier, fingerprint
+from datafree.committee import Committee
 from datafree.image_set import read
 from datafree.methods import METHODS
 from datafree.synthesis import Method, Schedule, Synthesizer
@@ -28,7 +29,8 @@ class SavedConfig(Method):
     images: str = ""
     """folder that `datafree synthesize` wrote"""
     batch: int = 0
-    """images handed out at a time, in their order and then from the beginning; 0: all at once"""
+    """images handed out at a time, in their order and then from the beginning, where the schedule asks for more than
+    one batch; 0: all at once"""
 
     def __post_init__(self) -> None:
         at_least(0, batch=self.batch)
@@ -61,6 +63,9 @@ class Saved(Synthesizer):
                 "they must be equal"
             )
         self.count, self.place = config.batch or len(self.made.batch), 0
+        alike = self.made.teacher == fingerprint(teacher.model) and self.made.classes == teacher.classes
+        self.answers = self.made.batch.answers if alike and not isinstance(teacher, Committee) else None
+        """what the same teacher said; another one has to be asked, and so has a committee, which may unite otherwise"""
 
     @property
     def notes(self) -> tuple[str, ...]:
@@ -69,17 +74,18 @@ class Saved(Synthesizer):
             != fingerprint(self.teacher.model),
             "the images' classes have other names than the teacher's": self.made.classes != self.teacher.classes,
         }
-        return tuple(note for note, holds in found.items() if holds)
+        made_by = (f"the images were made by {self.made.made_by}",) if self.made.made_by else ()
+        return (*made_by, *(note for note, holds in found.items() if holds))
 
     @property
     def measured_from(self) -> Mapping[str, int]:
         return self.made.measured_from
 
     def synthesize(self, student: nn.Module | None = None) -> Batch:
-        batch, device = self.made.batch, self.teacher.device
+        batch, kept, device = self.made.batch, self.answers, self.teacher.device
         places = torch.arange(self.place, self.place + self.count) % len(batch)
         self.place = (self.place + self.count) % len(batch)
-        answers = None if batch.answers is None else batch.answers[places].to(device)
+        answers = None if kept is None else kept[places].to(device)
         return Batch(batch.images[places].to(device), batch.targets[places].to(device), {}, answers)
 
     def state_dict(self) -> dict[str, Any]:

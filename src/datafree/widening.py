@@ -10,7 +10,7 @@ from datafree.types import InputError
 
 
 def widen(classifier: Classifier, classes: Sequence[str]) -> Classifier:
-    """Gives a classifier more classes, in place and after those that it has, and returns it.
+    """Gives a classifier more classes, in place and after those that it has, and returns it; all its weights can learn.
 
     The row and the bias of a new class are the mean of those of the old ones: before it has learned anything, a new
     class is as probable as an old one is on average. Nothing is drawn at random.
@@ -27,6 +27,7 @@ def widen(classifier: Classifier, classes: Sequence[str]) -> Classifier:
         what = f"knows class {known[0]!r} already" if known else "is given no new class"
         raise InputError(f"the network {what}; give data of classes that are new to it")
     layer = logit_layer(classifier)
+    classifier.requires_grad_(True)  # a copy of a teacher may be frozen
     with torch.no_grad():
         layer.weight = nn.Parameter(_with_means(layer.weight, len(classes)))
         if layer.bias is not None:

@@ -164,7 +164,8 @@ def extend(
         The student after the last step, in evaluation mode. Nothing is selected.
 
     Raises:
-        InputError: If the student has no room for new classes, the optimiser is unknown, or images end too early.
+        InputError: If the student has no room for new classes, the optimiser is unknown, new images or their targets do
+            not fit, or images end too early.
     """
     head, old_head = heads(student, teacher)
     fabric = fabric or Fabric(accelerator=next(student.parameters()).device.type, devices=1)
@@ -178,6 +179,7 @@ def extend(
         for step in watch.track(range(start, config.steps), "extend"):
             made = _next(replayed, step, config.steps).images if config.replays else torch.empty(0, *teacher.shape)
             fresh = _next(learned, step, config.steps)
+            require_new(fresh, teacher, head.out_features - old_head.out_features)
             images = config.augment(torch.cat([made.to(teacher.device), fresh.images.to(teacher.device)]))
             terms = config.objective(look(learner, teacher, images, fresh.targets, head, old_head), head, old_head)
             optimizer.zero_grad(set_to_none=True)
@@ -196,6 +198,22 @@ def heads(student: nn.Module, teacher: Classifier) -> tuple[nn.Linear, nn.Linear
     if head.out_features <= old_head.out_features:
         raise InputError(f"the student has {head.out_features} classes, the teacher {old_head.out_features}; widen it")
     return head, old_head
+
+
+def require_new(fresh: Batch, teacher: Classifier, count: int) -> None:
+    """Refuses images of new classes that do not fit.
+
+    Raises:
+        InputError: If they have another shape than the teacher takes, or targets that do not count the new classes from 0.
+    """
+    if fresh.images.shape[1:] != teacher.shape:
+        shape = tuple(fresh.images.shape[1:])
+        raise InputError(f"new images are of {shape} and the teacher takes {teacher.shape}; give images of that shape")
+    targets = fresh.targets
+    if targets.device.type == "cpu" and not 0 <= int(targets.min()) <= int(targets.max()) < count:  # else it would wait
+        raise InputError(
+            f"targets of new images go from {int(targets.min())} to {int(targets.max())}; count the {count} new classes from 0"
+        )
 
 
 def _next(source: Iterator[Batch], step: int, steps: int) -> Batch:

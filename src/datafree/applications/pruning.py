@@ -143,7 +143,7 @@ class Pruning:
     def __init__(
         self, student: Classifier, teacher: Classifier, config: PruningConfig, fabric: Fabric | None = None
     ) -> None:
-        self.student, self.teacher, self.config = student, teacher, config
+        self.student, self.teacher, self.config = student.requires_grad_(True), teacher, config  # a copy may be frozen
         self.fabric = fabric or Fabric(accelerator=student.device.type, devices=1)
         self.channels = Channels(student.model, student.shape)
         self.filters = self.channels.filters
@@ -160,6 +160,8 @@ class Pruning:
         Raises:
             InputError: Naming the largest ratio that is possible.
         """
+        if not self.filters:
+            raise InputError("the network has no layer but the one that makes the answer; there is nothing to prune")
         floors = self.floors()
         spare = sum(
             (len(group) - floor) * len(group.writers)

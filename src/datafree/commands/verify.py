@@ -62,7 +62,7 @@ def verify_images(arguments: list[str]) -> None:
 
 
 def require_fit(verifier: Classifier, name: str, made: ImageSet, folder: Path) -> None:
-    """Refuses a verifier of other classes or channels.
+    """Refuses a verifier of other classes or channels, or of classes in another order.
 
     Raises:
         InputError: Naming them.
@@ -73,5 +73,9 @@ def require_fit(verifier: Classifier, name: str, made: ImageSet, folder: Path) -
     ):
         if theirs != ours:
             raise InputError(f"{folder} has {theirs} {what} and {name} {ours}; they must be equal")
+    if set(made.classes) == set(verifier.classes) and made.classes != verifier.classes:
+        raise InputError(
+            f"{folder} and {name} have the same classes in another order; number one of them like the other"
+        )
     if verifier.multi_label and made.batch.targets.ndim == 1:
         raise InputError(f"an image of {folder} has one label, but {name} gives an answer for each label")
