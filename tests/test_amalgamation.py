@@ -5,6 +5,7 @@ from copy import deepcopy
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -26,9 +27,9 @@ from datafree.methods.dafl import DAFLConfig
 from datafree.methods.deep_inversion import DeepInversionConfig
 from datafree.methods.group_stack import GroupStackConfig
 from datafree.origins import OneByOne
-from datafree.synthesis import Schedule, Stream
+from datafree.synthesis import Method, Schedule, Stream
 from datafree.target_net import by_names, drawing
-from datafree.tasks import AmalgamationTask
+from datafree.tasks import AmalgamationTask, student_of
 from datafree.types import Batch, InputError, Scalar, Terms
 from datafree.watch import Watch
 
@@ -193,6 +194,31 @@ class TestOneByOne:
         assert [one.classes for one in apart.members] == [("d", "c")]
         assert set(apart.synthesize().targets.tolist()) <= {0, 1}
 
+    def test_teachers_of_one_answer_and_of_several_take_turns(self):
+        """Targets are questions of their own then; a teacher's one answer becomes odds, as the committee has it."""
+        committee = Committee([member("ab"), member("cd", multi_label=True)]).eval()
+        apart = self.build(committee, origin=True)
+        first, second = apart.synthesize(), apart.synthesize()
+        assert first.targets.shape == second.targets.shape == (6, 4)
+        assert (first.targets[:, :2].sum(1) == 1).all() and (first.targets[:, 2:] == 0).all()
+        said = committee(first.images)[:, :2].detach()
+        torch.testing.assert_close(first.answers[:, :2], said)  # type: ignore[index]
+
+    def test_soft_targets_stand_in_the_columns_of_their_labels(self):
+        class Halves(Method):
+            paper = "none"
+            schedule, passes = Schedule(), 0.0
+
+            def build(self, teacher: Classifier) -> Any:
+                targets = torch.full((3, len(teacher.classes)), 1 / len(teacher.classes))
+                made = Batch(torch.rand(3, *toys.SHAPE), targets, {})
+                return SimpleNamespace(synthesize=lambda student: made, notes=())
+
+        committee = Committee([member("ab"), member("cde")]).eval()
+        apart = OneByOne(committee, Halves(), origin=False)
+        assert apart.synthesize().targets[0].tolist() == [0.5, 0.5, 0, 0, 0]
+        assert apart.synthesize().targets[0].tolist() == pytest.approx([0, 0, 1 / 3, 1 / 3, 1 / 3])
+
     def test_its_turn_is_in_a_checkpoint(self, committee: Committee):
         one, other = self.build(committee, False), self.build(committee, False)
         one.synthesize()
@@ -285,6 +311,17 @@ class TestAmalgamate:
         assert student.model.points == (3, 1)  # type: ignore[union-attr]
         assert len(student.model.trunk) == 3  # type: ignore[arg-type]
 
+    @pytest.mark.parametrize("kinds", [(True, True), (False, True)])
+    def test_teachers_of_several_labels_become_one(self, kinds: tuple[bool, bool], tmp_path: Path):
+        names = zip(("ab", "cd"), kinds, strict=True)
+        committee = Committee([member(name, multi_label=several) for name, several in names]).eval()
+        student = student_of(committee, "convnet_w16")
+        amalgamate(student, committee, stream(committee, student), CONFIG)
+        teachers.save_folder(student, tmp_path / "student")
+        again = teachers.load(f"local-dir:{tmp_path / 'student'}")
+        images = torch.rand(3, *toys.SHAPE)
+        assert again.multi_label and torch.equal(again(images), student(images))
+
     def test_a_folder_with_it_is_loaded_by_timm(self, committee: Committee, student: Classifier, tmp_path: Path):
         amalgamate(student, committee, stream(committee, student), CONFIG)
         teachers.save_folder(student, tmp_path / "student")
@@ -301,6 +338,8 @@ class TestAmalgamate:
             ({"points": (1,)}, "for each of the 2 teachers"),
             ({"points": (1, 4)}, "give one from 1 to 3"),
             ({"blocks": 9}, "cannot be used as 9"),
+            ({"blocks": 3}, "give blocks of the method and of the application the same number"),
+            ({"steps": 5}, "5 steps are too few to train 3 blocks"),
         ],
     )
     def test_settings_that_do_not_fit(
@@ -415,6 +454,10 @@ class TestTask:
         with pytest.raises(InputError, match="say --apart"):
             AmalgamationTask(teacher=("a", "b"), gate="origin")
 
+    def test_a_teacher_of_whom_nothing_is_wanted_is_refused(self, two: tuple[str, str]):
+        with pytest.raises(InputError, match="teacher 2 knows none of the labels that are wanted"):
+            AmalgamationTask(teacher=two, labels=("a", "b")).load()
+
     def test_the_student_is_of_the_first_teachers_architecture(self, two: tuple[str, str]):
         committee, student = AmalgamationTask(teacher=two, labels=("d", "a")).load()
         assert student.classes == committee.classes == ("d", "a")
@@ -495,6 +538,24 @@ def test_a_committee_teaches_by_any_method_and_says_what_it_is(two: tuple[str, s
     result = run(experiment_of(two, **changes | {"method": method}), tmp_path / "run")
     assert result.student(torch.rand(2, *toys.SHAPE)).shape == (2, 4)
     assert json.loads((tmp_path / "run" / "summary.json").read_text())["real images seen by the student"] == 0
+
+
+def test_a_collapse_to_images_without_labels_is_reported(tmp_path: Path):
+    """Nothing else would show it: empty images minimise one-hot and sparsity together."""
+    for name, classes in (("first", "ab"), ("second", "cd")):
+        mute = member(classes, multi_label=True)
+        with torch.no_grad():
+            mute.model.head.bias.fill_(-50)  # type: ignore[union-attr]
+        teachers.save_folder(mute, tmp_path / name)
+    two = (f"local-dir:{tmp_path / 'first'}", f"local-dir:{tmp_path / 'second'}")
+    found = run(experiment_of(two), tmp_path / "run").summary
+    assert [note for note in found["notes"] if "collapsed" in note and "0.000 each" in note]
+    assert "collapsed" in (tmp_path / "run" / "report.html").read_text()
+
+
+def test_branches_are_told(two: tuple[str, str], tmp_path: Path):
+    found = run(experiment_of(two, application=replace(CONFIG, points=(2, 1))), tmp_path / "run").summary
+    assert found["branches"] == {"points": [2, 1], "blocks of the trunk": 2} and found["notes"] == []
 
 
 class TestEveryMethodOnACommittee:

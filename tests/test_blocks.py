@@ -65,6 +65,36 @@ def test_features_have_a_gradient():
     assert features.grad is not None and features.grad.abs().sum() > 0
 
 
+def test_a_resolution_may_come_back():
+    network = nn.Sequential(
+        nn.Conv2d(1, 4, 3, padding=1),
+        nn.MaxPool2d(2),
+        nn.Conv2d(4, 6, 3, padding=1),
+        nn.Upsample(scale_factor=2),
+        nn.Conv2d(6, 2, 3, padding=1),
+        nn.AdaptiveAvgPool2d(1),
+        nn.Flatten(),
+        nn.Linear(2, 4),
+    )
+    classifier = toys.classifier(network)
+    blocks, images = Blocks(classifier), torch.rand(2, *toys.SHAPE)
+    assert blocks.shapes == (toys.SHAPE, (6, 4, 4), (2, 8, 8), (2, 1, 1))
+    torch.testing.assert_close(blocks(images), classifier(images))
+
+
+def test_a_network_of_a_family_may_begin_with_its_first_stage():
+    class Stages(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layer1, self.layer2 = nn.Conv2d(1, 2, 3), nn.Conv2d(2, 2, 3)
+            self.layer3, self.layer4 = nn.Conv2d(2, 2, 3), nn.Conv2d(2, 4, 2)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.layer4(self.layer3(self.layer2(self.layer1(x)))).flatten(1)
+
+    assert Blocks(toys.classifier(Stages())).shapes == (toys.SHAPE, (2, 6, 6), (2, 4, 4), (2, 2, 2))
+
+
 class Undecided(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         return x.flatten(1)[:, :4] if x.sum() > 0 else -x.flatten(1)[:, :4]

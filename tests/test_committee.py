@@ -1,5 +1,7 @@
 """Several teachers as one: whose answer goes where, and whom to believe."""
 
+from collections.abc import Callable
+
 import pytest
 import torch
 import toys
@@ -111,6 +113,15 @@ def test_each_teacher_normalizes_pixels_in_its_own_way():
     committee = Committee([brightness(0.25), brightness(0.75)], gate="energy")
     assert committee(torch.ones(1, 1, 1, 2)).tolist() == [[0.75, 0.75, 0.25, 0.25]]
     assert committee.mean.item() == 0.5
+
+
+@pytest.mark.parametrize("make", [lambda one: Committee([one, one]), lambda one: Alone(one, one.classes)])
+def test_it_is_where_its_teachers_are(make: Callable[[Classifier], Classifier], monkeypatch: pytest.MonkeyPatch):
+    """`meta` stands for an accelerator, to which the teachers were moved before they were united."""
+    one = toys.conv_net()
+    monkeypatch.setattr(Classifier, "device", property(lambda self: torch.device("meta")))
+    united = make(one)
+    assert {tensor.device.type for tensor in (*united.parameters(), *united.buffers())} == {"meta"}
 
 
 def test_an_image_has_a_gradient_from_every_teacher():

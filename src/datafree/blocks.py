@@ -113,6 +113,7 @@ def resolutions(network: fx.GraphModule) -> list[fx.Node]:
     """The last place of each resolution, but that of the output."""
     found: dict[tuple[int, ...], fx.Node] = {}
     for node in places(network):
+        found.pop(_shape(node)[1:], None)  # a resolution that comes back ends where it is met last
         found[_shape(node)[1:]] = node
     return list(found.values())
 
@@ -128,7 +129,8 @@ def beginnings(network: fx.GraphModule) -> list[fx.Node]:
                 next(place for place, node in enumerate(nodes) if f"{node.target}.".startswith(f"{name}."))
                 for name in family
             ]
-            return [max((p for p in places(network) if order[p] < first), key=order.__getitem__) for first in firsts]
+            before = [[place for place in places(network) if order[place] < first] for first in firsts]
+            return [max(some, key=order.__getitem__) for some in before if some]
     return []
 
 

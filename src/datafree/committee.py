@@ -76,6 +76,7 @@ class Committee(Classifier):
         )
         self.gate = gate
         self.register_buffer("places", label_places(teachers, self.classes), persistent=False)
+        self.to(first.device)
 
     places: Tensor
 
@@ -104,8 +105,7 @@ class Committee(Classifier):
 
     def _weigh(self, teacher: Classifier, logits: Logits) -> Logits:
         if self.multi_label:
-            log_p = logits.log_softmax(1)
-            return logits if teacher.multi_label else log_p - torch.log1p(-log_p.exp().clamp_max(1 - 1e-6))
+            return logits if teacher.multi_label else odds(logits)
         if self.gate == "energy" or len(self.teachers) == 1:  # nobody to choose between: it answers as it does
             return logits
         if self.gate == "centred":
@@ -118,15 +118,22 @@ class Committee(Classifier):
         return self.unite([teacher(images) for teacher in self.teachers])
 
 
+def odds(logits: Logits) -> Logits:
+    """Of each class against all others: what a question about it is answered with, where one class is the answer."""
+    log_p = logits.log_softmax(1)
+    return log_p - torch.log1p(-log_p.exp().clamp_max(1 - 1e-6))
+
+
 class Alone(Classifier):
     """One teacher among the labels of several: what it does not know is ruled out.
 
     Args:
         teacher: Its weights are shared.
         labels: All labels, in the order of the answer.
+        multi_label: Whether every label is a question of its own, be the teacher's one answer or not.
     """
 
-    def __init__(self, teacher: Classifier, labels: Sequence[str]) -> None:
+    def __init__(self, teacher: Classifier, labels: Sequence[str], *, multi_label: bool = False) -> None:
         super().__init__(
             teacher.model,
             shape=teacher.shape,
@@ -134,14 +141,17 @@ class Alone(Classifier):
             mean=teacher.mean.flatten().tolist(),
             std=teacher.std.flatten().tolist(),
             precision=teacher.precision,
-            multi_label=teacher.multi_label,
+            multi_label=multi_label or teacher.multi_label,
         )
+        self.one_answer = not teacher.multi_label
+        self.to(teacher.device)
         pairs = [(labels.index(name), place) for place, name in enumerate(teacher.classes) if name in labels]
         self.columns, self.places = [list(one) for one in zip(*pairs, strict=True)]
 
     def forward(self, images: Images) -> Logits:
         said = super().forward(images)
-        said = said if self.multi_label else said.log_softmax(1)
+        if self.one_answer:
+            said = odds(said) if self.multi_label else said.log_softmax(1)
         answer = said.new_full((len(said), len(self.classes)), NEVER)
         answer[:, self.columns] = said[:, self.places]
         return answer

@@ -135,6 +135,7 @@ def run(experiment: Experiment, out: Path, *, console: Console | None = None, re
             batches = batches_of(experiment, teacher, student, ledger, logbook)
             more = {"new": new_batches(experiment, new, logbook)} if new else {}
             experiment.application.build()(student, teacher, batches, **more, fabric=fabric, watch=logbook)
+            logbook.warn_of_collapse()
         require_finite(student)
         if fingerprint(teacher.model) != digest:
             raise RuntimeError("the teacher was changed by this run; that is a fault of datafree, please report it")

@@ -27,6 +27,8 @@ LOG_EVERY = 20
 """steps from one line of the log to the next"""
 HEALTH_EVERY = 50
 """batches from one look at a fast synthesizer's health to the next; the first eight are all looked at"""
+EMPTY = 0.1
+"""labels per image under which images are taken for collapsed"""
 
 
 class Logbook(Watch):
@@ -115,7 +117,17 @@ class Logbook(Watch):
             self.health = health(self.teacher, self.student, batch)
             terms = {name: float(term) for name, term in batch.terms.items()}
             self.write("synthesis", count, {**terms, **{f"health/{name}": x for name, x in self.health.items()}})
+            if count % HEALTH_EVERY == 0:
+                self.warn_of_collapse()
         self.maybe_save()
+
+    def warn_of_collapse(self) -> None:
+        """Says once if images have next to no label: empty ones are what one-hot and sparsity losses like best."""
+        labels, warning = self.health.get("positives", math.inf), "the images have collapsed: almost none has a label"
+        if labels < EMPTY and not any(note.startswith(warning) for note in self.notes):
+            self.note(
+                f"{warning} ({labels:.3f} each); another seed, or less weight on one-hot and sparsity, may mend it"
+            )
 
     def seconds(self) -> float:
         """How long the run has taken, before it was interrupted too; evaluations along the curve are left out."""

@@ -57,6 +57,7 @@ def synthesize(
             logbook.note(note)
         for batch in logbook.track(range(1, method.learning + count + 1), "make"):
             stream.fill(batch)
+        logbook.warn_of_collapse()
     kept = stream.pool.all()
     if not bool(kept.images.isfinite().all()):
         raise Diverged("some images have pixels that are not finite; lower the learning rate of the method")

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import torch
+import torch.nn.functional as F
 from torch import nn
 
 from datafree.classifier import Classifier, Part
@@ -54,7 +55,9 @@ class OneByOne(Synthesizer):
             Committee([teacher], [label for label in committee.classes if label in teacher.classes])
             for teacher in teachers
         ]
-        self.alone = [Alone(teacher, committee.classes).eval() for teacher in teachers]
+        self.alone = [
+            Alone(teacher, committee.classes, multi_label=committee.multi_label).eval() for teacher in teachers
+        ]
         self.synthesizers = [method.build(member) for member in self.members]
         self.columns = [[committee.classes.index(label) for label in member.classes] for member in self.members]
 
@@ -65,15 +68,16 @@ class OneByOne(Synthesizer):
     def synthesize(self, student: nn.Module | None = None) -> Batch:
         place = self.turn % len(self.members)
         self.turn += 1
-        synthesizer, member, columns = self.synthesizers[place], self.members[place], self.columns[place]
+        synthesizer, columns = self.synthesizers[place], self.columns[place]
         synthesizer.watch = self.watch
         batch = synthesizer.synthesize(None if student is None else Part(student, columns))
         targets = batch.targets
-        if member.multi_label:
-            targets = torch.zeros(len(batch), len(self.committee.classes), device=targets.device)
-            targets[:, columns] = batch.targets
-        elif targets.ndim == 1:
+        if targets.ndim == 1 and not self.committee.multi_label:
             targets = torch.tensor(columns, device=targets.device)[targets]
+        else:
+            wanted = F.one_hot(targets, len(columns)).float() if targets.ndim == 1 else targets
+            targets = torch.zeros(len(batch), len(self.committee.classes), device=targets.device)
+            targets[:, columns] = wanted
         with torch.no_grad():
             answers = self.alone[place](batch.images) if self.origin else None
         return Batch(batch.images, targets, batch.terms, answers)

@@ -139,6 +139,9 @@ class AmalgamationTask:
                 member.classes = tuple(f"{number}/{name}" for name in member.classes)
         elif not self.names:
             require_words(members)
+        for number, member in enumerate(members, 1):
+            if self.labels and not set(self.labels) & set(member.classes):
+                raise InputError(f"teacher {number} knows none of the labels that are wanted; leave it out")
         committee = Committee(members, self.labels, "centred" if self.gate == "origin" else self.gate).eval()
         return committee, student_of(committee, self.student or teachers.architecture(members[0].model))
 

@@ -6,7 +6,7 @@ r"""Amalgamation: the dual generator is trained block by block, then regrouped i
    .. math:: \mathcal{L}_\text{dual}^b = \ell\Bigl(\bigcup_m \mathcal{A}_m^{b+1 \dots B}\bigl(f_m^b(F_u^b)\bigr),
        \mathcal{O}_g(\mathcal{I}_g)\Bigr), \quad F_u^b = \mathcal{T}^b(F_u^{b-1})
 
-2. *Branches.* Each teacher's branch leaves the trunk where its own answer is kept best, measured on new images:
+2. *Branches.* Each teacher's branch leaves the trunk where its own answer is kept best, measured on the next images:
    :math:`b_m^* = \arg\min_b \ell(\mathcal{A}_m^{b+1 \dots B}(f_m^b(F_u^b)), \mathcal{A}_m(\mathcal{I}_g))`.
 
 3. *Regrouping.* The trunk :math:`\mathcal{T}^1 \dots \mathcal{T}^{\max b^*}`, and for each teacher its filter and a copy
@@ -23,7 +23,7 @@ References:
 """
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass
 from functools import partial
@@ -47,7 +47,7 @@ from datafree.watch import Watch, silent
 
 @dataclass(frozen=True, kw_only=True)
 class AmalgamationConfig(Learning):
-    """How the TargetNet is made."""
+    """How the TargetNet is made. The learning rate begins anew with each block, at its highest: `warmup` has no effect."""
 
     blockwise: float = 0.5
     """part of the steps in which the dual generator is trained block by block; 0: the trunk begins untrained"""
@@ -76,6 +76,10 @@ class AmalgamationConfig(Learning):
 
     def build(self) -> Callable[..., nn.Module]:
         return partial(amalgamate, config=self)
+
+    def findings(self, student: Classifier, teacher: Classifier) -> Mapping[str, Any]:
+        target = cast(TargetNet, student.model)
+        return {"branches": {"points": list(target.points), "blocks of the trunk": len(target.trunk)}}
 
 
 def amalgamate(
@@ -141,6 +145,11 @@ class DualGenerator:
         ).to(student.device)
         self.inner = max(config.points, default=len(inner))
         """blocks that are trained one after another: those behind the last branch would be thrown away"""
+        if config.blockwise and config.blockwise * config.steps < self.inner:
+            raise InputError(
+                f"{config.steps} steps are too few to train {self.inner} blocks one after another; "
+                "give more steps or fewer blocks"
+            )
         self.stage = -1
         self.points: tuple[int, ...] = ()
         self.measured: list[Tensor] = []
@@ -193,7 +202,15 @@ class DualGenerator:
             made = self.student.normalize(images)
             for block in list(self.blocks)[:stage]:
                 made = block(made)
-            if stage == 0 or not batch.features:
+            if not batch.features:
+                return made
+            theirs, ours = tuple(tuple(one.shape[1:]) for one in batch.features), self.blocks.shapes[1:]
+            if theirs != ours:
+                raise InputError(
+                    f"features were generated for blocks that take {theirs}, but the student's take {ours}; "
+                    "give blocks of the method and of the application the same number"
+                )
+            if stage == 0:
                 return made
             generated = batch.features[stage - 1].to(made.device)
             fed = torch.rand(len(made), 1, 1, 1, device=made.device) < self.config.feed
@@ -218,7 +235,7 @@ class DualGenerator:
         self.student.eval()
         while len(self.measured) < self.config.measure:
             self.measured.append(self._branch_losses(_next(source, len(self.measured), self.config.measure)))
-        losses = torch.stack(self.measured).mean(0)
+        losses = cast(Tensor, self.fabric.all_reduce(torch.stack(self.measured).mean(0), reduce_op="mean"))
         return tuple((losses.argmin(0) + 1).tolist())
 
     @torch.no_grad()

@@ -46,13 +46,15 @@ def rows(
     real = Row(method=None, schedule=Schedule(), application=learn)
     return {
         "committee, noise": Row(method=METHODS["noise"], schedule=Schedule(), application=learn),
-        "committee, dafl": Row(method=dafl, schedule=dafl.schedule, application=learn),
+        "committee, dafl replayed": Row(method=dafl, schedule=dafl.schedule, application=learn),
         "committee, fast with statistics": Row(method=matched, schedule=made, application=learn),
         "committee, deep-inversion": Row(method=inversion, schedule=first, application=learn, task=apart),
         "committee, adi": Row(method=adaptive, schedule=often, application=learn, task=apart),
         "committee, group-stack": Row(method=stack, schedule=made, application=learn),
         "dual-gan": Row(method=stack, schedule=made, application=whole),
-        "dual-gan, no filters": Row(method=replace(stack, filters=False), schedule=made, application=whole),
+        "dual-gan, generator without filters": Row(
+            method=replace(stack, filters=False), schedule=made, application=whole
+        ),
         "dual-gan, after block 1": Row(method=stack, schedule=made, application=early),
         "dual-gan, after block 1, no dual training": Row(
             method=stack, schedule=made, application=replace(early, blockwise=0.0)
