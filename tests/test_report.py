@@ -68,6 +68,17 @@ def test_names_are_text_and_nothing_else(page: Page):
     assert all(name in page.words for name in HOSTILE)
 
 
+def test_several_labels_are_told_by_their_average_precision(finished: Path):
+    """The part of right answers flatters a network that says no to everything."""
+    summary = json.loads((finished / "summary.json").read_text())
+    for who in ("teacher", "student"):
+        summary[who] |= {"average_precision": [0.25] * 9 + [None], "accuracy": 0.97, "per_class": [0.97] * 10}
+    words = " ".join(Page(report.page(finished, summary)).words.split())
+    assert "The student reaches 25.00 % mean average precision" in words
+    assert "Average precision of each label" in words
+    assert "97.00" not in words
+
+
 def test_the_page_has_nothing_that_acts(page: Page):
     assert not {"script", "iframe", "object", "embed", "link", "form"} & set(page.tags)
     assert not [name for name, _ in page.attributes if name.startswith("on")]

@@ -172,7 +172,7 @@ def render(template: str, **values: Any) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"percent": percent, "score": score}
+    environment.filters |= {"percent": percent, "score": score, "held_out": held_out}
     return environment.get_template(template).render(privacy=PRIVACY, **values)
 
 
