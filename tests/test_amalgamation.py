@@ -280,6 +280,13 @@ class TestAmalgamate:
         work = DualGenerator(student, committee, replace(CONFIG, steps=20, blockwise=0.6), _fabric())
         assert [work.stage_of(step)[0] for step in range(20)] == [0] * 4 + [1] * 4 + [2] * 4 + [3] * 8
 
+    def test_a_network_with_arguments_is_refused(self, student: Classifier):
+        """Its name alone would not make it again when the TargetNet is loaded."""
+        slim = teachers.create("convnet_w16", classes=tuple("ab"), arguments={"widths": (16, 24, 20)})
+        committee = Committee([slim, member("cd")]).eval()
+        with pytest.raises(InputError, match=r"made with arguments \(widths\)"):
+            amalgamate(student, committee, [], CONFIG)
+
     def test_blocks_behind_the_last_point_take_no_steps(self, committee: Committee, student: Classifier):
         config = replace(CONFIG, steps=20, blockwise=0.6, points=(2, 1))
         work = DualGenerator(student, committee, config, _fabric())

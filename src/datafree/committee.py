@@ -39,7 +39,8 @@ DOUBT = 5.0
 class Committee(Classifier):
     """Teachers that answer together, as one classifier over the union of their labels or a choice of it.
 
-    A label that several teachers know by the same name is one label: its logit is the mean of theirs.
+    A label that several teachers know by the same name is one label: its logit is the mean of theirs. So it is with bare
+    numbers, of which the command asks what they mean.
 
     Args:
         teachers: Of equal input shape; each normalises pixels in its own way.

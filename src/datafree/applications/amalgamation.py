@@ -106,7 +106,8 @@ def amalgamate(
         The student, in evaluation mode.
 
     Raises:
-        InputError: If the networks' blocks do not fit each other, or the batches end before the steps are taken.
+        InputError: If a network was made with arguments, the networks' blocks do not fit each other or the batches, or the
+            batches end before the steps are taken.
     """
     committee = teacher if isinstance(teacher, Committee) else Committee([teacher])
     work = DualGenerator(student, committee, config, fabric or Fabric(accelerator=student.device.type, devices=1))
@@ -126,6 +127,13 @@ class DualGenerator:
 
     def __init__(self, student: Classifier, committee: Committee, config: AmalgamationConfig, fabric: Fabric) -> None:
         self.student, self.committee, self.config, self.fabric = student, committee, config, fabric
+        for one in (student, *committee.teachers):
+            arguments = getattr(one.model, "pretrained_cfg", {}).get("model_args")
+            if arguments:
+                raise InputError(
+                    f"a network made with arguments ({', '.join(arguments)}) cannot be part of a TargetNet, which is made "
+                    "again from names alone; distil one plain student instead"
+                )
         self.discriminators = [Blocks(one, config.blocks) for one in committee.teachers]
         self.blocks = Blocks(student, config.blocks)
         for other in self.discriminators:
