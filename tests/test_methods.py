@@ -99,7 +99,7 @@ class TestEveryMethod:
 
     @pytest.mark.parametrize("name", APPLICATIONS)
     def test_feeds_every_application(self, method: Method, teacher: Classifier, student: Classifier, name: str):
-        application: Any = replace(APPLICATIONS[name], steps=3)  # type: ignore[type-var]
+        application: Any = replace(APPLICATIONS[name], steps=4)  # type: ignore[type-var]
         made, seen, more = toys.given(name, teacher, student)
         stream = Stream(method.build(teacher), seen, Schedule(warmup=1, every=2, keep=2, show=8))
         before = toys.snapshot(teacher)
