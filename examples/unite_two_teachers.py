@@ -39,9 +39,8 @@ images, labels = torch.tensor(digits.images[:, None] / 16).float(), torch.tensor
 
 committee = Committee([trained("01234"), trained("56789")]).eval()
 student = student_of(committee, "convnet_w16")
-method = replace(
-    METHODS["fast"], statistics=1.0
-)  # a generator, which also matches what the teachers' batch norms remember
+# a generator that also matches what the teachers' batch norms remember
+method = replace(METHODS["fast"], statistics=1.0)
 stream = Stream.of(method, committee, student, Schedule(every=4, keep=128))
 student = amalgamate(student, committee, stream, AmalgamationConfig(steps=800, points=(1, 1)))
 

@@ -63,19 +63,19 @@ class Saved(Synthesizer):
                 "they must be equal"
             )
         self.count, self.place = config.batch or len(self.made.batch), 0
-        alike = self.made.teacher == fingerprint(teacher.model) and self.made.classes == teacher.classes
-        self.answers = self.made.batch.answers if alike and not isinstance(teacher, Committee) else None
+        self.found = {
+            "the images were synthesized from another teacher than this one": self.made.teacher
+            != fingerprint(teacher.model),
+            "the images' classes have other names than the teacher's": self.made.classes != teacher.classes,
+        }
+        unlike = any(self.found.values()) or isinstance(teacher, Committee)
+        self.answers = None if unlike else self.made.batch.answers
         """what the same teacher said; another one has to be asked, and so has a committee, which may unite otherwise"""
 
     @property
     def notes(self) -> tuple[str, ...]:
-        found = {
-            "the images were synthesized from another teacher than this one": self.made.teacher
-            != fingerprint(self.teacher.model),
-            "the images' classes have other names than the teacher's": self.made.classes != self.teacher.classes,
-        }
         made_by = (f"the images were made by {self.made.made_by}",) if self.made.made_by else ()
-        return (*made_by, *(note for note, holds in found.items() if holds))
+        return (*made_by, *(note for note, holds in self.found.items() if holds))
 
     @property
     def measured_from(self) -> Mapping[str, int]:
