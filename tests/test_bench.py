@@ -16,6 +16,7 @@ from datafree import teachers
 from datafree.applications.pruning import PruningConfig
 from datafree.bench import Bench, bench, experiments_of, markdown, plot, reached, rounded
 from datafree.data import Ledger, open_real
+from datafree.synthesis import Schedule
 from datafree.tables import BENCHMARKS
 from datafree.tables.table import Benchmark, Row
 from datafree.tasks import student_of
@@ -97,6 +98,19 @@ def test_runs_side_by_side_find_what_runs_in_turn_find(folder: Path, table: dict
     found = bench("digits", replace(options, out=out, rows=rows, jobs=2), QUIET)
     assert {row: found["rows"][row]["each"] for row in rows} == {row: table["rows"][row]["each"] for row in rows}
     assert "2 runs at a time" in markdown(found) and "at a time" not in markdown(table)
+
+
+def test_a_row_whose_teacher_is_measured_on_real_images_first(folder: Path, monkeypatch: pytest.MonkeyPatch):
+    told = BENCHMARKS["mnist-measured"].rows["deep-inversion, 100 images"]
+    first = Schedule(warmup=1, every=0, keep=1)
+    row = replace(told, method=toys.tiny(told.method), schedule=first, measured=20)  # type: ignore[arg-type]
+    monkeypatch.setitem(BENCHMARKS, "measured", replace(BENCHMARKS["digits"], rows={"DI, helped": row}))
+    options = Bench(out=folder / "measured", results=folder / "results", seeds=(0, 1), shorten=200)
+    found = bench("measured", options, QUIET)["rows"]["DI, helped"]
+    assert (found["real images measured"], found["real images seen"]) == (20, 0)
+    files = [folder / "measured" / "DI-helped" / f"seed-{seed}.safetensors" for seed in (0, 1)]
+    assert files[0].read_bytes() != files[1].read_bytes(), "each seed has images of its own"
+    bench("measured", options, QUIET)  # what lies there fits
 
 
 def test_a_goal_counts_only_if_every_seed_reaches_it():

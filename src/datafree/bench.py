@@ -13,11 +13,11 @@ import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from rich.console import Console
 
-from datafree import report
+from datafree import features, report
 from datafree.committee import Alone, Committee
 from datafree.data import Ledger, open_real
 from datafree.description import revive
@@ -134,8 +134,21 @@ def filled(cell: Cell, console: Console | None) -> dict[str, Any]:
     row = table.rows[cell.row]
     if row.known:
         return judged(table, row, cell.teachers, cell.seed, cell.options, cell.place, console)
+    if row.measured:
+        row = informed(table, row, cell)
     chain = experiments_of(table, row, cell.teachers, cell.seed, cell.options, cell.place)
     return joined([carry_out(experiment, folder, console) for experiment, folder in chain])
+
+
+def informed(table: Benchmark, row: Row, cell: Cell) -> Row:
+    """The row whose method has the statistics of the teacher's features; they lie beside the run."""
+    file = cell.place.with_suffix(".safetensors")
+    if not file.is_file():
+        teacher = load_folder(cell.teachers[0]).eval()
+        real = open_real(table.data, "train", "statistics", Ledger(), root=cell.options.data_root, shape=teacher.shape)
+        file.parent.mkdir(parents=True, exist_ok=True)
+        features.save(features.measure_some(teacher, real, row.measured, cell.seed), file)
+    return replace(row, method=replace(cast(Any, row.method), measured=str(file)))
 
 
 def teachers_of(table: Benchmark, row: Row, out: Path, options: Bench, console: Console) -> list[Path]:
@@ -292,6 +305,7 @@ def row_of(row: Row, summaries: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         **{f"seconds to {goal}": reached(summaries, goal) for goal in (95, 97, 98)},
         "images synthesized": summaries[0]["images synthesized"],
         "real images seen": summaries[0]["real images seen by the student"],
+        "real images measured": summaries[0].get("real images measured", 0),
         "right teacher": rounded([right_teacher(summary) for summary in summaries]),
         "published": row.published,
         "per class": [rounded(each) for each in zip(*map(per_class, summaries), strict=True)],

@@ -221,6 +221,7 @@ NETWORKS: dict[str, tuple[type[nn.Module], dict[str, Any], tuple[int, int, int]]
     "convnet_w16": (ConvNet, {"widths": (16, 24, 24)}, (1, 8, 8)),
     "convnet_mnist": (ConvNet, {"widths": (16, 32, 64)}, (1, 28, 28)),
     "convnet_mnist_deep": (ConvNet, {"widths": (16, 32, 64, 64)}, (1, 28, 28)),
+    "resnet10_cifar_w16": (ResNetCifar, {"depths": (1, 1, 1, 1), "width": 16}, (3, 32, 32)),
     "resnet18_cifar_w16": (ResNetCifar, {"depths": (2, 2, 2, 2), "width": 16}, (3, 32, 32)),
     "resnet18_cifar": (ResNetCifar, {"depths": (2, 2, 2, 2)}, (3, 32, 32)),
     "resnet34_cifar": (ResNetCifar, {"depths": (3, 4, 6, 3)}, (3, 32, 32)),

@@ -3,8 +3,6 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-import torch
-
 from datafree import features, processor, teachers
 from datafree.commands.options import parse
 from datafree.commands.runs import console, refuse_existing
@@ -48,8 +46,7 @@ def measure_statistics(arguments: list[str]) -> None:
     teacher = teachers.load(options.teacher, weights=options.weights)
     processor.put(teacher, options.device)
     real = open_real(options.data, "train", "statistics", Ledger(), shape=teacher.shape, root=options.data_root)
-    chosen = torch.randperm(len(real), generator=torch.Generator().manual_seed(options.seed))[: options.images]
-    found = features.measure_features(teacher, (real.take(places).images for places in chosen.split(250)), options.data)
+    found = features.measure_some(teacher, real, options.images, options.seed)
     options.out.parent.mkdir(parents=True, exist_ok=True)
     features.save(found, options.out)
     numbers = sum(2 * len(mean) for mean, _ in found.layers.values())

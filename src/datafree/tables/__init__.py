@@ -8,7 +8,7 @@ from datafree.tables.amalgamation import (
 )
 from datafree.tables.continual import CIFAR10_CONTINUAL, MNIST_CONTINUAL, MNIST_SEQUENCE
 from datafree.tables.digits import DIGITS
-from datafree.tables.mnist import ABLATION, MNIST
+from datafree.tables.mnist import ABLATION, MEASURED, MNIST
 from datafree.tables.pruning import CIFAR10_PRUNING, CIFAR10_PRUNING_RESNET34, MNIST_PRUNING
 from datafree.tables.table import Benchmark
 from datafree.tables.transfer import CIFAR10_TRANSFER, TRANSFER
@@ -17,6 +17,7 @@ BENCHMARKS: dict[str, Benchmark] = {
     "digits": DIGITS,
     "mnist": MNIST,
     "dafl-ablation": ABLATION,
+    "mnist-measured": MEASURED,
     "mnist-continual": MNIST_CONTINUAL,
     "mnist-sequence": MNIST_SEQUENCE,
     "cifar10-continual": CIFAR10_CONTINUAL,

@@ -35,6 +35,8 @@ class Row:
     known: str = ""
     """no run: `oracle`, the student's network trained with data and labels; `teacher 1`, one of several, alone; or
     `committee GATE`, the teachers together"""
+    measured: int = 0
+    """real images on which the teacher's features are measured for its method, others for each seed; 0: none"""
     published: str = ""
     """the figure in print for this pair of networks, and whose"""
 
