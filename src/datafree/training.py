@@ -14,6 +14,7 @@ from datafree.augmentation import Augmentation
 from datafree.classifier import Classifier
 from datafree.data import Ledger, RealImages, open_real
 from datafree.evaluation import evaluate
+from datafree.features import Moments
 from datafree.logbook import Logbook
 from datafree.store import write_json
 from datafree.types import at_least
@@ -46,9 +47,11 @@ class TrainingConfig:
 
 def normalization(real: RealImages) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """Mean and standard deviation of each channel of the training images."""
-    images = torch.cat([batch.images for batch in real.once()])
-    mean, std = images.mean((0, 2, 3)).tolist(), images.std((0, 2, 3)).tolist()
-    return tuple(round(value, 4) for value in mean), tuple(round(value, 4) for value in std)
+    moments = Moments()
+    for batch in real.once():
+        moments.add(batch.images)
+    mean, var = moments.result()
+    return tuple(round(value, 4) for value in mean.tolist()), tuple(round(value, 4) for value in var.sqrt().tolist())
 
 
 def train(classifier: Classifier, real: RealImages, config: TrainingConfig, watch: Watch = silent) -> Classifier:
