@@ -219,6 +219,7 @@ NETWORKS: dict[str, tuple[type[nn.Module], dict[str, Any], tuple[int, int, int]]
     "lenet5_bn": (LeNet5, {"norm": True}, (1, 32, 32)),
     "convnet_w64": (ConvNet, {}, (1, 8, 8)),
     "convnet_w16": (ConvNet, {"widths": (16, 24, 24)}, (1, 8, 8)),
+    "resnet_w16": (ResNetCifar, {"depths": (1, 1, 1), "width": 16}, (1, 8, 8)),
     "convnet_mnist": (ConvNet, {"widths": (16, 32, 64)}, (1, 28, 28)),
     "convnet_mnist_deep": (ConvNet, {"widths": (16, 32, 64, 64)}, (1, 28, 28)),
     "resnet10_cifar_w16": (ResNetCifar, {"depths": (1, 1, 1, 1), "width": 16}, (3, 32, 32)),
