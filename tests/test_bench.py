@@ -169,19 +169,24 @@ class TestTransfer:
         table = BENCHMARKS["transfer"]
         rows = {name: replace(row, method=row.method and toys.tiny(row.method)) for name, row in table.rows.items()}
         monkeypatch.setitem(BENCHMARKS, "transfer", replace(table, rows=rows))
-        some = ("narrower", "EfficientNet, real images", "ViT")
+        some = ("narrower", "ResNet to EfficientNet, real images", "plain to ViT")
         made = bench("transfer", replace(options, out=folder / "transfer", rows=some), QUIET)
         sizes = {name: row["parameters"] for name, row in made["rows"].items()}
         assert tuple(sizes) == some and len(set(sizes.values())) == 3
-        assert f"| {sizes['ViT']:,} |" in markdown(made) and "Student:" not in markdown(made)
-        assert [path.name for path in (folder / "transfer").glob("teacher*")] == ["teacher"]
+        assert f"| {sizes['plain to ViT']:,} |" in markdown(made) and "Student:" not in markdown(made)
+        assert {path.name for path in (folder / "transfer").glob("teacher*")} == {"teacher", "teacher-resnet_w16"}
+        of = {name: row["teacher"] for name, row in made["rows"].items()}
+        assert of["narrower"] == of["plain to ViT"] == made["teacher"]["accuracy"]
+        assert of["ResNet to EfficientNet, real images"] != of["narrower"]
 
-    def test_all_students_of_a_seed_learn_from_the_same_images(self):
+    def test_all_students_of_a_teacher_and_seed_learn_from_the_same_images(self):
         rows = BENCHMARKS["transfer"].rows
         synthesized = {name: row for name, row in rows.items() if row.method}
         assert len({(row.method, row.schedule) for row in synthesized.values()}) == 1
-        assert len({row.task["student"] for row in synthesized.values()}) == len(synthesized) == 5
-        assert all(rows[f"{name}, real images"].task == row.task for name, row in synthesized.items())
+        assert len({(row.teacher, row.task["student"]) for row in synthesized.values()}) == len(synthesized) == 7
+        for name, row in synthesized.items():
+            ceiling = rows[f"{name}, real images"]
+            assert (ceiling.task, ceiling.teacher) == (row.task, row.teacher) and not ceiling.method
 
     def test_a_row_may_have_a_teacher_of_its_own(self, folder: Path, options: Bench, monkeypatch: pytest.MonkeyPatch):
         table = BENCHMARKS["digits"]

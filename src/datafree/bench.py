@@ -264,7 +264,8 @@ def curve_of(run: Path) -> list[tuple[float, float]]:
 def collect(table: Benchmark, found: Mapping[str, Sequence[Mapping[str, Any]]], options: Bench) -> dict[str, Any]:
     """The table as data."""
     learned = {name: summaries[0] for name, summaries in found.items() if not table.rows[name].known}
-    anyone = next((one for name, one in learned.items() if not table.rows[name].teacher), next(iter(learned.values())))
+    ours = [one for name, one in learned.items() if table.rows[name].teacher in ("", table.teacher)]
+    anyone = next(iter(ours or learned.values()))
     sizes = {one["student"]["parameters"] for one in learned.values()}
     rows = {name: row_of(table.rows[name], summaries) for name, summaries in found.items()}
     return {
@@ -299,6 +300,7 @@ def row_of(row: Row, summaries: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         "mean": round(statistics.mean(accuracies), 2),
         "sd": round(statistics.stdev(accuracies), 2) if len(accuracies) > 1 else None,
         "each": [round(accuracy, 2) for accuracy in accuracies],
+        "teacher": round(100 * score(summaries[0]["teacher"]), 2) if "teacher" in summaries[0] else None,
         "parameters": mean(lambda summary: summary["student"]["parameters"]),
         "MACs": mean(lambda summary: summary["student"]["macs"]),
         "seconds": mean(lambda summary: summary["seconds"]),
