@@ -672,7 +672,9 @@ def test_bad_input_is_one_sentence_and_leaves_nothing_behind(
     assert not (tmp_path / "run").exists()
 
 
-@pytest.mark.parametrize("name", ["mnist-continual", "mnist-sequence", "cifar10-continual"])
+@pytest.mark.parametrize(
+    "name", ["mnist-continual", "mnist-sequence", "cifar10-continual", "cifar10-continual-resnet18"]
+)
 def test_the_tables_have_floors_and_a_ceiling(name: str):
     rows = BENCHMARKS[name].rows
     assert {"fine-tuning", "lwf", "noise", "oracle distillation"} <= set(rows)

@@ -11,6 +11,7 @@ from datafree import commands
 from datafree.bench import benchmark
 from datafree.commands import options
 from datafree.methods import METHODS
+from datafree.tables import BENCHMARKS
 
 ROOT = Path(__file__).parents[1]
 PAGES = sorted([*(ROOT / "docs").rglob("*.md"), *ROOT.glob("*.md")])
@@ -59,6 +60,11 @@ def test_every_public_name_is_described():
     page = (ROOT / "docs" / "api.md").read_text()
     names = [name for name in datafree.__all__ if not name.startswith("__")]
     assert [name for name in names if not re.search(rf":: (datafree\.)?{name}\b", page)] == []
+
+
+def test_every_table_is_named():
+    page = (ROOT / "docs" / "cli.md").read_text()
+    assert [name for name in BENCHMARKS if f"`{name}`" not in page] == []
 
 
 def test_every_method_is_in_the_table():

@@ -6,7 +6,7 @@ from datafree.tables.amalgamation import (
     MNIST_AMALGAMATION_OF_SIX,
     MOSAIC_AMALGAMATION,
 )
-from datafree.tables.continual import CIFAR10_CONTINUAL, MNIST_CONTINUAL, MNIST_SEQUENCE
+from datafree.tables.continual import CIFAR10_CONTINUAL, CIFAR10_CONTINUAL_RESNET18, MNIST_CONTINUAL, MNIST_SEQUENCE
 from datafree.tables.digits import DIGITS
 from datafree.tables.mnist import ABLATION, MEASURED, MNIST
 from datafree.tables.pruning import CIFAR10_PRUNING, CIFAR10_PRUNING_RESNET34, MNIST_PRUNING
@@ -21,6 +21,7 @@ BENCHMARKS: dict[str, Benchmark] = {
     "mnist-continual": MNIST_CONTINUAL,
     "mnist-sequence": MNIST_SEQUENCE,
     "cifar10-continual": CIFAR10_CONTINUAL,
+    "cifar10-continual-resnet18": CIFAR10_CONTINUAL_RESNET18,
     "mnist-pruning": MNIST_PRUNING,
     "cifar10-pruning": CIFAR10_PRUNING,
     "cifar10-pruning-resnet34": CIFAR10_PRUNING_RESNET34,

@@ -5,6 +5,7 @@ from dataclasses import replace
 from typing import Any
 
 from datafree.applications.continual import RECIPES
+from datafree.augmentation import Augmentation
 from datafree.methods import METHODS
 from datafree.methods.deep_inversion import DeepInversionConfig
 from datafree.synthesis import Method, Schedule
@@ -77,13 +78,24 @@ MNIST_SEQUENCE = Benchmark(
 )
 
 CIFAR10_CONTINUAL = Benchmark(
-    title="CIFAR-10, a network that knows its first five classes learns the others",
+    title="CIFAR-10, a thin ResNet-10 that knows its first five classes learns the others",
     data="cifar10:0-4",
-    teacher="resnet18_cifar",
-    student="resnet18_cifar",
-    training=TrainingConfig(steps=6000, lr=2e-3),
-    rows=rows({"steps": 3000, "lr": 1e-3}, 128, replace(DeepInversionConfig(), flip=True), 8),
+    teacher="resnet10_cifar_w16",
+    student="resnet10_cifar_w16",
+    training=TrainingConfig(steps=2500, augment=Augmentation(shift=4, flip=True)),
+    rows=rows({"steps": 600, "lr": 4e-3}, 64, replace(INVERSION, lr=0.1, flip=True), 4),
     extensions=(("cifar10:5-9", "cifar10"),),
     columns=COLUMNS,
     curve=60.0,
 )
+"""at the size at which a processor is patient"""
+
+CIFAR10_CONTINUAL_RESNET18 = replace(
+    CIFAR10_CONTINUAL,
+    title="CIFAR-10, a ResNet-18 that knows its first five classes learns the others",
+    teacher="resnet18_cifar",
+    student="resnet18_cifar",
+    training=replace(CIFAR10_CONTINUAL.training, steps=6000, lr=2e-3),
+    rows=rows({"steps": 3000, "lr": 1e-3}, 128, replace(DeepInversionConfig(), flip=True), 8),
+)
+"""the network of the papers, which wants an accelerator"""
