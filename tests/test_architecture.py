@@ -88,7 +88,7 @@ def test_only_these_open_the_gate_to_real_images():
         "experiment",
         "training",
         "commands.evaluate",
-        "commands.statistics",
+        "measuring",
         "bench",
     }
 
@@ -160,7 +160,7 @@ def test_what_writes_data_sets_reads_none():
 
 def test_torch_is_seeded_in_these_places_only():
     seeding = {name for name in FILES for called, _ in calls(name) if "manual_seed" in called}
-    assert seeding == {"randomness", "experiment", "making", "training", "commands.statistics"}
+    assert seeding == {"randomness", "experiment", "making", "training", "measuring"}
 
 
 @pytest.mark.parametrize("name", [*METHODS, *APPLICATIONS, *sorted(set(LAYERS) - {"randomness"})])

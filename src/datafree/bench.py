@@ -24,6 +24,7 @@ from datafree.description import revive
 from datafree.evaluation import score
 from datafree.experiment import Experiment, judge, run
 from datafree.logbook import read_log
+from datafree.measuring import measure_some
 from datafree.parallel import side_by_side
 from datafree.store import read_description, write_json, write_text
 from datafree.tables import BENCHMARKS
@@ -144,10 +145,9 @@ def informed(table: Benchmark, row: Row, cell: Cell) -> Row:
     """The row whose method has the statistics of the teacher's features; they lie beside the run."""
     file = cell.place.with_suffix(".safetensors")
     if not file.is_file():
-        teacher = load_folder(cell.teachers[0]).eval()
-        real = open_real(table.data, "train", "statistics", Ledger(), root=cell.options.data_root, shape=teacher.shape)
+        teacher, root = load_folder(cell.teachers[0]).eval(), cell.options.data_root
         file.parent.mkdir(parents=True, exist_ok=True)
-        features.save(features.measure_some(teacher, real, row.measured, cell.seed), file)
+        features.save(measure_some(teacher, table.data, row.measured, cell.seed, root), file)
     return replace(row, method=replace(cast(Any, row.method), measured=str(file)))
 
 

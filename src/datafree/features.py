@@ -21,7 +21,6 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
 from datafree.classifier import Classifier, Visit, fingerprint, frozen, last_layer, record
-from datafree.data import RealImages
 from datafree.losses import feature_statistics
 from datafree.types import Images, InputError, Scalar
 
@@ -115,12 +114,6 @@ def measure_features(teacher: Classifier, batches: Iterable[Images], source: str
     if not called:
         raise InputError("no layer of features is to be seen in the teacher; nothing can be measured")
     return FeatureStatistics(called, fingerprint(teacher.model), source, images)
-
-
-def measure_some(teacher: Classifier, real: RealImages, images: int, seed: int) -> FeatureStatistics:
-    """Looks at so many real images, chosen at random, or at all if there are fewer; see `measure_features`."""
-    chosen = torch.randperm(len(real), generator=torch.Generator().manual_seed(seed))[:images]
-    return measure_features(teacher, (real.take(places).images for places in chosen.split(250)), real.entry.source)
 
 
 def save(statistics: FeatureStatistics, path: Path) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 from datafree import features, processor, teachers
 from datafree.commands.options import parse
 from datafree.commands.runs import console, refuse_existing
-from datafree.data import Ledger, open_real
+from datafree.measuring import measure_some
 from datafree.types import at_least
 
 
@@ -45,8 +45,7 @@ def measure_statistics(arguments: list[str]) -> None:
     processor.use(options.threads)
     teacher = teachers.load(options.teacher, weights=options.weights)
     processor.put(teacher, options.device)
-    real = open_real(options.data, "train", "statistics", Ledger(), shape=teacher.shape, root=options.data_root)
-    found = features.measure_some(teacher, real, options.images, options.seed)
+    found = measure_some(teacher, options.data, options.images, options.seed, options.data_root)
     options.out.parent.mkdir(parents=True, exist_ok=True)
     features.save(found, options.out)
     numbers = sum(2 * len(mean) for mean, _ in found.layers.values())
