@@ -108,7 +108,7 @@ def test_a_row_whose_teacher_is_measured_on_real_images_first(folder: Path, monk
     options = Bench(out=folder / "measured", results=folder / "results", seeds=(0, 1), shorten=200)
     found = bench("measured", options, QUIET)["rows"]["DI, helped"]
     assert (found["real images measured"], found["real images seen"]) == (20, 0)
-    files = [folder / "measured" / "DI-helped" / f"seed-{seed}.safetensors" for seed in (0, 1)]
+    files = [folder / "measured" / "DI-helped" / f"seed-{seed}-measured-on-20.safetensors" for seed in (0, 1)]
     assert files[0].read_bytes() != files[1].read_bytes(), "each seed has images of its own"
     bench("measured", options, QUIET)  # what lies there fits
 

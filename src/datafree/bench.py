@@ -143,7 +143,7 @@ def filled(cell: Cell, console: Console | None) -> dict[str, Any]:
 
 def informed(table: Benchmark, row: Row, cell: Cell) -> Row:
     """The row whose method has the statistics of the teacher's features; they lie beside the run."""
-    file = cell.place.with_suffix(".safetensors")
+    file = cell.place.with_name(f"{cell.place.name}-measured-on-{row.measured}.safetensors")
     if not file.is_file():
         teacher, root = load_folder(cell.teachers[0]).eval(), cell.options.data_root
         file.parent.mkdir(parents=True, exist_ok=True)
