@@ -163,6 +163,10 @@ class TestTheDoctor:
         assert examine(fresh).batch_norms == examine(fresh).untouched == 2
         assert "deep-inversion" not in usable(fresh)
 
+    def test_counts_no_method_that_refuses_the_teacher(self):
+        uncuttable = toys.classifier(nn.Sequential(nn.Flatten(), nn.Linear(64, 4)))
+        assert usable(uncuttable) == [name for name in METHODS if name not in ("group-stack", "deep-inversion", "adi")]
+
     def test_counts(self, plain_teacher: Classifier):
         found = examine(plain_teacher)
         assert (found.parameters, found.shape, found.classes, found.batch_norms) == (596, toys.SHAPE, 4, 0)

@@ -52,9 +52,18 @@ def count_parameters(model: Classifier) -> int:
 
 
 def usable(teacher: Classifier) -> list[str]:
-    """The named methods that this teacher can feed."""
+    """The named methods that this teacher can feed: what they need is there, and they do not refuse it."""
     has = examine(teacher).has
-    return [name for name, method in METHODS.items() if has.issuperset(method.needs)]
+    return [name for name, method in METHODS.items() if has.issuperset(method.needs) and accepts(method, teacher)]
+
+
+def accepts(method: Method, teacher: Classifier) -> bool:
+    """Whether a method can be built for this teacher."""
+    try:
+        method.build(teacher)
+    except InputError:
+        return False
+    return True
 
 
 def require(teacher: Classifier, method: Method) -> None:
