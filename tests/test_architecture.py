@@ -17,7 +17,7 @@ APPLICATIONS = [name for name in FILES if name.startswith("applications.") and n
 LAYERS = ["types", "watch", "classifier", "losses", "pool", "randomness", "synthesis"]
 """a file may import those to its left, never those to its right"""
 
-FOR_METHODS = {*LAYERS, "generators", "augmentation", "blocks", "committee", "features", "filters"}
+FOR_METHODS = {*LAYERS, "generators", "augmentation", "blocks", "committee", "features", "filters", "spectrum"}
 FOR_APPLICATIONS = {
     *LAYERS,
     *("application", "augmentation", "narrowing", "importance", "blocks", "committee", "filters", "target_net"),

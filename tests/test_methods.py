@@ -4,7 +4,7 @@ import copy
 import math
 from collections.abc import Iterable, Iterator
 from dataclasses import fields, replace
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_args
 
 import pytest
 import torch
@@ -19,8 +19,10 @@ from datafree.losses import activation_loss, batch_norm_statistics, information_
 from datafree.methods import METHODS
 from datafree.methods.dafl import DAFL, DAFLConfig, log10_entropy, mean_activation
 from datafree.methods.deep_inversion import DeepInversion, DeepInversionConfig, clamped_divergence
+from datafree.methods.noise import NoiseConfig
 from datafree.methods.zskd import ZSKD, ZSKDConfig, class_similarity
 from datafree.models import ConvNet, LeNet5
+from datafree.spectrum import Spectrum, noise
 from datafree.synthesis import Method, Schedule, Stream, total
 from datafree.types import Batch, InputError
 from datafree.watch import Watch
@@ -350,6 +352,42 @@ def test_noise_is_gaussian_in_the_normalized_space():
     assert images.mean().item() == pytest.approx(0.5, abs=0.001) and images.std().item() == pytest.approx(
         0.1, abs=0.001
     )
+
+
+class TestNaturalNoise:
+    @pytest.fixture
+    def pixels(self) -> torch.Tensor:
+        torch.manual_seed(0)
+        return noise(200, Classifier(nn.Flatten(), shape=(3, 32, 48), classes=4608), "natural").double()
+
+    def test_has_the_variance_of_white_noise(self, pixels: torch.Tensor):
+        assert pixels.mean().item() == pytest.approx(0, abs=0.02) and pixels.std().item() == pytest.approx(1, abs=1e-6)
+
+    def test_has_amplitudes_that_fall_with_the_frequency(self, pixels: torch.Tensor):
+        power = torch.fft.fft2(pixels).abs().square().mean((0, 1))  # of frequency i / 32 down, j / 48 across
+        frequency = {(i, j): math.hypot(i / 32, j / 48) for i in range(5) for j in range(5)}
+        for (i, j), f in frequency.items():
+            ratio = power[i, j].item() / power[2, 3].item()
+            assert ratio == pytest.approx((frequency[2, 3] / max(f, 1 / 48)) ** 2, rel=0.3)
+
+    def test_has_colours_with_most_of_their_variance_in_common(self, pixels: torch.Tensor):
+        red, green, blue = pixels.transpose(0, 1)
+        for one, other in ((red, green), (green, blue), (blue, red)):
+            assert (one * other).mean().item() == pytest.approx(0.7, abs=0.05)
+
+    def test_is_what_inversion_begins_with_if_told_so(self, teacher: Classifier):
+        def variance_of_means(spectrum: Spectrum) -> float:
+            method = DeepInversionConfig(batch=64, steps=(1,), lr=1e-9, jitter=0, spectrum=spectrum)
+            return float(synthesize(method, teacher, None).images.mean((1, 2, 3)).var())
+
+        assert variance_of_means("natural") > 3 * variance_of_means("white")
+
+    def test_is_a_floor_too(self, teacher: Classifier):
+        white, natural = (
+            synthesize(NoiseConfig(batch=64, spectrum=spectrum), teacher, None).images.mean((1, 2, 3)).var().item()
+            for spectrum in get_args(Spectrum)
+        )
+        assert natural > 3 * white
 
 
 def test_noise_is_called_what_the_teacher_sees_in_it(teacher: Classifier):

@@ -21,6 +21,7 @@ Differences from the paper:
    saturates: choose it with `js=clamped`; see `clamped_divergence`.
 4. The paper gives no temperature for R_compete; 3 is the authors' code's.
 5. Each image has its own shift and flip. The authors move a whole batch alike.
+6. Not in the paper: `spectrum=natural` begins at noise that has large light and dark parts, as photographs do.
 
 References:
     | Dreaming to Distill: Data-free Knowledge Transfer via DeepInversion (Yin et al., 2020)
@@ -41,6 +42,7 @@ from datafree.augmentation import jitter
 from datafree.classifier import Classifier, batch_norms, frozen, record
 from datafree.features import load, measured_statistics
 from datafree.losses import batch_norm_statistics, image_norm, js_divergence, total_variation
+from datafree.spectrum import Spectrum, noise
 from datafree.synthesis import Method, Schedule, Synthesizer, descend
 from datafree.types import Batch, Images, InputError, Logits, Scalar, Targets, Terms, at_least
 
@@ -77,6 +79,8 @@ class DeepInversionConfig(Method):
     """of both predictions in the competition"""
     more: float = 0.15
     """probability of each further label, of a teacher of several labels"""
+    spectrum: Spectrum = "white"
+    """of the noise at which images begin: white, as in the paper, or natural; see `noise`"""
     jitter: int = 2
     """images are shifted by up to so many pixels, cyclically, at the full resolution"""
     flip: bool = False
@@ -154,10 +158,8 @@ class DeepInversion(Synthesizer):
     def synthesize(self, student: nn.Module | None = None) -> Batch:
         teacher, c = self.teacher, self.config
         labels = teacher.draw(c.batch, c.more)
-        pixels = torch.randn(c.batch, *teacher.shape, device=teacher.device).requires_grad_()
-        low, high = (
-            teacher.normalize(torch.full((1, *teacher.shape), bound, device=teacher.device)) for bound in (0.0, 1.0)
-        )
+        pixels = noise(c.batch, teacher, c.spectrum).requires_grad_()
+        low, high = (teacher.normalize(torch.full_like(pixels[:1], bound)) for bound in (0.0, 1.0))
         terms: Terms = {}
         with frozen(teacher, student):
             for coarser, steps in zip(reversed(range(len(c.steps))), c.steps, strict=True):

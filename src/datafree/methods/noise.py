@@ -11,15 +11,19 @@ import torch
 from torch import nn
 
 from datafree.classifier import Classifier, frozen
+from datafree.spectrum import Spectrum, noise
 from datafree.synthesis import Method, Schedule, Synthesizer
 from datafree.types import Batch, at_least
 
 
 @dataclass(frozen=True, kw_only=True)
 class NoiseConfig(Method):
-    """Nothing to set but how many images at a time."""
+    """Nothing to set but how many images at a time, and of which noise."""
 
     paper: ClassVar[str] = "the floor; Table 2 of arXiv 1904.01186 and Table 1 of arXiv 1912.08795 have it"
+
+    spectrum: Spectrum = "white"
+    """see `noise`"""
 
     def __post_init__(self) -> None:
         at_least(1, batch=self.batch)
@@ -43,7 +47,7 @@ class Noise(Synthesizer):
         self.teacher, self.config = teacher, config
 
     def synthesize(self, student: nn.Module | None = None) -> Batch:
-        noise = torch.randn(self.config.batch, *self.teacher.shape, device=self.teacher.device)
-        images = self.teacher.denormalize(noise).clamp(0, 1)
+        pixels = noise(self.config.batch, self.teacher, self.config.spectrum)
+        images = self.teacher.denormalize(pixels).clamp(0, 1)
         with frozen(self.teacher), torch.no_grad():
             return Batch(images, self.teacher.answer(self.teacher(images)), {})

@@ -68,9 +68,9 @@ CIFAR10_PRUNING = Benchmark(
     student="",
     training=TrainingConfig(steps=4000, augment=Augmentation(shift=4, flip=True)),
     rows=pruning_rows(
-        DeepInversionConfig(batch=256, steps=(150,), lr=0.1, flip=True),
+        DeepInversionConfig(batch=256, steps=(150,), lr=0.1, flip=True, statistics=3.0, spectrum="natural"),
         Schedule(warmup=4, every=0, keep=4, show=128),
-        Schedule(warmup=4, every=116, keep=8, show=128),
+        Schedule(warmup=3, every=291, keep=4, show=128),
         PruningConfig(steps=500, augment=Augmentation(shift=4, flip=True)),
     ),
     columns=COLUMNS,

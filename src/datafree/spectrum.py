@@ -1,0 +1,46 @@
+"""Noise, white or with the spectrum of photographs: where images begin.
+
+References:
+    | Relations between the Statistics of Natural Images and the Response Properties of Cortical Cells (Field, 1987)
+    | https://doi.org/10.1364/JOSAA.4.002379
+"""
+
+import math
+from typing import Literal
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from datafree.classifier import Classifier
+
+Spectrum = Literal["white", "natural"]
+
+
+def noise(count: int, teacher: Classifier, spectrum: Spectrum = "white") -> Float[Tensor, "n c h w"]:
+    r"""Gaussian pixels of mean 0 and variance 1 in a teacher's normalised space.
+
+    Photographs have large light and dark parts, white noise has none: at 32 x 32 the means of its 8 x 8 squares deviate
+    by 1/8. With a natural spectrum amplitudes fall with the spatial frequency as those of photographs do, and colours
+    have most of their variance in common,
+
+    .. math:: x = \mathcal{F}^{-1} \Bigl( \frac{\mathcal{F}(\epsilon)}{\lvert \omega \rvert} \Bigr), \quad
+        \epsilon_c = \sqrt{0.3}\, \epsilon'_c + \sqrt{0.7}\, \epsilon''
+
+    with the lowest frequency in the place of zero. No image is needed to know that (Field 1987, section 3).
+
+    Args:
+        count: How many images.
+        teacher: Whose shape and device they have.
+        spectrum: White, or natural.
+    """
+    channels, height, width = teacher.shape
+    pixels = torch.randn(count, channels, height, width, device=teacher.device)
+    if spectrum == "white":
+        return pixels
+    shared = torch.randn(count, 1, height, width, device=teacher.device)
+    pixels = math.sqrt(0.3) * pixels + math.sqrt(0.7) * shared
+    down, across = torch.fft.fftfreq(height, device=teacher.device), torch.fft.rfftfreq(width, device=teacher.device)
+    frequency = torch.hypot(down[:, None], across).clamp_min(1 / max(height, width))
+    pixels = torch.fft.irfft2(torch.fft.rfft2(pixels) / frequency, s=(height, width))
+    return pixels / pixels.std()
