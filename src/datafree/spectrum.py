@@ -21,13 +21,13 @@ def noise(count: int, teacher: Classifier, spectrum: Spectrum = "white") -> Floa
     r"""Gaussian pixels of mean 0 and variance 1 in a teacher's normalised space.
 
     Photographs have large light and dark parts, white noise has none: at 32 x 32 the means of its 8 x 8 squares deviate
-    by 1/8. With a natural spectrum amplitudes fall with the spatial frequency as those of photographs do, and colours
-    have most of their variance in common,
+    by 1/8. With a natural spectrum amplitudes fall with the spatial frequency as those of photographs do (Field 1987),
+    and colours have most of their variance in common; how much is our choice.
 
     .. math:: x = \mathcal{F}^{-1} \Bigl( \frac{\mathcal{F}(\epsilon)}{\lvert \omega \rvert} \Bigr), \quad
         \epsilon_c = \sqrt{0.3}\, \epsilon'_c + \sqrt{0.7}\, \epsilon''
 
-    with the lowest frequency in the place of zero. No image is needed to know that (Field 1987, section 3).
+    The lowest frequency stands in the place of zero. No image is looked at.
 
     Args:
         count: How many images.

@@ -70,7 +70,7 @@ CIFAR10_PRUNING = Benchmark(
     rows=pruning_rows(
         DeepInversionConfig(batch=256, steps=(150,), lr=0.1, flip=True, statistics=3.0, spectrum="natural"),
         Schedule(warmup=4, every=0, keep=4, show=128),
-        Schedule(warmup=3, every=291, keep=4, show=128),
+        Schedule(warmup=3, every=291, keep=4, show=128),  # of four batches the last, when the rounds are over
         PruningConfig(steps=500, augment=Augmentation(shift=4, flip=True)),
     ),
     columns=COLUMNS,
