@@ -155,22 +155,68 @@ def test_refuses_what_cannot_be_used_and_enters_nothing(name: str, shape: tuple[
     assert ledger.entries == []
 
 
-def test_refuses_pictures_of_different_sizes_and_broken_ones(picture_folder: Path):
-    Image.new("RGB", (5, 5)).save(picture_folder / "train" / "cat" / "odd.png")
-    with pytest.raises(InputError, match="one size"):
-        open_real(f"folder:{picture_folder}", "train", "evaluation", Ledger())
-    (picture_folder / "test" / "dog" / "0.png").write_bytes(b"no picture")
-    with pytest.raises(InputError, match="readable"):
-        open_real(f"folder:{picture_folder}", "test", "evaluation", Ledger())
+class TestImageFiles:
+    def test_a_photograph_covers_what_is_wanted_and_is_cropped_in_the_middle(self, picture_folder: Path):
+        """Twice as wide as high: red, green, green, blue from left to right; the middle half is left."""
+        wide = Image.new("RGB", (40, 20), (0, 255, 0))
+        wide.paste((255, 0, 0), (0, 0, 10, 20))
+        wide.paste((0, 0, 255), (30, 0, 40, 20))
+        wide.save(picture_folder / "train" / "cat" / "0.png")
+        real = open_real(f"folder:{picture_folder}", "train", "evaluation", Ledger(), shape=(3, 10, 10))
+        image = real.take(torch.tensor([0])).images[0]
+        assert image.shape == (3, 10, 10)
+        inside = image[:, :, 1:9]  # bilinear weights reach over the edge by half a pixel
+        assert torch.equal(inside, torch.tensor([0.0, 1.0, 0.0])[:, None, None].expand_as(inside))
+
+    def test_files_are_read_when_they_are_wanted(self, picture_folder: Path):
+        real = open_real(f"folder:{picture_folder}", "test", "evaluation", Ledger(), shape=(3, 4, 6))
+        Image.new("RGB", (6, 4), (0, 0, 255)).save(picture_folder / "test" / "dog" / "1.png")
+        assert real.take(torch.tensor([4])).images[0].mean((1, 2)).tolist() == [0, 0, 1]
+
+    def test_threads_change_nothing(self, picture_folder: Path):
+        real = open_real(f"folder:{picture_folder}", "test", "evaluation", Ledger(), shape=(3, 9, 5))
+        alone = next(real.once()).images
+        torch.set_num_threads(2)
+        try:
+            assert torch.equal(next(real.once()).images, alone)
+        finally:
+            torch.set_num_threads(1)
+
+    def test_a_choice_of_classes_reads_the_right_files(self, picture_folder: Path):
+        real = open_real(f"folder:{picture_folder}", "train", "evaluation", Ledger(), shape=(3, 4, 6))
+        dogs = real.only(["dog"]).only(["dog"])
+        assert dogs.take(torch.tensor([1])).images[0, :, 0, 0].tolist() == pytest.approx([1, 0.2, 1])
+        assert dogs.entry.images == 1
+
+    def test_sizes_must_agree_where_none_is_wanted(self, picture_folder: Path):
+        Image.new("RGB", (5, 5)).save(picture_folder / "train" / "cat" / "odd.png")
+        with pytest.raises(InputError, match=r"odd\.png has another size than .*0\.png; give the shape"):
+            open_real(f"folder:{picture_folder}", "train", "evaluation", Ledger())
+
+    def test_a_file_that_is_no_image_is_named(self, picture_folder: Path):
+        (picture_folder / "test" / "dog" / "0.png").write_bytes(b"no picture")
+        with pytest.raises(InputError, match=r"dog/0\.png cannot be read as an image; mend it or take it away"):
+            open_real(f"folder:{picture_folder}", "test", "evaluation", Ledger())
+
+    def test_a_file_that_ends_too_early_is_named(self, picture_folder: Path):
+        file = picture_folder / "test" / "dog" / "0.png"
+        Image.effect_noise((64, 64), 50).convert("RGB").save(file)
+        file.write_bytes(file.read_bytes()[:600])
+        real = open_real(f"folder:{picture_folder}", "test", "evaluation", Ledger(), shape=(3, 8, 8))
+        with pytest.raises(InputError, match=r"dog/0\.png cannot be read as an image"):
+            list(real.once())
+
+    def test_colours_do_not_fit_a_teacher_of_one_channel(self, picture_folder: Path):
+        with pytest.raises(InputError, match="has 3 channels, but the classifier takes 1"):
+            open_real(f"folder:{picture_folder}", "test", "evaluation", Ledger(), shape=(1, 8, 8))
 
 
-def test_grey_pictures_fit_a_teacher_of_one_channel(tmp_path: Path):
-    from PIL import Image
-
+@pytest.mark.parametrize("mode", ["L", "RGB", "P"])
+def test_grey_pictures_fit_a_teacher_of_one_channel(mode: str, tmp_path: Path):
     for split in ("train", "test"):
         for name, value in (("dark", 10), ("light", 200)):
             (tmp_path / split / name).mkdir(parents=True)
-            Image.new("L", (8, 8), value).save(tmp_path / split / name / "0.png")
+            Image.new("L", (8, 8), value).convert(mode).save(tmp_path / split / name / "0.png")
     real = open_real(f"folder:{tmp_path}", "test", "evaluation", Ledger(), shape=(1, 8, 8))
     assert [round(float(image.mean() * 255)) for image in real.take(torch.arange(2)).images] == [10, 200]
 

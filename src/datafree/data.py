@@ -16,6 +16,7 @@ from jaxtyping import UInt8
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from datafree.image_files import ImageFiles
 from datafree.randomness import RandomNumbers
 from datafree.types import Batch, Images, InputError, Labels, Targets, nearest
 
@@ -23,8 +24,8 @@ Split = Literal["train", "test"]
 Purpose = Literal[
     "teacher training", "evaluation", "student training (ceiling)", "student training (new classes)", "statistics"
 ]
-Stored = Images | UInt8[Tensor, "n c h w"]
-"""images as they lie on the disk: pixels in [0, 1], or bytes"""
+Stored = Images | UInt8[Tensor, "n c h w"] | ImageFiles
+"""images as they lie on the disk: pixels in [0, 1], bytes, or files"""
 
 
 @dataclass
@@ -74,8 +75,10 @@ class RealImages(Dataset[tuple[Tensor, int]]):
         classes: tuple[str, ...],
         entry: Entry,
         size: tuple[int, int] | None = None,
+        places: Tensor | None = None,
     ) -> None:
         self._images, self._labels, self.classes, self.entry = images, labels, classes, entry
+        self._places = torch.arange(len(images)) if places is None else places
         self._size = size or (images.shape[2], images.shape[3])
         self._seen = torch.zeros(len(labels), dtype=torch.bool)
 
@@ -96,18 +99,21 @@ class RealImages(Dataset[tuple[Tensor, int]]):
         """The images of these classes, numbered in this order; counted where all of them are counted."""
         places = [self.classes.index(name) for name in classes]
         if self.multi_label:
-            return RealImages(self._images, self._labels[:, places], tuple(classes), self.entry, self._size)
+            return self._with(self._labels[:, places], classes, self._places)
         number = torch.full((len(self.classes),), -1)
         number[places] = torch.arange(len(classes))
         labels = number[self._labels]
         kept = labels >= 0
-        return RealImages(self._images[kept], labels[kept], tuple(classes), self.entry, self._size)
+        return self._with(labels[kept], classes, self._places[kept])
+
+    def _with(self, labels: Targets, classes: Sequence[str], places: Tensor) -> "RealImages":
+        return RealImages(self._images, labels, tuple(classes), self.entry, self._size, places)
 
     def take(self, places: Tensor) -> Batch:
         """These images as pixels in [0, 1], and their labels."""
         self._seen[places] = True
         self.entry.images = int(self._seen.sum())
-        images = self._images[places]
+        images = self._images[self._places[places]]
         images = images.float() / 255 if images.dtype == torch.uint8 else images
         if images.shape[2:] != self._size:
             images = F.interpolate(images, self._size, mode="bilinear", antialias=True).clamp(0, 1)
@@ -150,6 +156,7 @@ def open_real(
         name: `digits` (scikit-learn's, always there), `mnist`, `cifar10`, `mosaic` (scenes of up to four digits of
             MNIST, several labels each), or `folder:PATH` with one folder a class under `PATH/train` and `PATH/test`. All
             but the last take a choice of classes, by their places and in their order: `mnist:0-4`, `mnist:7,2`.
+            Image files may have any size and are read when they are wanted; see `ImageFiles`.
         split: Which part.
         purpose: What for; it is written into the run.
         ledger: Where it is counted.
@@ -161,13 +168,11 @@ def open_real(
     """
     place = Path(root or os.environ.get("DATAFREE_DATA", "data"))
     kind, _, rest = name.partition(":")
-    openers = {"digits": _digits, "mnist": _mnist, "mosaic": _mosaic, "cifar10": _cifar10, "folder": _folder}
-    if kind not in openers:
-        raise InputError(f"data set {name!r} is unknown, choose one of {', '.join(openers)}{nearest(kind, openers)}")
-    images, labels, classes = openers[kind](Path(rest) if kind == "folder" else place, split)
+    openers = {"digits": _digits, "mnist": _mnist, "mosaic": _mosaic, "cifar10": _cifar10}
+    if kind not in (known := [*openers, "folder"]):
+        raise InputError(f"data set {name!r} is unknown, choose one of {', '.join(known)}{nearest(kind, known)}")
+    images, labels, classes = _folder(Path(rest) / split, shape) if kind == "folder" else openers[kind](place, split)
     chosen = [classes[place] for place in _chosen(classes, rest, name)] if rest and kind != "folder" else []
-    if shape and shape[0] == 1 and bool((images == images[:, :1]).all()):
-        images = images[:, :1]  # image files hold grey in three equal channels
     if shape and shape[0] != images.shape[1]:
         raise InputError(
             f"{name} has {images.shape[1]} channels, but the classifier takes {shape[0]}; give data that fits it"
@@ -262,20 +267,17 @@ def _parquet(path: Path) -> tuple[Stored, Labels]:
     return torch.from_numpy(decoded).permute(0, 3, 1, 2).contiguous(), torch.tensor(table["label"])
 
 
-def _folder(root: Path, split: str) -> Opened:
+def _folder(root: Path, shape: tuple[int, int, int] | None) -> Opened:
     from torchvision.datasets import ImageFolder
-    from torchvision.transforms.v2.functional import pil_to_tensor
 
-    if not (root / split).is_dir():
-        raise InputError(f"{root / split} is no folder; put one folder of images per class into it")
+    if not root.is_dir():
+        raise InputError(f"{root} is no folder; put one folder of images per class into it")
     try:
-        folder = ImageFolder(str(root / split))
-        images = torch.stack([pil_to_tensor(image) for image, _ in folder])
-    except (RuntimeError, OSError) as fault:
-        raise InputError(
-            f"{root / split} cannot be used ({fault}); all images must be readable and of one size"
-        ) from fault
-    return images, torch.tensor(folder.targets), tuple(folder.classes)
+        folder = ImageFolder(str(root))
+    except OSError as fault:
+        raise InputError(f"{root} cannot be used ({fault}); put one folder of images per class into it") from fault
+    paths = [Path(path) for path, _ in folder.samples]
+    return ImageFiles(paths, shape), torch.tensor(folder.targets), tuple(folder.classes)
 
 
 def _missing(name: str, root: Path) -> str:
