@@ -457,6 +457,11 @@ class TestTask:
         with pytest.raises(InputError, match="one teacher alone"):
             AmalgamationTask(teacher=("local-dir:x",))
 
+    def test_a_gate_that_is_not_known_is_refused(self):
+        with pytest.raises(InputError, match="gate 'central' is unknown; did you mean centred"):
+            object.__setattr__(task := AmalgamationTask(teacher=("a", "b")), "gate", "central")
+            task.__post_init__()
+
     def test_the_gate_origin_needs_images_made_apart(self):
         with pytest.raises(InputError, match="say --apart"):
             AmalgamationTask(teacher=("a", "b"), gate="origin")

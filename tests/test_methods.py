@@ -4,7 +4,7 @@ import copy
 import math
 from collections.abc import Iterable, Iterator
 from dataclasses import fields, replace
-from typing import Any, TypeVar, get_args
+from typing import Any, Literal, TypeVar, get_args, get_origin
 
 import pytest
 import torch
@@ -136,6 +136,15 @@ class TestEveryMethod:
             if isinstance(getattr(method, f.name), (int, float)) and not isinstance(getattr(method, f.name), bool):
                 with pytest.raises(InputError, match=f.name):
                     replace(method, **{f.name: -1})
+
+    def test_refuses_words_that_it_does_not_know(self, method: Method):
+        """Past the type checker of the tests, which no user has."""
+        for f in fields(method):
+            if get_origin(f.type) is Literal:
+                odd, word = copy.copy(method), get_args(f.type)[0]
+                object.__setattr__(odd, f.name, f"{word}s")
+                with pytest.raises(InputError, match=f"{f.name} '{word}s' is unknown; did you mean {word}"):
+                    odd.__post_init__()
 
     def test_has_a_paper_a_cost_and_a_schedule(self, method: Method):
         assert method.paper and method.passes >= 0 and isinstance(method.schedule, Schedule)

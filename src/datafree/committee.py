@@ -27,7 +27,7 @@ import torch
 from torch import Tensor, nn
 
 from datafree.classifier import Classifier
-from datafree.types import Images, InputError, Logits, nearest
+from datafree.types import Images, InputError, Logits, nearest, one_of
 
 Gate = Literal["centred", "energy", "entropy", "even"]
 NEVER = -20.0
@@ -60,10 +60,7 @@ class Committee(Classifier):
             raise InputError(
                 f"the teachers take images of different shapes ({shapes}); amalgamate teachers of one shape"
             )
-        if gate not in get_args(Gate):
-            raise InputError(
-                f"gate {gate!r} is unknown{nearest(gate, get_args(Gate))}; choose {', '.join(get_args(Gate))}"
-            )
+        one_of(get_args(Gate), gate=gate)
         if any(len(teacher.classes) == 1 and not teacher.multi_label for teacher in teachers):
             raise InputError("a teacher has one class and always answers it; give teachers of two classes or more")
         first = teachers[0]

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from datafree.classifier import Classifier
 from datafree.pool import Pool
 from datafree.randomness import RandomNumbers
-from datafree.types import Batch, Terms, at_least
+from datafree.types import Batch, Terms, at_least, words_known
 from datafree.watch import Watch, silent
 
 
@@ -53,6 +53,10 @@ class Method(ABC):
 
     batch: int = 256
     """images made at a time"""
+
+    def __post_init__(self) -> None:
+        at_least(1, batch=self.batch)
+        words_known(self)
 
     @property
     @abstractmethod

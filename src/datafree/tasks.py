@@ -13,7 +13,7 @@ from datafree.committee import Committee
 from datafree.description import describable
 from datafree.fitting import require_answer
 from datafree.inheritance import inherit
-from datafree.types import InputError
+from datafree.types import InputError, words_known
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -122,6 +122,7 @@ class AmalgamationTask:
     """where data sets lie; empty: $DATAFREE_DATA, or ./data"""
 
     def __post_init__(self) -> None:
+        words_known(self)
         if len(self.teacher) < 2:
             raise InputError("one teacher alone cannot be amalgamated; name two or more, or use `datafree distill`")
         if self.gate == "origin" and not self.apart:

@@ -1,9 +1,9 @@
 """The nouns every other file speaks of: images, logits, labels, terms, a batch."""
 
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, fields
 from difflib import get_close_matches
-from typing import Any, Protocol, TypeAlias, runtime_checkable
+from typing import Any, Literal, Protocol, TypeAlias, get_args, get_origin, runtime_checkable
 
 from jaxtyping import Float, Int
 from torch import Tensor
@@ -38,6 +38,32 @@ def at_least(bound: float, **values: float) -> None:
     for name, value in values.items():
         if not value >= bound:
             raise InputError(f"{name.replace('_', '-')} is {value}, but it must be at least {bound}")
+
+
+def words_known(settings: Any) -> None:
+    """Refuses a word that is not among those that a setting's type names.
+
+    Args:
+        settings: A dataclass; its fields of type `Literal` are looked at.
+
+    Raises:
+        InputError: Naming the setting, the word and what there is to choose from.
+    """
+    for setting in fields(settings):
+        if get_origin(setting.type) is Literal:
+            one_of(get_args(setting.type), **{setting.name: getattr(settings, setting.name)})
+
+
+def one_of(known: Sequence[str], **words: str) -> None:
+    """Refuses a word that is not known, by the name of its setting.
+
+    Raises:
+        InputError: Naming the setting, the word and what there is to choose from.
+    """
+    for name, word in words.items():
+        if word not in known:
+            choices = ", ".join(filter(None, known))
+            raise InputError(f"{name} {word!r} is unknown{nearest(word, known)}; choose one of {choices}")
 
 
 def nearest(word: str, known: Iterable[str]) -> str:

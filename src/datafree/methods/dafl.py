@@ -13,8 +13,7 @@ images on which the student's probabilities still differ, and a student that lea
 
 Differences from the paper:
 
-1. What a generator makes is clipped to the range of an image before anyone sees it. The paper says nothing of it, its
-   authors' code does not clip; it is what lets a student see what it will see when it is used.
+1. Images are clipped to their range, so that a student sees what it will see in use; the authors' code does not clip.
 2. Adam's averages (0.5, 0.999) are usual for generators; the paper names none.
 3. `dafl` follows the paper's definitions, with weights that make its objective equal to the authors' code's for MNIST.
    `dafl-authors` follows that code: see `mean_activation` and `log10_entropy`; the student learns on the generator's batch.
@@ -82,6 +81,7 @@ class DAFLConfig(Method):
     """hand out the images of the generator's own step, as the authors' code does; else of fresh latents, after it"""
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         at_least(2, batch=self.batch, show=self.show)
         at_least(1, latent=self.latent)
         at_least(0, onehot=self.onehot, activation=self.activation, entropy=self.entropy)

@@ -87,8 +87,8 @@ class DeepInversionConfig(Method):
     """mirror every other image left to right; leave it off where left and right mean something"""
 
     def __post_init__(self) -> None:
-        at_least(1, batch=self.batch, resolutions=len(self.steps), steps=min(self.steps, default=0))
-        at_least(1, layers=len(self.layers))
+        super().__post_init__()
+        at_least(1, resolutions=len(self.steps), steps=min(self.steps, default=0), layers=len(self.layers))
         at_least(0, tv=self.tv, l2=self.l2, statistics=self.statistics, compete=self.compete, jitter=self.jitter)
         at_least(1e-9, lr=self.lr, temperature=self.temperature)
         if not 0 <= self.more <= 1:

@@ -84,6 +84,7 @@ class GroupStackConfig(Method):
     """steps after which a new generator begins; 0: never"""
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         at_least(2, batch=self.batch)
         at_least(1, latent=self.latent)
         at_least(0, onehot=self.onehot, activation=self.activation, entropy=self.entropy, sparsity=self.sparsity)

@@ -13,7 +13,7 @@ from torch import nn
 from datafree.classifier import Classifier, frozen
 from datafree.spectrum import Spectrum, noise
 from datafree.synthesis import Method, Schedule, Synthesizer
-from datafree.types import Batch, at_least
+from datafree.types import Batch
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,9 +24,6 @@ class NoiseConfig(Method):
 
     spectrum: Spectrum = "white"
     """see `noise`"""
-
-    def __post_init__(self) -> None:
-        at_least(1, batch=self.batch)
 
     @property
     def schedule(self) -> Schedule:

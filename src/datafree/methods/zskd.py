@@ -70,7 +70,8 @@ class ZSKDConfig(Method):
     """describe images as said above; False: bare pixels"""
 
     def __post_init__(self) -> None:
-        at_least(1, batch=self.batch, steps=self.steps, scales=len(self.scales))
+        super().__post_init__()
+        at_least(1, steps=self.steps, scales=len(self.scales))
         at_least(1e-9, lr=self.lr, temperature=self.temperature, floor=self.floor, scale=min(self.scales, default=0))
 
     @property
