@@ -4,11 +4,15 @@ import struct
 from pathlib import Path
 
 import pytest
+import timm
 import torch
 from PIL import Image
+from timm.data import create_transform, resolve_data_config
+from torchvision.transforms.v2.functional import pil_to_tensor
 
+from datafree import teachers
 from datafree.data import Ledger, RealImages, open_real
-from datafree.types import InputError
+from datafree.types import InputError, View
 
 
 @pytest.fixture
@@ -167,6 +171,23 @@ class TestImageFiles:
         assert image.shape == (3, 10, 10)
         inside = image[:, :, 1:9]  # bilinear weights reach over the edge by half a pixel
         assert torch.equal(inside, torch.tensor([0.0, 1.0, 0.0])[:, None, None].expand_as(inside))
+
+    @pytest.mark.parametrize("name", ["resnet18", "vit_tiny_patch16_224", "eva02_tiny_patch14_336"])
+    def test_a_network_of_timm_is_shown_what_timm_shows_it(self, name: str, picture_folder: Path):
+        photograph = Image.effect_noise((500, 375), 80).convert("RGB")
+        photograph.save(picture_folder / "test" / "cat" / "0.png")
+        network = timm.create_model(name)
+        theirs = create_transform(**resolve_data_config(model=network), normalize=False)(photograph)
+        ours = teachers.create(name)
+        real = open_real(f"folder:{picture_folder}", "test", "evaluation", Ledger(), shape=ours.shape, view=ours.view)
+        assert torch.equal(real.take(torch.tensor([0])).images[0], theirs / 255)
+
+    def test_a_file_of_the_size_wanted_is_shown_whole(self, picture_folder: Path):
+        noise = Image.effect_noise((6, 4), 80).convert("RGB")
+        noise.save(picture_folder / "test" / "cat" / "0.png")
+        folder, view = f"folder:{picture_folder}", View(crop_pct=0.5)
+        real = open_real(folder, "test", "evaluation", Ledger(), shape=(3, 4, 6), view=view)
+        assert torch.equal(real.take(torch.tensor([0])).images[0] * 255, pil_to_tensor(noise).float())
 
     def test_files_are_read_when_they_are_wanted(self, picture_folder: Path):
         real = open_real(f"folder:{picture_folder}", "test", "evaluation", Ledger(), shape=(3, 4, 6))

@@ -145,6 +145,20 @@ def test_an_interruption_before_the_first_checkpoint_starts_over(
     assert essence(resume(tmp_path / "run"))["log"] == essence(undisturbed["all first"])["log"]
 
 
+def test_a_run_goes_on_although_a_setting_has_come_since(
+    digits_teacher: Path, undisturbed: dict[str, Result], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        interrupt(patch, "log", 7)
+        run(experiment(digits_teacher, "all first"), tmp_path / "run")
+    described = tmp_path / "run" / "experiment.json"
+    older = json.loads(described.read_text())
+    del older["method"]["spectrum"]
+    described.write_text(json.dumps(older))
+    assert essence(resume(tmp_path / "run")) == essence(undisturbed["all first"])
+    assert json.loads(described.read_text()) == older
+
+
 def test_a_killed_run_ends_as_if_it_had_not_been(digits_teacher: Path, undisturbed: dict[str, Result], tmp_path: Path):
     program = """
 import os, signal, sys

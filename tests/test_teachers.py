@@ -19,9 +19,10 @@ from torch import Tensor, nn
 
 from datafree import teachers
 from datafree.classifier import Classifier
-from datafree.types import InputError
+from datafree.types import InputError, View
 
 NETWORK = "convnet_w16"
+VIEW = View(crop_pct=0.875, crop_mode="squash", interpolation="bicubic")
 
 
 def network(**settings: Any) -> Classifier:
@@ -43,10 +44,10 @@ def weights() -> dict[str, Tensor]:
 
 class TestFolders:
     def test_everything_comes_back(self, tmp_path: Path):
-        saved = network().eval()
+        saved = network(view=VIEW).eval()
         teachers.save_folder(saved, tmp_path / "net", card="a card")
         found = teachers.load(f"local-dir:{tmp_path / 'net'}")
-        assert (found.classes, found.shape) == (("a", "b", "c"), (2, 8, 8))
+        assert (found.classes, found.shape, found.view) == (("a", "b", "c"), (2, 8, 8), VIEW)
         assert torch.allclose(found.mean, saved.mean) and torch.allclose(found.std, saved.std)
         assert toys.same(dict(found.state_dict()), dict(saved.state_dict()))
         assert not found.training and (tmp_path / "net" / "README.md").read_text() == "a card"
@@ -85,6 +86,27 @@ class TestFolders:
         (folder / "config.json").write_text(text)
         with pytest.raises(InputError, match="config.json is not a model configuration"):
             teachers.load_folder(folder)
+
+    @pytest.mark.parametrize(
+        ("part", "value", "fault"),
+        [
+            ("crop_pct", 1.5, "crop_pct is 1.5, but it is a part"),
+            ("crop_pct", "much", "is not a model configuration"),
+            ("interpolation", "bicubi", "is not a model configuration"),
+        ],
+    )
+    def test_a_view_that_cannot_be_is_refused(self, folder: Path, part: str, value: Any, fault: str):
+        config = json.loads((folder / "config.json").read_text())
+        config["pretrained_cfg"][part] = value
+        (folder / "config.json").write_text(json.dumps(config))
+        with pytest.raises(InputError, match=fault):
+            teachers.load_folder(folder)
+
+    def test_a_view_in_words_that_timm_does_not_have_is_refused(self):
+        """Past the type checker of the tests, which no user has."""
+        object.__setattr__(view := View(), "interpolation", "bicubi")
+        with pytest.raises(InputError, match="interpolation 'bicubi' is unknown; did you mean bicubic"):
+            view.__post_init__()
 
     def test_a_missing_folder_is_refused(self, tmp_path: Path):
         with pytest.raises(InputError, match="config.json does not exist"):

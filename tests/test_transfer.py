@@ -16,7 +16,7 @@ from datafree import teachers
 from datafree.classifier import Classifier
 from datafree.fitting import patch_for
 from datafree.tasks import Task, arguments_in, student_of
-from datafree.types import InputError
+from datafree.types import InputError, View
 
 NETWORKS: dict[str, dict[str, Any]] = {
     "vit_tiny_patch16_224": {"img_size": [8, 8], "patch_size": 1},
@@ -82,6 +82,11 @@ def test_patches_by_hand(size: tuple[int, int], own: int, patch: int):
 
 
 class TestArguments:
+    def test_a_student_is_shown_what_its_teacher_is_shown(self):
+        teacher = teacher_of(3, 32, 32)
+        teacher.view = View(crop_pct=0.75, interpolation="lanczos")
+        assert student_of(teacher, "test_vit").view == teacher.view
+
     def test_a_patch_that_is_wanted_is_taken(self):
         student = student_of(teacher_of(3, 32, 32), "test_vit", {"patch_size": 8, "depth": 3})
         assert student.model.patch_embed.grid_size == (4, 4)  # type: ignore[union-attr]

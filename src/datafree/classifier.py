@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from datafree.types import Decisions, Images, InputError, Logits, Probabilities, Targets
+from datafree.types import Decisions, Images, InputError, Logits, Probabilities, Targets, View
 
 
 class Classifier(nn.Module):
@@ -28,6 +28,7 @@ class Classifier(nn.Module):
         std: Likewise.
         precision: The type in which convolutions and products are computed (autocast); logits are always float32.
         multi_label: Every class is a question of its own (sigmoid); else one of them is the answer (softmax).
+        view: What it is shown of image files.
 
     Raises:
         InputError: If mean or std do not fit the channels, or a standard deviation is not positive.
@@ -46,6 +47,7 @@ class Classifier(nn.Module):
         std: Sequence[float] = (1.0,),
         precision: torch.dtype = torch.float32,
         multi_label: bool = False,
+        view: View | None = None,
     ) -> None:
         super().__init__()
         for name, values in (("mean", mean), ("std", std)):
@@ -59,6 +61,7 @@ class Classifier(nn.Module):
         self.classes = tuple(map(str, range(classes))) if isinstance(classes, int) else tuple(classes)
         self.precision = precision
         self.multi_label = multi_label
+        self.view = view or View()
         self.register_buffer("mean", torch.tensor(mean, dtype=torch.float32).view(-1, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(std, dtype=torch.float32).view(-1, 1, 1), persistent=False)
 

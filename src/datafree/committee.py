@@ -71,6 +71,7 @@ class Committee(Classifier):
             mean=_average([teacher.mean for teacher in teachers], first.shape[0]),
             std=_average([teacher.std for teacher in teachers], first.shape[0]),
             multi_label=any(teacher.multi_label for teacher in teachers),
+            view=first.view,
         )
         self.gate = gate
         self.register_buffer("places", label_places(teachers, self.classes), persistent=False)

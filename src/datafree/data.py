@@ -18,7 +18,7 @@ from torch.utils.data import Dataset
 
 from datafree.image_files import ImageFiles
 from datafree.randomness import RandomNumbers
-from datafree.types import Batch, Images, InputError, Labels, Targets, nearest
+from datafree.types import Batch, Images, InputError, Labels, Targets, View, nearest
 
 Split = Literal["train", "test"]
 Purpose = Literal[
@@ -148,6 +148,7 @@ def open_real(
     ledger: Ledger,
     *,
     shape: tuple[int, int, int] | None = None,
+    view: View | None = None,
     root: str = "",
 ) -> RealImages:
     """Opens real images and enters them in the ledger.
@@ -161,6 +162,7 @@ def open_real(
         purpose: What for; it is written into the run.
         ledger: Where it is counted.
         shape: What the classifier takes; images of another size are resized to it.
+        view: What it is shown of image files of another size.
         root: Where data sets lie; `$DATAFREE_DATA` or `./data` if not given.
 
     Raises:
@@ -171,7 +173,9 @@ def open_real(
     openers = {"digits": _digits, "mnist": _mnist, "mosaic": _mosaic, "cifar10": _cifar10}
     if kind not in (known := [*openers, "folder"]):
         raise InputError(f"data set {name!r} is unknown, choose one of {', '.join(known)}{nearest(kind, known)}")
-    images, labels, classes = _folder(Path(rest) / split, shape) if kind == "folder" else openers[kind](place, split)
+    images, labels, classes = (
+        _folder(Path(rest) / split, shape, view) if kind == "folder" else openers[kind](place, split)
+    )
     chosen = [classes[place] for place in _chosen(classes, rest, name)] if rest and kind != "folder" else []
     if shape and shape[0] != images.shape[1]:
         raise InputError(
@@ -267,7 +271,7 @@ def _parquet(path: Path) -> tuple[Stored, Labels]:
     return torch.from_numpy(decoded).permute(0, 3, 1, 2).contiguous(), torch.tensor(table["label"])
 
 
-def _folder(root: Path, shape: tuple[int, int, int] | None) -> Opened:
+def _folder(root: Path, shape: tuple[int, int, int] | None, view: View | None) -> Opened:
     from torchvision.datasets import ImageFolder
 
     if not root.is_dir():
@@ -277,7 +281,7 @@ def _folder(root: Path, shape: tuple[int, int, int] | None) -> Opened:
     except OSError as fault:
         raise InputError(f"{root} cannot be used ({fault}); put one folder of images per class into it") from fault
     paths = [Path(path) for path, _ in folder.samples]
-    return ImageFiles(paths, shape), torch.tensor(folder.targets), tuple(folder.classes)
+    return ImageFiles(paths, shape, view or View()), torch.tensor(folder.targets), tuple(folder.classes)
 
 
 def _missing(name: str, root: Path) -> str:

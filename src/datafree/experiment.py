@@ -121,7 +121,7 @@ def run(experiment: Experiment, out: Path, *, console: Console | None = None, re
     with ExitStack() as stack:
         folder = None
         if fabric.is_global_zero:
-            folder = stack.enter_context(RunFolder(out, describe(experiment), resume=resuming))
+            folder = stack.enter_context(RunFolder(out, identity(experiment, out, resuming), resume=resuming))
         with Logbook(
             folder,
             teacher,
@@ -237,6 +237,13 @@ def batches_of(
     return real.forever(experiment.schedule.show)
 
 
+def identity(experiment: Experiment, out: Path, resuming: bool) -> Any:
+    """How a run is written down; one that goes on, as it was when it began: it may lack settings that came later."""
+    if resuming and (out / "experiment.json").is_file() and revive(began := read_description(out)) == experiment:
+        return began
+    return describe(experiment)
+
+
 def method_of(experiment: Experiment) -> Method:
     """The method; on one teacher after another, where a task wants it so."""
     assert experiment.method is not None
@@ -256,7 +263,7 @@ def open_task_data(
     Raises:
         InputError: If they do not.
     """
-    real = open_real(task.data, split, purpose, ledger, shape=model.shape, root=task.data_root)
+    real = open_real(task.data, split, purpose, ledger, shape=model.shape, view=model.view, root=task.data_root)
     require_kind(task.data, real, model)
     if isinstance(task, ExtensionTask):
         others = sorted(set(real.classes) ^ set(model.classes))
@@ -293,7 +300,9 @@ def open_new_classes(task: Teaching | AmalgamationTask, ledger: Ledger, student:
     if not isinstance(task, ExtensionTask):
         return None
     purpose = "student training (new classes)"
-    new = open_real(task.new_data, "train", purpose, ledger, shape=student.shape, root=task.data_root)
+    new = open_real(
+        task.new_data, "train", purpose, ledger, shape=student.shape, view=student.view, root=task.data_root
+    )
     require_kind(task.new_data, new, student)
     widen(student, new.classes)
     return new

@@ -2,14 +2,16 @@
 
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict
 from pathlib import Path
+from typing import cast
 
 import torch
 from jaxtyping import UInt8
-from PIL import Image, ImageOps
+from PIL import Image
 from torch import Tensor
 
-from datafree.types import InputError
+from datafree.types import InputError, View
 
 GREY = ("1", "L", "LA")
 """modes of files that have no colour"""
@@ -18,19 +20,24 @@ GREY = ("1", "L", "LA")
 class ImageFiles:
     """What a tensor of bytes `(n, c, h, w)` is to who asks it for images by their places.
 
-    A file of another size is scaled, its proportions kept, until it covers what is wanted, and cropped in the middle.
+    A file of the size wanted is shown as it is; one of another size is scaled and cropped by timm, as the view says.
 
     Args:
         paths: One file for each image.
         wanted: Channels, height and width. Three channels are wanted, and the size that all files have, if not given.
             Where one channel is wanted and a file has colours, there are three all the same.
+        view: What of a file of another size is shown.
 
     Raises:
         InputError: If a file is no image; or if no size is given and files differ in theirs. A file that is damaged
             behind its head is found when it is read.
     """
 
-    def __init__(self, paths: Sequence[Path], wanted: tuple[int, int, int] | None = None) -> None:
+    def __init__(
+        self, paths: Sequence[Path], wanted: tuple[int, int, int] | None = None, view: View | None = None
+    ) -> None:
+        from timm.data.transforms_factory import transforms_imagenet_eval
+
         self.paths = paths
         heads = [_head(path) for path in paths]
         size = wanted[1:] if wanted else heads[0][0]
@@ -39,6 +46,7 @@ class ImageFiles:
         grey = wanted is not None and wanted[0] == 1
         grey = grey and all(mode in GREY or _without_colour(path) for path, (_, mode) in zip(paths, heads, strict=True))
         self.shape = (len(paths), 1 if grey else 3, *size)
+        self.fit = transforms_imagenet_eval(size, **asdict(view or View()), normalize=False)
 
     def __len__(self) -> int:
         return len(self.paths)
@@ -58,9 +66,7 @@ class ImageFiles:
 
         _, channels, height, width = self.shape
         image = _decoded(path, "L" if channels == 1 else "RGB")
-        if image.size != (width, height):
-            image = ImageOps.fit(image, (width, height), Image.Resampling.BILINEAR)
-        return pil_to_tensor(image)
+        return pil_to_tensor(image) if image.size == (width, height) else cast(Tensor, self.fit(image))
 
 
 def _head(path: Path) -> tuple[tuple[int, int], str]:

@@ -13,6 +13,6 @@ def measure_some(teacher: Classifier, data: str, images: int, seed: int, root: s
     Raises:
         InputError: If the data are unknown, are not there or do not fit, or no layer of features is to be seen.
     """
-    real = open_real(data, "train", "statistics", Ledger(), shape=teacher.shape, root=root)
+    real = open_real(data, "train", "statistics", Ledger(), shape=teacher.shape, view=teacher.view, root=root)
     chosen = torch.randperm(len(real), generator=torch.Generator().manual_seed(seed))[:images]
     return measure_features(teacher, (real.take(places).images for places in chosen.split(250)), data)

@@ -1,12 +1,15 @@
 """The papers' networks, registered in timm: `timm.create_model("wrn_40_2", num_classes=10)` once this file is imported."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import asdict
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from timm.models import build_model_with_cfg, generate_default_cfgs, register_model
 from torch import Tensor, nn
+
+from datafree.types import View
 
 
 class LeNet5(nn.Module):
@@ -237,7 +240,7 @@ NETWORKS: dict[str, tuple[type[nn.Module], dict[str, Any], tuple[int, int, int]]
 
 default_cfgs = generate_default_cfgs(
     {
-        name: {"input_size": shape, "num_classes": 10, "mean": (0.0,), "std": (1.0,)}
+        name: {"input_size": shape, "num_classes": 10, "mean": (0.0,), "std": (1.0,), **asdict(View())}
         for name, (_, _, shape) in NETWORKS.items()
     }
 )

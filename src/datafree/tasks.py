@@ -183,7 +183,7 @@ def student_of(teacher: Classifier, name: str, arguments: Mapping[str, Any] | No
     """A new network that takes and answers what the teacher does.
 
     Args:
-        teacher: Whose shape, classes, mean and std it gets.
+        teacher: Whose shape, classes, mean, std and view it gets.
         name: A timm name, of any family; or `local-dir:FOLDER` for one that has weights already.
         arguments: Of a network by timm name; see `create`.
 
@@ -195,7 +195,13 @@ def student_of(teacher: Classifier, name: str, arguments: Mapping[str, Any] | No
     if kind:
         mean, std = teacher.mean.flatten().tolist(), teacher.std.flatten().tolist()
         student = teachers.create(
-            name, classes=teacher.classes, shape=teacher.shape, mean=mean, std=std, arguments=arguments
+            name,
+            classes=teacher.classes,
+            shape=teacher.shape,
+            mean=mean,
+            std=std,
+            view=teacher.view,
+            arguments=arguments,
         )
         require_answer(student, name)
         student.multi_label = teacher.multi_label

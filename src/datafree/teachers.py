@@ -7,6 +7,7 @@ no second, laxer try.
 import json
 import zipfile
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, cast
 
@@ -19,7 +20,7 @@ from datafree.classifier import Classifier, state
 from datafree.classifier import fingerprint as fingerprint
 from datafree.fitting import arguments_for, require_plain
 from datafree.narrowing import narrow, recipe, recorded
-from datafree.types import InputError, nearest
+from datafree.types import InputError, View, nearest
 
 WEIGHTS, CONFIG = "model.safetensors", "config.json"
 SAID_ELSEWHERE = ("in_chans", "num_classes", "widths")
@@ -33,6 +34,7 @@ def create(
     shape: tuple[int, int, int] | None = None,
     mean: Sequence[float] | None = None,
     std: Sequence[float] | None = None,
+    view: View | None = None,
     pretrained: bool = False,
     arguments: Mapping[str, Any] | None = None,
 ) -> Classifier:
@@ -44,6 +46,7 @@ def create(
         shape: Channels, height and width; the network's own if not given.
         mean: Normalisation, per channel; the network's own if not given.
         std: Likewise.
+        view: What it is shown of image files; the network's own if not given.
         pretrained: Fetch the weights that timm knows.
         arguments: Further ones of the network, as timm takes them: `{"patch_size": 2, "depth": 4}`. What a network made
             for one size of image needs for another is added; see `fitting.arguments_for`.
@@ -80,7 +83,17 @@ def create(
         classes=classes if classes is not None else int(model.num_classes),  # type: ignore[arg-type]
         mean=mean or _for_channels(cfg["mean"], shape),
         std=std or _for_channels(cfg["std"], shape),
+        view=view or view_in(cfg),
     )
+
+
+def view_in(cfg: Mapping[str, Any]) -> View:
+    """What a network is shown of image files, as timm's configuration of it says.
+
+    Raises:
+        InputError: If it says what timm does not know.
+    """
+    return View(**{part: cfg[part] for part in ("crop_pct", "crop_mode", "interpolation") if part in cfg})
 
 
 def _for_channels(values: Sequence[float], shape: tuple[int, int, int] | None) -> Sequence[float]:
@@ -133,6 +146,7 @@ def load_folder(folder: Path) -> Classifier:
             shape=tuple(cfg["input_size"]),
             mean=cfg["mean"],
             std=cfg["std"],
+            view=view_in(cfg),
             arguments={n: value for n, value in config.get("model_args", {}).items() if n not in SAID_ELSEWHERE},
         )
         classifier.multi_label = bool(config.get("multi_label", False))
@@ -173,8 +187,7 @@ def save_folder(classifier: Classifier, folder: Path, card: str = "") -> None:
             "num_classes": len(classifier.classes),
             "mean": _per_channel(classifier.mean, classifier.shape[0]),
             "std": _per_channel(classifier.std, classifier.shape[0]),
-            "interpolation": "bilinear",
-            "crop_pct": 1.0,
+            **asdict(classifier.view),
         },
     }
     with replacing(folder) as new:

@@ -95,15 +95,18 @@ def example_teacher(
     processor.use(threads)
     torch.manual_seed(seed)
     ledger = Ledger()
-    shape = teachers.create(network).shape
-    real = open_real(data, "train", "teacher training", ledger, root=data_root, shape=shape)
+    made_for = teachers.create(network)
+    taken: dict[str, Any] = {"shape": made_for.shape, "view": made_for.view}
+    real = open_real(data, "train", "teacher training", ledger, root=data_root, **taken)
     mean, std = normalization(real)
-    classifier = teachers.create(network, classes=real.classes, shape=real.shape, mean=mean, std=std)
+    classifier = teachers.create(
+        network, classes=real.classes, shape=real.shape, mean=mean, std=std, view=made_for.view
+    )
     classifier.multi_label = real.multi_label
     processor.put(classifier, device)
     with Logbook(None, classifier, None, console=console) as logbook:
         train(classifier, real, training, logbook)
-    test = open_real(data, "test", "evaluation", ledger, root=data_root, shape=shape)
+    test = open_real(data, "test", "evaluation", ledger, root=data_root, **taken)
     found = evaluate(classifier, classifier, test.once())
     teachers.save_folder(classifier, out)
     write_json(out / "ledger.json", ledger.as_json())

@@ -83,7 +83,12 @@ CIFAR10_CONTINUAL = Benchmark(
     teacher="resnet10_cifar_w16",
     student="resnet10_cifar_w16",
     training=TrainingConfig(steps=2500, augment=Augmentation(shift=4, flip=True)),
-    rows=rows({"steps": 600, "lr": 4e-3}, 64, replace(INVERSION, lr=0.1, flip=True), 4),
+    rows=rows(
+        {"steps": 600, "lr": 4e-3},
+        64,
+        replace(INVERSION, lr=0.1, flip=True, statistics=1.0, spectrum="natural"),
+        4,
+    ),
     extensions=(("cifar10:5-9", "cifar10"),),
     columns=COLUMNS,
     curve=60.0,
