@@ -189,6 +189,11 @@ class TestImageFiles:
         real = open_real(folder, "test", "evaluation", Ledger(), shape=(3, 4, 6), view=view)
         assert torch.equal(real.take(torch.tensor([0])).images[0] * 255, pil_to_tensor(noise).float())
 
+    def test_few_large_images_are_looked_at_together(self, picture_folder: Path):
+        real = open_real(f"folder:{picture_folder}", "test", "evaluation", Ledger(), shape=(3, 1024, 2048))
+        assert [len(batch) for batch in real.once()] == [2, 2, 1]
+        assert [batch.targets.tolist() for batch in real.once(1, torch.tensor([4, 0]))] == [[1], [0]]
+
     def test_files_are_read_when_they_are_wanted(self, picture_folder: Path):
         real = open_real(f"folder:{picture_folder}", "test", "evaluation", Ledger(), shape=(3, 4, 6))
         Image.new("RGB", (6, 4), (0, 0, 255)).save(picture_folder / "test" / "dog" / "1.png")

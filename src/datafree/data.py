@@ -28,6 +28,10 @@ Stored = Images | UInt8[Tensor, "n c h w"] | ImageFiles
 """images as they lie on the disk: pixels in [0, 1], bytes, or files"""
 
 
+MOST_PIXELS = 2**22
+"""in a batch that is only looked at: 83 images of 224 x 224"""
+
+
 @dataclass
 class Entry:
     """Real images that something touched."""
@@ -123,10 +127,12 @@ class RealImages(Dataset[tuple[Tensor, int]]):
         batch = self.take(torch.tensor([place]))
         return batch.images[0], int(batch.targets[0])
 
-    def once(self, size: int = 512) -> Iterator[Batch]:
-        """All of them in order."""
-        for places in torch.arange(len(self)).split(size):
-            yield self.take(places)
+    def once(self, size: int = 512, places: Tensor | None = None) -> Iterator[Batch]:
+        """All of them in order, or these; so many at a time, and fewer photographs, whose features would fill the memory."""
+        height, width = self._size
+        chosen = torch.arange(len(self)) if places is None else places
+        for some in chosen.split(max(1, min(size, MOST_PIXELS // (height * width)))):
+            yield self.take(some)
 
     def forever(self, size: int = 128) -> Iterator[Batch]:
         """Random images without end. Each step draws anew, so that nothing but the random state must be resumed."""

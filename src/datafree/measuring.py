@@ -15,4 +15,4 @@ def measure_some(teacher: Classifier, data: str, images: int, seed: int, root: s
     """
     real = open_real(data, "train", "statistics", Ledger(), shape=teacher.shape, view=teacher.view, root=root)
     chosen = torch.randperm(len(real), generator=torch.Generator().manual_seed(seed))[:images]
-    return measure_features(teacher, (real.take(places).images for places in chosen.split(250)), data)
+    return measure_features(teacher, (batch.images for batch in real.once(250, chosen)), data)
