@@ -1,15 +1,18 @@
 """Numbers about a network, checked on networks whose answers we write ourselves."""
 
 import math
+from io import StringIO
 
 import pytest
 import torch
 import toys
+from rich.console import Console
 from torch import nn
 
 from datafree.classifier import Classifier
 from datafree.committee import Committee
 from datafree.evaluation import calibration_error, diversity, evaluate, health, inception_score, measure, verify
+from datafree.logbook import shown
 from datafree.types import Batch
 
 
@@ -71,6 +74,23 @@ def test_evaluation_leaves_everything_as_it_was(teacher: Classifier, student: Cl
     health(teacher, student, bars)
     measure(student)
     assert toys.same((toys.snapshot(teacher), toys.snapshot(student)), before)
+
+
+def test_a_teacher_is_asked_once_about_itself(teacher: Classifier, bars: Batch):
+    asked: list[int] = []
+    with_hook = teacher.model.register_forward_hook(lambda *_: asked.append(1))
+    found = evaluate(teacher, teacher, [bars])
+    with_hook.remove()
+    assert len(asked) == 1 and found.agreement == 1
+
+
+def test_a_terminal_shows_how_many_images_were_looked_at(bars: Batch):
+    text = StringIO()
+    console = Console(file=text, force_terminal=True, width=100)
+    looked_at = list(shown([bars, bars], 2 * len(bars), "evaluate", console))
+    assert looked_at == [bars, bars]
+    assert "evaluate" in text.getvalue() and f"{2 * len(bars)}/{2 * len(bars)}" in text.getvalue()
+    assert list(shown([bars], len(bars), "evaluate", None)) == [bars]
 
 
 def test_health_by_hand():

@@ -63,8 +63,9 @@ def evaluate(model: Classifier, teacher: Classifier, batches: Iterable[Batch]) -
     with frozen(model, teacher), torch.no_grad():
         for batch in batches:
             images = batch.images.to(model.device)
-            logits.append(model(images).cpu())
-            answers.append(teacher.answer(teacher(images)).cpu())
+            output = model(images)
+            logits.append(output.cpu())
+            answers.append(teacher.answer(output if teacher is model else teacher(images)).cpu())
             truths.append(batch.targets)
     said, truth, answer = torch.cat(logits), torch.cat(truths), torch.cat(answers)
     if model.multi_label:

@@ -24,7 +24,7 @@ from datafree.data import Ledger, Purpose, RealImages, Split, open_real
 from datafree.description import describable, describe, revive
 from datafree.doctor import require
 from datafree.evaluation import evaluate, measure
-from datafree.logbook import Logbook
+from datafree.logbook import Logbook, shown
 from datafree.origins import Apart
 from datafree.saved import NAMED
 from datafree.store import RunFolder, read_description
@@ -143,8 +143,8 @@ def run(experiment: Experiment, out: Path, *, console: Console | None = None, re
             "experiment": repr(experiment),
             "method": experiment.application.called(name_of(experiment.method)),
             "classes": list(student.classes),
-            "teacher": judge(teacher, teacher, test),
-            "student": judge(student, teacher, test),
+            "teacher": judge(teacher, teacher, test, console),
+            "student": judge(student, teacher, test, console),
             "teacher sha256": digest,
             "student sha256": fingerprint(student.model),
             **experiment.application.findings(student, teacher),
@@ -315,10 +315,14 @@ def new_batches(experiment: Experiment, new: RealImages, logbook: Logbook) -> It
     return new.forever(experiment.application.show)
 
 
-def judge(model: Classifier, teacher: Classifier, test: RealImages | None) -> dict[str, Any]:
+def judge(
+    model: Classifier, teacher: Classifier, test: RealImages | None, console: Console | None = None
+) -> dict[str, Any]:
     """What a network costs and, where there are real images to ask, how good it is."""
     found = asdict(measure(model))
-    return found | (asdict(evaluate(model, teacher, test.once())) if test else {})
+    if test is None:
+        return found
+    return found | asdict(evaluate(model, teacher, shown(test.once(), len(test), "evaluate", console)))
 
 
 def name_of(method: Method | None) -> str:

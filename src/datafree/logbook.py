@@ -31,6 +31,32 @@ EMPTY = 0.1
 """labels per image under which images are taken for collapsed"""
 
 
+def bars(console: Console) -> Progress:
+    """How far something is, at which rate, for how long and for how long still; nothing if the console is no terminal."""
+    return Progress(
+        TextColumn("{task.description:>9}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[rate]}"),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+        console=console,
+        transient=True,
+        disable=not console.is_terminal,
+    )
+
+
+def shown(batches: Iterable[Batch], images: int, label: str, console: Console | None) -> Iterator[Batch]:
+    """The batches themselves, which are so many images together, with a bar of how many of them are done."""
+    begin, done = time.monotonic(), 0
+    with bars(console or Console(quiet=True)) as progress:
+        bar = progress.add_task(label, total=images, rate="")
+        for batch in batches:
+            yield batch
+            done += len(batch)
+            progress.update(bar, completed=done, rate=f"{done / (time.monotonic() - begin):.0f}/s")
+
+
 class Logbook(Watch):
     """Watches one run. Used as a context, since it owns the progress display and an open file.
 
@@ -71,17 +97,7 @@ class Logbook(Watch):
         self.save_took = 0.0
         self.file = (folder.path / "log.jsonl").open("a") if folder else None
         self.events = _tensorboard(folder.path) if tensorboard and folder else None
-        self.progress = Progress(
-            TextColumn("{task.description:>9}"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TextColumn("{task.fields[rate]}"),
-            TimeElapsedColumn(),
-            TimeRemainingColumn(),
-            console=self.console,
-            transient=True,
-            disable=not self.console.is_terminal,
-        )
+        self.progress = bars(self.console)
 
     def __enter__(self) -> "Logbook":
         self.progress.start()

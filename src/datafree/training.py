@@ -15,7 +15,7 @@ from datafree.classifier import Classifier
 from datafree.data import Ledger, RealImages, open_real
 from datafree.evaluation import evaluate
 from datafree.features import Moments
-from datafree.logbook import Logbook
+from datafree.logbook import Logbook, shown
 from datafree.store import write_json
 from datafree.types import at_least
 from datafree.watch import Watch, silent
@@ -107,7 +107,7 @@ def example_teacher(
     with Logbook(None, classifier, None, console=console) as logbook:
         train(classifier, real, training, logbook)
     test = open_real(data, "test", "evaluation", ledger, root=data_root, **taken)
-    found = evaluate(classifier, classifier, test.once())
+    found = evaluate(classifier, classifier, shown(test.once(), len(test), "evaluate", console))
     teachers.save_folder(classifier, out)
     write_json(out / "ledger.json", ledger.as_json())
     made_by = recipe(network=network, data=data, training=training, seed=seed)

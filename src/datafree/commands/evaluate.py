@@ -48,5 +48,5 @@ def evaluate_model(arguments: list[str]) -> None:
         processor.put(network, options.device)
     task = Task(teacher=options.teacher, student=options.model, data=options.data, data_root=options.data_root)
     test = open_task_data(task, "test", Ledger(), model)
-    rows = [{"model": options.model, "real": None, **judge(model, teacher, test)}]
+    rows = [{"model": options.model, "real": None, **judge(model, teacher, test, console)}]
     console.print(report.ladder(rows))
