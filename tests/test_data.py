@@ -172,14 +172,17 @@ class TestImageFiles:
         inside = image[:, :, 1:9]  # bilinear weights reach over the edge by half a pixel
         assert torch.equal(inside, torch.tensor([0.0, 1.0, 0.0])[:, None, None].expand_as(inside))
 
-    @pytest.mark.parametrize("name", ["resnet18", "vit_tiny_patch16_224", "eva02_tiny_patch14_336"])
-    def test_a_network_of_timm_is_shown_what_timm_shows_it(self, name: str, picture_folder: Path):
+    @pytest.mark.parametrize("crop_mode", ["center", "squash", "border"])
+    @pytest.mark.parametrize("crop_pct", [0.9, 1.15])
+    def test_a_network_of_timm_is_shown_what_timm_shows_it(self, crop_mode: str, crop_pct: float, picture_folder: Path):
         photograph = Image.effect_noise((500, 375), 80).convert("RGB")
         photograph.save(picture_folder / "test" / "cat" / "0.png")
-        network = timm.create_model(name)
+        network = timm.create_model("test_resnet")
+        network.pretrained_cfg |= {"crop_mode": crop_mode, "crop_pct": crop_pct, "mean": (0.5, 0.5, 0.5)}
         theirs = create_transform(**resolve_data_config(model=network), normalize=False)(photograph)
-        ours = teachers.create(name)
-        real = open_real(f"folder:{picture_folder}", "test", "evaluation", Ledger(), shape=ours.shape, view=ours.view)
+        view = teachers.view_in(network.pretrained_cfg)
+        real = open_real(f"folder:{picture_folder}", "test", "evaluation", Ledger(), shape=(3, 160, 160), view=view)
+        assert theirs.shape == (3, 160, 160)
         assert torch.equal(real.take(torch.tensor([0])).images[0], theirs / 255)
 
     def test_a_file_of_the_size_wanted_is_shown_whole(self, picture_folder: Path):

@@ -90,7 +90,7 @@ class TestFolders:
     @pytest.mark.parametrize(
         ("part", "value", "fault"),
         [
-            ("crop_pct", 1.5, "crop_pct is 1.5, but it is a part"),
+            ("crop_pct", -1.0, "crop-pct is -1.0, but it must be at least 0.01"),
             ("crop_pct", "much", "is not a model configuration"),
             ("interpolation", "bicubi", "is not a model configuration"),
         ],
@@ -101,6 +101,18 @@ class TestFolders:
         (folder / "config.json").write_text(json.dumps(config))
         with pytest.raises(InputError, match=fault):
             teachers.load_folder(folder)
+
+    def test_a_view_that_is_left_open_is_the_usual_one(self, folder: Path):
+        config = json.loads((folder / "config.json").read_text())
+        config["pretrained_cfg"] |= {"crop_pct": None, "crop_mode": None, "interpolation": ""}
+        (folder / "config.json").write_text(json.dumps(config))
+        assert teachers.load_folder(folder).view == View()
+
+    def test_every_network_of_timm_has_a_view(self):
+        configurations = [timm.get_pretrained_cfg(name) for name in timm.list_models(pretrained=True)]
+        assert len(configurations) > 1000
+        for cfg in configurations:
+            assert cfg and teachers.view_in(cfg.to_dict()).crop_pct == cfg.crop_pct
 
     def test_a_view_in_words_that_timm_does_not_have_is_refused(self):
         """Past the type checker of the tests, which no user has."""

@@ -204,7 +204,7 @@ def judged(
         model = Committee(members, table.labels, which).eval()
     else:
         model = Alone(members[int(which) - 1], test.classes).eval()
-    found = judge(model, Committee(members, table.labels).eval() if table.members else model, test)
+    found = judge(model, Committee(members, table.labels).eval() if table.members else model, test, console)
     costs = {"images synthesized": 0, "real images seen by the student": real, "real images of new classes": None}
     return {"student": found, "seconds": seconds, "along": [score(found)], "curve": [], **costs}
 

@@ -287,7 +287,7 @@ def _folder(root: Path, shape: tuple[int, int, int] | None, view: View | None) -
     except OSError as fault:
         raise InputError(f"{root} cannot be used ({fault}); put one folder of images per class into it") from fault
     paths = [Path(path) for path, _ in folder.samples]
-    return ImageFiles(paths, shape, view or View()), torch.tensor(folder.targets), tuple(folder.classes)
+    return ImageFiles(paths, shape, view), torch.tensor(folder.targets), tuple(folder.classes)
 
 
 def _missing(name: str, root: Path) -> str:

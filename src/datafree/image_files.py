@@ -15,6 +15,8 @@ from datafree.types import InputError, View
 
 GREY = ("1", "L", "LA")
 """modes of files that have no colour"""
+FRAME = (0.5, 0.5, 0.5)
+"""of the mode `border`: the mean of all of timm's networks that have it"""
 
 
 class ImageFiles:
@@ -46,7 +48,7 @@ class ImageFiles:
         grey = wanted is not None and wanted[0] == 1
         grey = grey and all(mode in GREY or _without_colour(path) for path, (_, mode) in zip(paths, heads, strict=True))
         self.shape = (len(paths), 1 if grey else 3, *size)
-        self.fit = transforms_imagenet_eval(size, **asdict(view or View()), normalize=False)
+        self.fit = transforms_imagenet_eval(size, **asdict(view or View()), mean=FRAME, normalize=False)
 
     def __len__(self) -> int:
         return len(self.paths)

@@ -93,7 +93,7 @@ def view_in(cfg: Mapping[str, Any]) -> View:
     Raises:
         InputError: If it says what timm does not know.
     """
-    return View(**{part: cfg[part] for part in ("crop_pct", "crop_mode", "interpolation") if part in cfg})
+    return View(**{part: cfg[part] for part in ("crop_pct", "crop_mode", "interpolation") if cfg.get(part)})
 
 
 def _for_channels(values: Sequence[float], shape: tuple[int, int, int] | None) -> Sequence[float]:

@@ -34,16 +34,15 @@ class View:
     """What a network is shown of an image file that has another size than it takes, in timm's words."""
 
     crop_pct: float = 1.0
-    """part of the shorter side that is seen"""
+    """part of the shorter side that is seen; of some networks more than 1, so that a frame is seen as well"""
     crop_mode: Literal["center", "squash", "border"] = "center"
-    """the middle; all of it, its proportions lost; or all of it in a frame"""
+    """the middle; all of it, its proportions lost; or all of it in a grey frame"""
     interpolation: Literal["nearest", "bilinear", "bicubic", "box", "hamming", "lanczos"] = "bilinear"
     """how it is scaled"""
 
     def __post_init__(self) -> None:
         words_known(self)
-        if not 0 < self.crop_pct <= 1:
-            raise InputError(f"crop_pct is {self.crop_pct}, but it is a part: give a number over 0 and up to 1")
+        at_least(0.01, crop_pct=self.crop_pct)
 
 
 def at_least(bound: float, **values: float) -> None:

@@ -23,7 +23,7 @@ class NoiseConfig(Method):
     paper: ClassVar[str] = "the floor; Table 2 of arXiv 1904.01186 and Table 1 of arXiv 1912.08795 have it"
 
     spectrum: Spectrum = "white"
-    """see `noise`"""
+    """of the noise: white, or natural, as that of photographs is"""
 
     @property
     def schedule(self) -> Schedule:
