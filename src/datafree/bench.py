@@ -26,6 +26,7 @@ from datafree.experiment import Experiment, judge, run
 from datafree.logbook import read_log
 from datafree.measuring import measure_some
 from datafree.parallel import side_by_side
+from datafree.sharing import owner, sharing
 from datafree.store import read_description, write_json, write_text
 from datafree.tables import BENCHMARKS
 from datafree.tables.table import Benchmark, Row
@@ -135,10 +136,15 @@ def filled(cell: Cell, console: Console | None) -> dict[str, Any]:
     row = table.rows[cell.row]
     if row.known:
         return judged(table, row, cell.teachers, cell.seed, cell.options, cell.place, console)
+    seconds = 0.0
     if row.measured:
         row = informed(table, row, cell)
+    elif first := owner(table, row):
+        images = replace(cell, row=first).place.with_name(f"images-of-seed-{cell.seed}")
+        machine = {"seed": cell.seed, "device": cell.options.device, "threads": cell.options.threads}
+        row, seconds = sharing(row, cell.teachers[0], images, **machine, console=console)
     chain = experiments_of(table, row, cell.teachers, cell.seed, cell.options, cell.place)
-    return joined([carry_out(experiment, folder, console) for experiment, folder in chain])
+    return later(joined([carry_out(experiment, folder, console) for experiment, folder in chain]), seconds)
 
 
 def informed(table: Benchmark, row: Row, cell: Cell) -> Row:
@@ -254,6 +260,12 @@ def joined(chain: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     total = {cost: sum(summary.get(cost) or 0 for summary in chain) for cost in costs}
     begin = {name: chain[0][name] for name in ("teacher", "teacher sha256")}
     return {**chain[-1], **total, **begin, "along": [score(summary["student"]) for summary in chain]}
+
+
+def later(summary: Mapping[str, Any], seconds: float) -> dict[str, Any]:
+    """A summary, where so many seconds had passed before its run began: its images had been made by then."""
+    curve = [(moment + seconds, accuracy) for moment, accuracy in summary["curve"]]
+    return {**summary, "seconds": summary["seconds"] + seconds, "curve": curve}
 
 
 def curve_of(run: Path) -> list[tuple[float, float]]:

@@ -42,6 +42,8 @@ class ImageSet:
     """the method's settings and the seed"""
     measured_from: Mapping[str, int] = field(default_factory=dict)
     """real images that statistics were measured from to make them, by their source"""
+    seconds: float = 0.0
+    """that it took to make them; 0: not known"""
 
 
 def write(made: ImageSet, teacher: Classifier, out: Path, format: Sequence[Format] = ()) -> None:

@@ -47,11 +47,11 @@ def synthesize(
         processor.put(model, device)
     require(classifier, method)
     count = -(-images // method.batch)
-    made_by = f"{method!r}, seed {seed}" + (f", student {student}" if student and method.adaptive else "")
+    by = made_by(method, seed) + (f", student {student}" if student and method.adaptive else "")
     with Logbook(None, classifier, learner, console=console) as logbook:
         if method.adaptive and learner is None:
             logbook.note("there is no student to look at: the term that asks for its mistakes is off")
-            made_by += ", without a student"
+            by += ", without a student"
         stream = Stream.of(method, classifier, learner, Schedule(warmup=count, every=0, keep=count), logbook)
         for note in stream.synthesizer.notes:
             logbook.note(note)
@@ -65,8 +65,14 @@ def synthesize(
         batch=kept,
         classes=classifier.classes,
         teacher=fingerprint(classifier.model),
-        made_by=made_by,
+        made_by=by,
         measured_from=stream.synthesizer.measured_from,
+        seconds=round(logbook.seconds(), 2),
     )
     image_set.write(made, classifier, out, format)
     return len(made.batch)
+
+
+def made_by(method: Method, seed: int) -> str:
+    """What a set says of its origin."""
+    return f"{method!r}, seed {seed}"
