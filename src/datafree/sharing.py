@@ -13,24 +13,28 @@ from rich.console import Console
 from datafree.image_set import INDEX, read
 from datafree.making import made_by, synthesize
 from datafree.saved import SavedConfig
+from datafree.synthesis import Method
 from datafree.tables.table import Benchmark, Row
 from datafree.types import InputError
 
 
 def owner(table: Benchmark, row: Row) -> str:
     """The first of the rows that learn from the same images as this one; empty if there is no other."""
-    method, schedule = row.method, row.schedule
-    if method is None or row.known or row.measured or table.members or len(table.extensions) > 1:
+    if table.members or len(table.extensions) > 1:
         return ""
-    if method.adaptive or method.learning or not method.passes or schedule.every:
-        return ""
-    alike = [
-        name
-        for name, other in table.rows.items()
-        if (other.method, other.teacher, other.schedule.warmup) == (method, row.teacher, schedule.warmup)
-        and not (other.known or other.measured or other.schedule.every)
-    ]
+    images = images_of(row)
+    alike = [name for name, other in table.rows.items() if images and images_of(other) == images]
     return alike[0] if len(alike) > 1 else ""
+
+
+def images_of(row: Row) -> tuple[Method, str, int] | None:
+    """What decides the images of a row besides the seed: method, teacher, batches; None if more than that does."""
+    method = row.method
+    if method is None or row.known or row.measured or row.schedule.every:
+        return None
+    if method.adaptive or method.learning or not method.passes:
+        return None
+    return method, row.teacher, row.schedule.warmup
 
 
 def sharing(
