@@ -135,8 +135,8 @@ def test_methods_of_a_pruning_table_make_equally_many_images_but_for_adi_which_a
             pruning = cast(PruningConfig, row.application)
             drawn = pruning.steps + pruning.rounds * pruning.looks
             made.setdefault(label.split(", ", 1)[1], set()).add(row.method.batch * row.schedule.due(drawn - 1))
-    assert made["deep-dream"] == made["deep-inversion"] == made["adi, no more images"]
-    assert made["adi"] == {count * 3 // 2 for count in made["deep-inversion"]}
+    assert made["deep-dream"] == made["deep-inversion"] == made["adi"]
+    assert made["adi, more images"] == {count * 3 // 2 for count in made["deep-inversion"]}
     assert len(BENCHMARKS[name].rows) == 21 and not BENCHMARKS[name].student
 
 

@@ -132,7 +132,18 @@ class TestVerbs:
         )
         assert '"teacher training"' in (out / "ledger.json").read_text()
         assert main(["evaluate", "--model", f"local-dir:{out}", "--data", "digits"]) == 0
-        assert "held-out" in capsys.readouterr().out
+        said = capsys.readouterr().out
+        assert "held-out" in said and "calibration error" in said and "agreement" not in said
+
+    def test_a_network_is_compared_with_its_teacher(self, digits_teacher: Path, tmp_path: Path, capsys: Capture):
+        student = teachers.create("convnet_w16", classes=tuple("0123456789"))
+        teachers.save_folder(student, tmp_path / "student")
+        names = [f"local-dir:{folder}" for folder in (digits_teacher, tmp_path / "student")]
+        assert main(["evaluate", "--model", names[1], "--teacher", names[0], "--data", "digits"]) == 0
+        said = capsys.readouterr().out
+        agreement = [line for line in said.splitlines() if " % " in line]
+        assert "agreement" in said and len(agreement) == 2
+        assert "100.00 %" in agreement[0] and "100.00 %" not in agreement[1], "the teacher first; it agrees with itself"
 
     def test_the_demo_draws_its_ladder(self, tmp_path: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch):
         quick = {name: (method and toys.tiny(method), schedule) for name, (method, schedule) in rungs(2).items()}
@@ -206,7 +217,7 @@ BAD: dict[str, tuple[list[str], str]] = {
     ),
     "data of other classes": (
         ["distill", "--teacher", "local-dir:{three}", "--method", "noise", "--data", "digits", *LEARN],
-        "digits has 10 classes and the teacher 3",
+        "digits has 10 classes and the network 3",
     ),
     "data of other channels": (
         ["distill", "--teacher", "local-dir:{colour}", "--method", "noise", "--data", "digits", *LEARN],
@@ -266,7 +277,7 @@ BAD: dict[str, tuple[list[str], str]] = {
     "images in an unknown format": (["synthesize", "--teacher", TEACHER, "--format", "gif", *OUT], "--format"),
     "statistics that are not there": (
         ["distill", "--teacher", "local-dir:{plain}", "--method.measured", "{tmp}/nowhere", *LEARN],
-        "is missing or no file that `datafree statistics` wrote",
+        "is missing, damaged or no file that `datafree statistics` wrote",
     ),
     "statistics of another teacher": (
         ["distill", "--teacher", TEACHER, "--method.measured", "{statistics}", *LEARN],
@@ -295,6 +306,57 @@ BAD: dict[str, tuple[list[str], str]] = {
     "verifier of other channels": (
         ["verify", "--images", "{set}", "--verifier", "local-dir:{colour}"],
         "has 1 channels and local-dir:{colour} 3",
+    ),
+    "no verifier": (["verify", "--images", "{set}", "--verifier"], "verifier names nobody"),
+    "an infinite weight": (
+        ["distill", "--teacher", TEACHER, "--method.tv", "inf", *LEARN],
+        "tv is inf, but it must be at least 0 and finite",
+    ),
+    "a weight decay under zero": (
+        ["train", "--network", "convnet_w16", "--data", "digits", "--training.weight-decay", "-1", *OUT],
+        "weight-decay is -1",
+    ),
+    "a seed under zero": (
+        ["train", "--network", "convnet_w16", "--data", "digits", "--seed", "-1", *OUT],
+        "seed is -1",
+    ),
+    "a seed too large": (
+        ["synthesize", "--teacher", TEACHER, "--seed", str(2**63), *OUT],
+        "seed is 9223372036854775808, but it must be at most",
+    ),
+    "threads without end": (
+        ["distill", "--teacher", TEACHER, "--threads", "999999", *LEARN],
+        "threads is 999999, but it must be at most 1024",
+    ),
+    "a precision that is no student's": (
+        ["distill", "--teacher", TEACHER, "--precision", "64-true", *LEARN],
+        "precision '64-true' is unknown; did you mean 32-true?",
+    ),
+    "a name that is too long": (
+        ["synthesize", "--teacher", TEACHER, "--out", "{tmp}/" + 300 * "a"],
+        "File name too long",
+    ),
+    "classes without end": (
+        ["train", "--network", "convnet_w16", "--data", "digits:0-99999999999", *OUT],
+        "one over 9; give each place once",
+    ),
+    "a short option misspelt": (["prune", "--teacher", TEACHER, "--ratios", "0.5", *OUT], "did you mean --ratio?"),
+    "an option without its value": (
+        ["prune", "--teacher", TEACHER, *OUT, "--ratio"],
+        "--application.ratio has no value",
+    ),
+    "no resolution": (
+        ["synthesize", "--teacher", TEACHER, *OUT, "--method.steps"],
+        "steps has no number; give one or more",
+    ),
+    "a method twice": (
+        ["distill", "--method", "adi", "--method", "dafl", "--teacher", TEACHER, *LEARN],
+        "--method needs one name",
+    ),
+    "a method without its name": (["distill", "--teacher", TEACHER, *LEARN, "--method"], "--method needs one name"),
+    "an unknown optimizer": (
+        ["distill", "--teacher", TEACHER, "--application.optimizer", "adamv", *LEARN],
+        "did you mean adam?",
     ),
     "verification of nothing": (
         ["verify", "--images", "{tmp}/nowhere", "--verifier", TEACHER],

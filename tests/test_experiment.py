@@ -2,6 +2,7 @@
 
 import json
 import math
+import shutil
 import signal
 import subprocess
 import sys
@@ -15,7 +16,7 @@ import torch
 import toys
 from lightning_fabric import Fabric
 
-from datafree import report, teachers
+from datafree import features, report, teachers
 from datafree.applications.distillation import DistillationConfig
 from datafree.augmentation import Augmentation
 from datafree.committee import Committee
@@ -23,8 +24,10 @@ from datafree.data import Ledger
 from datafree.description import describe, revive
 from datafree.experiment import Experiment, Result, name_of, open_task_data, place, resume, run
 from datafree.logbook import Logbook, read_log
+from datafree.making import synthesize
 from datafree.methods import METHODS
 from datafree.methods.noise import NoiseConfig
+from datafree.saved import SavedConfig
 from datafree.synthesis import Schedule
 from datafree.tasks import Task
 from datafree.types import Batch, Diverged, InputError, Terms
@@ -180,6 +183,40 @@ test_experiment.run(test_experiment.experiment(Path(sys.argv[2]), "alternating")
     assert essence(resume(tmp_path / "run")) == essence(undisturbed["alternating"])
 
 
+@pytest.mark.parametrize("what", ["teacher", "set", "statistics"])
+def test_a_run_does_not_go_on_with_other_files_than_it_began_with(
+    what: str, digits_teacher: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """Each is replaced by another that fits as well, between the interruption and the resumption."""
+    folder, place = tmp_path / "teacher", tmp_path / what
+    shutil.copytree(digits_teacher, folder)
+    method = {"teacher": toys.TINY["deep-inversion"], "set": SavedConfig(images=str(place), batch=8)}
+    method["statistics"] = replace(toys.TINY["deep-inversion"], measured=str(place))
+
+    def make(seed: int) -> None:
+        torch.manual_seed(seed)
+        if what == "teacher":
+            other = teachers.load_folder(folder)
+            other.model.head.bias.data += seed  # type: ignore[union-attr, operator]
+            teachers.save_folder(other, folder)
+        elif what == "set":
+            shutil.rmtree(place, ignore_errors=True)
+            synthesize(toys.TINY["noise"], teacher=f"local-dir:{folder}", out=place, images=24, format=(), seed=seed)
+        else:
+            features.save(features.measure_features(teachers.load_folder(folder), [torch.rand(4, 1, 8, 8)]), place)
+
+    make(0)
+    planned = toys.experiment(folder, method=method[what], schedule=Schedule(warmup=2, every=4, keep=2, show=8))
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        interrupt(patch, "log", 6)
+        run(planned, tmp_path / "run")
+    kept = sorted(path.name for path in (tmp_path / "run" / "checkpoints").iterdir())
+    make(1)
+    with pytest.raises(InputError, match=f"{what} is not what it was when this run was interrupted; put it back"):
+        resume(tmp_path / "run")
+    assert sorted(path.name for path in (tmp_path / "run" / "checkpoints").iterdir()) == kept, "nothing is lost"
+
+
 def test_the_teacher_is_unchanged_on_disk_and_in_the_summary(digits_teacher: Path, undisturbed: dict[str, Result]):
     now = teachers.fingerprint(teachers.load(f"local-dir:{digits_teacher}").model)
     assert {result.summary["teacher sha256"] for result in undisturbed.values()} == {now}
@@ -222,7 +259,6 @@ def test_a_divergence_is_reported_and_leaves_what_was_saved(digits_teacher: Path
         ({"method": replace(METHODS["deep-dream"], steps=(1,) * 9)}, "9 resolutions are too many"),
         ({"method": None, "task": "no data"}, "the ceiling is trained on real images"),
         ({"device": "abacus"}, "device 'abacus'"),
-        ({"precision": "12-bit"}, "precision '12-bit'"),
     ],
     ids=str,
 )
@@ -239,7 +275,15 @@ def test_what_cannot_begin_leaves_nothing_behind(
 
 @pytest.mark.parametrize(
     "bad",
-    [{"threads": 0}, {"devices": 0}, {"checkpoint": math.nan}, {"checkpoint": math.inf}, {"seed": -1}, {"seed": 2**64}],
+    [
+        {"threads": 0},
+        {"devices": 0},
+        {"checkpoint": math.nan},
+        {"checkpoint": math.inf},
+        {"seed": -1},
+        {"seed": 2**64},
+        {"precision": "12-bit"},
+    ],
 )
 def test_refuses_settings_out_of_range(digits_teacher: Path, bad: dict[str, Any]):
     with pytest.raises(InputError, match=next(iter(bad))):

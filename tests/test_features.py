@@ -155,13 +155,14 @@ def test_everything_comes_back_from_the_file(measured: Path, plain_teacher: Clas
         Path.unlink,
         lambda path: path.write_bytes(b""),
         lambda path: path.write_bytes(path.read_bytes()[:-4]),
+        lambda path: path.write_bytes(path.read_bytes()[:-5] + b"?" + path.read_bytes()[-4:]),
         lambda path: save_file({"a": torch.zeros(1)}, path),
         lambda path: save_file({"a": torch.zeros(1)}, path, {"datafree": "feature statistics", "layers": "b"}),
     ],
 )
 def test_a_damaged_or_foreign_file_is_refused(measured: Path, plain_teacher: Classifier, spoil: Callable[[Path], None]):
     spoil(measured)
-    with pytest.raises(InputError, match="is missing or no file that `datafree statistics` wrote"):
+    with pytest.raises(InputError, match="is missing, damaged or no file that `datafree statistics` wrote"):
         features.load(str(measured), plain_teacher)
 
 

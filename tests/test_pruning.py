@@ -372,6 +372,7 @@ class TestTheFolder:
     ):
         card = (undisturbed.path / "student" / "README.md").read_text()
         assert "Pruned, by 50" in card and "in 3 rounds" in card and "MACs" in card
+        assert "    import datafree.models  # registers its architecture in timm\n" in card
         program = "\n".join(
             line[4:] for line in card[card.index("    import json") : card.index("It takes images")].splitlines()
         )

@@ -11,7 +11,7 @@ from torch import nn
 from torch.optim import Optimizer
 
 from datafree.classifier import Classifier
-from datafree.types import InputError, at_least
+from datafree.types import InputError, at_least, nearest
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,12 +68,15 @@ class Learning(Application):
         Raises:
             InputError: If timm knows none of this name.
         """
-        from timm.optim import create_optimizer_v2, get_optimizer_class
+        from timm.optim import create_optimizer_v2, get_optimizer_class, list_optimizers
 
         try:
             known = signature(get_optimizer_class(self.optimizer, bind_defaults=False)).parameters
         except (ValueError, AssertionError) as fault:
-            raise InputError(f"optimizer {self.optimizer!r} is unknown; see timm.optim.list_optimizers()") from fault
+            near = nearest(self.optimizer, map(str, list_optimizers()))
+            raise InputError(
+                f"optimizer {self.optimizer!r} is unknown{near}; see timm.optim.list_optimizers()"
+            ) from fault
         settings: dict[str, Any] = {"lr": self.lr, "weight_decay": self.weight_decay}
         if "fused" in known:
             settings["fused"] = True  # half the time of a step

@@ -33,7 +33,7 @@ from datafree.tables.table import Benchmark, Row
 from datafree.tasks import AmalgamationTask, ExtensionTask, Task, Teaching
 from datafree.teachers import load_folder
 from datafree.training import TRAINING, example_teacher, recipe
-from datafree.types import InputError, at_least, nearest
+from datafree.types import InputError, at_least, is_seed, nearest
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,6 +63,8 @@ class Bench:
 
     def __post_init__(self) -> None:
         at_least(1, seeds=len(self.seeds), shorten=self.shorten, threads=self.threads, jobs=self.jobs)
+        for seed in self.seeds:
+            is_seed(seed)
 
 
 def benchmark(name: str) -> Benchmark:

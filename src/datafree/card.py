@@ -11,15 +11,19 @@ PRIVACY = (
 )
 
 LOADING = """\
+Where its folder `student` lies:
+
     import timm
+    {registers}
     model = timm.create_model("local-dir:student", pretrained=True)
 """
 REBUILDING = """\
 Its layers are narrower than its architecture's: `config.json` has their widths. With datafree it loads as any other
-(`datafree.load_folder`); without it, by timm and Torch-Pruning:
+(`datafree.load_folder`). By timm and Torch-Pruning, where its folder `student` lies:
 
     import json, pathlib, timm, torch, torch_pruning
     from safetensors.torch import load_file
+    {registers}
 
     folder = pathlib.Path("student")
     config = json.loads((folder / "config.json").read_text())
@@ -79,12 +83,20 @@ def on_parts(found: Mapping[str, Any]) -> str:
     return f"Old classes {percent(old)}, new classes {percent(new)}, mean of both {percent((old + new) / 2)}."
 
 
-def card(summary: Mapping[str, Any], narrowed: bool = False) -> str:
+def loading(narrowed: bool, home: str) -> str:
+    """How it is loaded; an architecture that timm does not bring along is registered first."""
+    registers = "" if home.startswith("timm.") else f"import {home}  # registers its architecture in timm"
+    lines = (REBUILDING if narrowed else LOADING).splitlines()
+    return "\n".join(line.replace("{registers}", registers) for line in lines if registers or "{registers}" not in line)
+
+
+def card(summary: Mapping[str, Any], narrowed: bool = False, home: str = "timm.models") -> str:
     """The student's model card.
 
     Args:
         summary: Of the run.
         narrowed: Whether `config.json` has widths layer by layer, which timm does not read.
+        home: The module that makes its architecture.
     """
     student, teacher = summary["student"], summary["teacher"]
     measure = "mean average precision" if student.get("average_precision") else "accuracy"
@@ -108,9 +120,9 @@ datasets: []
 
 {size_of(student)}; the teacher: {size_of(teacher)}.
 
-{REBUILDING if narrowed else LOADING}
-It takes images with the mean and standard deviation of `config.json` taken off. Architectures of datafree's own need
-`import datafree.models` first, a TargetNet `import datafree.target_net`.
+{loading(narrowed, home)}
+
+It takes images with the mean and standard deviation of `config.json` taken off.
 
 **Privacy.** {PRIVACY}
 

@@ -5,7 +5,7 @@ Everything outside a `Classifier` speaks pixels in [0, 1]. Hooks exist only insi
 """
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import NamedTuple
 
@@ -207,8 +207,13 @@ def state(model: nn.Module) -> dict[str, Tensor]:
 
 def fingerprint(model: nn.Module) -> str:
     """SHA-256 over the names, types, shapes and bytes of all weights and statistics; the normalisation is not in it."""
+    return hash_of(state(model))
+
+
+def hash_of(tensors: Mapping[str, Tensor]) -> str:
+    """SHA-256 over the names, types, shapes and bytes of tensors that lie contiguous in memory."""
     digest = hashlib.sha256()
-    for name, tensor in sorted(state(model).items()):
+    for name, tensor in sorted(tensors.items()):
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
         digest.update(tensor.reshape(-1).view(torch.uint8).numpy().tobytes())
     return digest.hexdigest()

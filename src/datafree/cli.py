@@ -2,7 +2,7 @@
 
 import sys
 
-from datafree.verbs import VERBS
+from datafree.verbs import INTERRUPTED, VERBS
 
 USAGE = """usage: datafree VERB [OPTIONS]
 
@@ -34,8 +34,11 @@ def main(arguments: list[str] | None = None) -> int:
         hint = f"did you mean {near[0]}?" if near else "`datafree --help` lists them."
         print(f"datafree: {verb!r} is no verb; {hint}", file=sys.stderr)
         return 2
-    from datafree.commands import carry_out
-
+    try:
+        from datafree.commands import carry_out
+    except KeyboardInterrupt:
+        print("datafree: interrupted; start it again", file=sys.stderr)
+        return INTERRUPTED
     return carry_out(verb, given[1:])
 
 

@@ -199,13 +199,17 @@ Opened = tuple[Stored, Targets, tuple[str, ...]]
 def _chosen(classes: tuple[str, ...], choice: str, name: str) -> list[int]:
     """The places of the classes that a name's end chooses."""
     places: list[int] = []
+    wrong = f"{name} has a class twice, none, or one over {len(classes) - 1}; give each place once"
     for part in choice.split(","):
         first, _, last = part.partition("-")
         if not first.isdecimal() or not (last or first).isdecimal():
             raise InputError(f"{name} names no classes; give places such as 0-4 or 7,2 after the colon")
-        places += range(int(first), int(last or first) + 1)
-    if not places or max(places) >= len(classes) or len(set(places)) < len(places):
-        raise InputError(f"{name} has a class twice, none, or one over {len(classes) - 1}; give each place once")
+        begin, end = int(first), int(last or first)
+        if not begin <= end < len(classes):
+            raise InputError(wrong)
+        places += range(begin, end + 1)
+    if len(set(places)) < len(places):
+        raise InputError(wrong)
     return places
 
 

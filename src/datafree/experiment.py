@@ -31,8 +31,11 @@ from datafree.store import RunFolder, read_description
 from datafree.synthesis import Method, Schedule, Stream
 from datafree.tasks import AmalgamationTask, ExtensionTask, Task, Teaching
 from datafree.teachers import fingerprint
-from datafree.types import Batch, Diverged, InputError, at_least
+from datafree.types import Batch, Diverged, InputError, at_least, is_seed, one_of
 from datafree.widening import widen
+
+PRECISIONS = {"bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}
+"""in which a network computes where it may compute in less than 32 bits, by Fabric's names"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,9 +61,9 @@ class Machine:
 
     def __post_init__(self) -> None:
         at_least(1, devices=self.devices, threads=self.threads)
-        at_least(0, checkpoint=self.checkpoint, curve=self.curve, seed=self.seed)
-        if not self.checkpoint < math.inf or not self.seed < 2**63:
-            raise InputError("checkpoint must be a number of seconds, and seed under 2 ** 63")
+        at_least(0, checkpoint=self.checkpoint, curve=self.curve)
+        is_seed(self.seed)
+        one_of(("32-true", *PRECISIONS), precision=self.precision)
 
 
 @describable
@@ -210,9 +213,6 @@ def place(model: Classifier, experiment: Experiment, fabric: Fabric) -> Classifi
     return model
 
 
-PRECISIONS = {"bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}
-
-
 def batches_of(
     experiment: Experiment, teacher: Classifier, student: Classifier, ledger: Ledger, logbook: Logbook
 ) -> Iterator[Batch]:
@@ -279,7 +279,7 @@ def open_task_data(
         return real.only(model.classes)
     if len(real.classes) != len(model.classes):
         raise InputError(
-            f"{task.data} has {len(real.classes)} classes and the teacher {len(model.classes)}; they must be equal"
+            f"{task.data} has {len(real.classes)} classes and the network {len(model.classes)}; they must be equal"
         )
     return real.only(model.classes) if set(real.classes) == set(model.classes) else real
 

@@ -20,7 +20,7 @@ from jaxtyping import Float
 from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
-from datafree.classifier import Classifier, Visit, fingerprint, frozen, last_layer, record
+from datafree.classifier import Classifier, Visit, fingerprint, frozen, hash_of, last_layer, record
 from datafree.losses import feature_statistics
 from datafree.types import Images, InputError, Scalar
 
@@ -40,6 +40,20 @@ class FeatureStatistics:
     """the real images, as they are named to the command"""
     images: int
     """how many of them were looked at"""
+
+    @property
+    def tensors(self) -> dict[str, Tensor]:
+        """All numbers, as the file holds them."""
+        return {
+            f"{name}.{what}": numbers
+            for name, pair in self.layers.items()
+            for what, numbers in zip(("mean", "var"), pair, strict=True)
+        }
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of all numbers."""
+        return hash_of(self.tensors)
 
     def by_layer(self, teacher: Classifier) -> dict[nn.Module, tuple[Channels, Channels]]:
         """The same by the teacher's own layers, where the teacher is."""
@@ -122,14 +136,10 @@ def save(statistics: FeatureStatistics, path: Path) -> None:
 
     from datafree.store import new_file
 
-    tensors = {
-        f"{name}.{what}": tensor
-        for name, pair in statistics.layers.items()
-        for what, tensor in zip(("mean", "var"), pair, strict=True)
-    }
     told = {"teacher": statistics.teacher, "source": statistics.source, "images": str(statistics.images)}
+    told |= {"layers": "\n".join(statistics.layers), "sha256": statistics.digest}
     with new_file(path) as new:
-        save_file(tensors, new, {"datafree": "feature statistics", "layers": "\n".join(statistics.layers), **told})
+        save_file(statistics.tensors, new, {"datafree": "feature statistics", **told})
 
 
 def measured_statistics(
@@ -159,8 +169,12 @@ def load(path: str, teacher: Classifier) -> FeatureStatistics:
             names = told["layers"].split("\n")
             layers = {name: (file.get_tensor(f"{name}.mean"), file.get_tensor(f"{name}.var")) for name in names}
         found = FeatureStatistics(layers, told["teacher"], told["source"], int(told["images"]))
+        if told["sha256"] != found.digest:
+            raise ValueError
     except (OSError, SafetensorError, KeyError, ValueError) as fault:
-        raise InputError(f"{path} is missing or no file that `datafree statistics` wrote; measure again") from fault
+        raise InputError(
+            f"{path} is missing, damaged or no file that `datafree statistics` wrote; measure again"
+        ) from fault
     if found.teacher != fingerprint(teacher.model) or not feature_layers(teacher.model).keys() >= layers.keys():
         raise InputError(f"{path} was measured on another teacher; measure this one with `datafree statistics`")
     return found

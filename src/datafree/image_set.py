@@ -4,6 +4,7 @@ A set is a folder. `set.json` says what is in it, and the hash of each shard; `d
 """
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
@@ -104,7 +105,10 @@ def read(folder: Path) -> ImageSet:
             raise ValueError
         batch = Batch(parts["images"], parts["targets"], {}, parts["answers"] if kept else None)
         made = ImageSet(batch=batch, **{**told, "classes": tuple(told["classes"])})
-        if not isinstance(told["classes"], list) or not isinstance(made.measured_from, dict):
+        texts = (made.teacher, made.made_by, *made.classes, *made.measured_from)
+        if not all(isinstance(text, str) for text in texts) or not isinstance(told["classes"], list):
+            raise ValueError
+        if not all(type(count) is int for count in made.measured_from.values()) or not 0 <= made.seconds < math.inf:
             raise ValueError
         return made
     except InputError:

@@ -14,11 +14,11 @@ import torch
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from datafree.classifier import Classifier
+from datafree.classifier import Classifier, fingerprint
 from datafree.evaluation import health
 from datafree.randomness import RandomState
 from datafree.store import RunFolder
-from datafree.types import Batch, Diverged, Stateful, Terms
+from datafree.types import Batch, Diverged, Stateful, Terms, same_as_before
 from datafree.watch import Watch
 
 T = TypeVar("T")
@@ -166,6 +166,7 @@ class Logbook(Watch):
                 self.file.truncate(0)
             return 0
         self.step, saved = found
+        same_as_before("the teacher", fingerprint(self.teacher), saved.get("teacher"))
         for name, stateful in self.kept.items():
             if name != "random":
                 stateful.load_state_dict(saved["kept"][name])
@@ -184,9 +185,7 @@ class Logbook(Watch):
             values = {name: float(term) for name, term in terms.items()}
             for name, value in values.items():
                 if not math.isfinite(value):
-                    raise Diverged(
-                        f"{name} is {value} at step {step}; lower the learning rate, or resume with other settings"
-                    )
+                    raise Diverged(f"{name} is {value} at step {step}; lower the learning rate")
             self.write("application", step, values)
         if self.curve and self.judge and time.monotonic() - self.judged_at > self.curve:
             self.draw_point(step, self.judge)
@@ -224,6 +223,7 @@ class Logbook(Watch):
         kept = {name: stateful.state_dict() for name, stateful in self.kept.items()}
         log = os.fstat(self.file.fileno()).st_size
         told = {
+            "teacher": fingerprint(self.teacher),
             "images_made": self.images_made,
             "health": self.health,
             "first": first,

@@ -13,7 +13,7 @@ from datafree.logbook import Logbook
 from datafree.pictures import require_pyarrow
 from datafree.synthesis import Method, Schedule, Stream
 from datafree.tasks import student_of
-from datafree.types import Diverged, at_least
+from datafree.types import Diverged, at_least, is_seed
 
 
 def synthesize(
@@ -36,7 +36,8 @@ def synthesize(
         InputError: If the teacher, the student or the device cannot be used.
         Diverged: If pixels are not finite; nothing is written.
     """
-    at_least(1, images=images, threads=threads)
+    at_least(1, images=images)
+    is_seed(seed)
     if "parquet" in format:
         require_pyarrow()
     processor.use(threads)

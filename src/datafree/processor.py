@@ -8,7 +8,7 @@ from lightning_fabric import Fabric
 from lightning_fabric.utilities.exceptions import MisconfigurationException
 from torch import nn
 
-from datafree.types import InputError
+from datafree.types import InputError, at_least, at_most
 
 
 def put(model: nn.Module, device: str) -> None:
@@ -28,7 +28,12 @@ def use(threads: int) -> None:
 
     The C library gives large blocks back to the system when they are freed. A step of descent frees and asks for the same
     blocks again and again, and every page of them is then cleared anew: a third of the time of a step, on one thread.
+
+    Raises:
+        InputError: If there are none, or more than any processor has.
     """
+    at_least(1, threads=threads)
+    at_most(MOST_THREADS, threads=threads)
     torch.set_num_threads(threads)
     if platform.libc_ver()[0] == "glibc":
         libc = ctypes.CDLL(None)
@@ -36,5 +41,7 @@ def use(threads: int) -> None:
         libc.mallopt(M_TRIM_THRESHOLD, 2**31 - 1)
 
 
+MOST_THREADS = 1024
+"""over which it is a slip of the finger; each has a stack of its own"""
 M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4
 """names of malloc.h"""

@@ -16,7 +16,7 @@ from datafree.classifier import Classifier
 from datafree.evaluation import score
 from datafree.logbook import read_log
 from datafree.store import write_json, write_text
-from datafree.teachers import narrowing_of, save_folder
+from datafree.teachers import home_of, narrowing_of, save_folder
 from datafree.types import Batch, InputError
 
 
@@ -27,7 +27,8 @@ def close(
     if first is not None:
         (path / "synthetic").mkdir(exist_ok=True)
         contact_sheet(first, teacher.classes).save(path / "synthetic" / "grid.png")
-    save_folder(student, path / "student", card(summary, narrowed="widths" in narrowing_of(student)))
+    about = card(summary, narrowed="widths" in narrowing_of(student), home=home_of(student.model))
+    save_folder(student, path / "student", about)
     write_json(path / "ledger.json", summary["ledger"])
     rewrite(path, summary)
     write_json(path / "summary.json", summary)

@@ -14,8 +14,9 @@ from torch import nn
 
 from datafree.classifier import Classifier, fingerprint
 from datafree.committee import Committee
-from datafree.image_set import read
+from datafree.image_set import INDEX, read
 from datafree.methods import METHODS
+from datafree.store import sha256_of
 from datafree.synthesis import Method, Schedule, Synthesizer
 from datafree.types import Batch, InputError, at_least
 
@@ -53,7 +54,8 @@ class Saved(Synthesizer):
     def __init__(self, teacher: Classifier, config: SavedConfig) -> None:
         if not config.images:
             raise InputError("the set of images is missing; name its folder with --method.images")
-        self.teacher, self.made = teacher, read(Path(config.images))
+        self.teacher, self.config, self.made = teacher, config, read(Path(config.images))
+        self.digest = sha256_of(Path(config.images) / INDEX)  # which has the hashes of all shards
         theirs, ours = tuple(self.made.batch.images.shape[1:]), teacher.shape
         if theirs != ours:
             raise InputError(f"{config.images} has images of {theirs} and the teacher takes {ours}; they must be equal")
@@ -80,6 +82,10 @@ class Saved(Synthesizer):
     @property
     def measured_from(self) -> Mapping[str, int]:
         return self.made.measured_from
+
+    @property
+    def rests_on(self) -> Mapping[str, str]:
+        return {self.config.images: self.digest}
 
     def synthesize(self, student: nn.Module | None = None) -> Batch:
         batch, kept, device = self.made.batch, self.answers, self.teacher.device

@@ -38,8 +38,7 @@ def sync(path: Path) -> None:
 @contextmanager
 def replacing(folder: Path) -> Iterator[Path]:
     """A new folder that takes this place when the block ends well, and vanishes when it does not."""
-    new = folder.with_name(f"{TEMPORARY}{secrets.token_hex(4)}-{folder.name}")
-    old = folder.with_name(f"{TEMPORARY}{secrets.token_hex(4)}-old-{folder.name}")
+    new, old = (folder.with_name(f"{TEMPORARY}{secrets.token_hex(8)}") for _ in range(2))
     try:
         new.mkdir(parents=True)
     except OSError as fault:
@@ -63,7 +62,7 @@ def replacing(folder: Path) -> Iterator[Path]:
 @contextmanager
 def new_file(path: Path) -> Iterator[Path]:
     """A new file that takes this place when the block ends well, and vanishes when it does not."""
-    new = path.with_name(f"{TEMPORARY}{secrets.token_hex(4)}-{path.name}")
+    new = path.with_name(f"{TEMPORARY}{secrets.token_hex(8)}")
     try:
         yield new
         sync(new)
@@ -99,6 +98,7 @@ class RunFolder:
     def __init__(self, path: Path, identity: Mapping[str, Any], *, resume: bool = False) -> None:
         self.path, self.checkpoints = path, path / "checkpoints"
         described = path / "experiment.json"
+        made = not path.exists()
         try:
             path.mkdir(parents=True, exist_ok=True)
             self._lock = FileLock(path / ".lock", timeout=0, fallback_to_soft=False)
@@ -113,6 +113,8 @@ class RunFolder:
             self._lock.release()
             if not described.is_file():
                 (path / ".lock").unlink(missing_ok=True)
+                if made:
+                    path.rmdir()
             raise
 
     def _enter(self, described: Path, identity: Any, resume: bool) -> None:

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from datafree.classifier import Classifier
 from datafree.pool import Pool
 from datafree.randomness import RandomNumbers
-from datafree.types import Batch, Terms, at_least, words_known
+from datafree.types import Batch, Terms, at_least, same_as_before, words_known
 from datafree.watch import Watch, silent
 
 
@@ -112,6 +112,11 @@ class Synthesizer(ABC):
         """Real images that what it knows was measured from, by their source; the ledger of a run counts them."""
         return {}
 
+    @property
+    def rests_on(self) -> Mapping[str, str]:
+        """Files and folders that it has read, and a hash of each: a run is only resumed if they are what they were."""
+        return {}
+
     def state_dict(self) -> dict[str, Any]:
         """What is kept between batches, and so must be in a checkpoint."""
         return {}
@@ -184,9 +189,12 @@ class Stream:
     def state_dict(self) -> dict[str, Any]:
         parts = {"pool": self.pool.state_dict(), "synthesizer": self.synthesizer.state_dict()}
         numbers = {"numbers": self.numbers.state_dict()} if self.numbers else {}
-        return {"step": self.step, "made": self.made, **parts, **numbers}
+        rests_on = dict(self.synthesizer.rests_on)
+        return {"step": self.step, "made": self.made, "rests on": rests_on, **parts, **numbers}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
+        for name, digest in self.synthesizer.rests_on.items():
+            same_as_before(name, digest, state.get("rests on", {}).get(name))
         self.step, self.made = state["step"], state["made"]
         self.pool.load_state_dict(state["pool"])
         self.synthesizer.load_state_dict(state["synthesizer"])

@@ -209,6 +209,17 @@ def architecture(model: nn.Module) -> str:
     return name
 
 
+def home_of(model: nn.Module) -> str:
+    """The module that registers its architecture in timm: one of timm's own, or of datafree's.
+
+    Raises:
+        InputError: If timm does not know it.
+    """
+    import timm
+
+    return timm.model_entrypoint(architecture(model)).__module__
+
+
 def arguments_of(model: nn.Module) -> dict[str, Any]:
     """The arguments with which its architecture's name makes it as it is, besides classes and channels."""
     return dict(cast(dict[str, Any], getattr(model, "pretrained_cfg", {})).get("model_args") or {})

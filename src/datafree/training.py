@@ -17,7 +17,7 @@ from datafree.evaluation import evaluate
 from datafree.features import Moments
 from datafree.logbook import Logbook, shown
 from datafree.store import write_json
-from datafree.types import at_least
+from datafree.types import at_least, is_seed
 from datafree.watch import Watch, silent
 
 TRAINING = "training.json"
@@ -42,6 +42,7 @@ class TrainingConfig:
     def __post_init__(self) -> None:
         at_least(1, steps=self.steps, batch=self.batch)
         at_least(1e-9, lr=self.lr)
+        at_least(0, weight_decay=self.weight_decay)
         self.augment.must_keep_labels()
 
 
@@ -90,7 +91,7 @@ def example_teacher(
     Raises:
         InputError: If the network or the data are not to be had.
     """
-    at_least(1, threads=threads)
+    is_seed(seed)
     began = time.monotonic()
     processor.use(threads)
     torch.manual_seed(seed)

@@ -1,5 +1,6 @@
 """The nouns every other file speaks of: images, logits, labels, terms, a batch."""
 
+import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from difflib import get_close_matches
@@ -45,15 +46,56 @@ class View:
         at_least(0.01, crop_pct=self.crop_pct)
 
 
-def at_least(bound: float, **values: float) -> None:
-    """Refuses a setting under its bound, by name.
+def at_least(bound: float, **values: float | Sequence[float]) -> None:
+    """Refuses a setting under its bound, and one that is no finite number, by name; of several numbers, each and none.
 
     Raises:
         InputError: Naming the setting, its value and the bound.
     """
     for name, value in values.items():
-        if not value >= bound:
-            raise InputError(f"{name.replace('_', '-')} is {value}, but it must be at least {bound}")
+        numbers = value if isinstance(value, Sequence) else [value]
+        if not numbers:
+            raise InputError(f"{name.replace('_', '-')} has no number; give one or more")
+        for number in numbers:
+            if not bound <= number < math.inf:
+                finite = " and finite" if number == math.inf else ""
+                raise InputError(f"{name.replace('_', '-')} is {number}, but it must be at least {bound}{finite}")
+
+
+def at_most(bound: float, **values: float) -> None:
+    """Refuses a setting over its bound, by name.
+
+    Raises:
+        InputError: Naming the setting, its value and the bound.
+    """
+    for name, value in values.items():
+        if not value <= bound:
+            raise InputError(f"{name.replace('_', '-')} is {value}, but it must be at most {bound}")
+
+
+def is_seed(seed: int) -> None:
+    """Refuses what random numbers cannot begin at.
+
+    Raises:
+        InputError: If it is negative or too large.
+    """
+    at_least(0, seed=seed)
+    at_most(2**63 - 1, seed=seed)
+
+
+def same_as_before(name: str, now: str | None, before: str | None) -> None:
+    """Refuses to go on with a run when a file that it rests on is another one than at the checkpoint.
+
+    Args:
+        name: Of the file or folder.
+        now: Its hash.
+        before: What it was then; None if nobody had looked.
+
+    Raises:
+        InputError: Naming it.
+    """
+    if before is not None and now != before:
+        raise InputError(f"{name} is not what it was when this run was interrupted; put it back, or begin a new run")
 
 
 def words_known(settings: Any) -> None:

@@ -182,7 +182,8 @@ class Pruning:
 
     def goal(self, rounds: int) -> int:
         """Filters that are gone after so many rounds."""
-        return math.ceil(round(self.filters * self.config.ratio * rounds / self.config.rounds, 6))
+        part = math.ceil(round(self.filters * self.config.ratio * rounds / self.config.rounds, 6))
+        return max(1, part) if rounds == self.config.rounds else part
 
     def begin_round(self) -> None:
         """Forgets the importance seen so far: the network has changed."""

@@ -4,12 +4,14 @@ import signal
 import sys
 from collections.abc import Callable, Sequence
 
+from safetensors import SafetensorError
+
 from datafree.commands.amalgamate import amalgamate
 from datafree.commands.distill import distill
 from datafree.commands.evaluate import evaluate_model
 from datafree.commands.extend import extend
 from datafree.commands.prune import prune
-from datafree.commands.runs import resumable, resume_run, show_report
+from datafree.commands.runs import how_to_go_on, resume_run, show_report
 from datafree.commands.statistics import measure_statistics
 from datafree.commands.synthesize import synthesize
 from datafree.commands.tables import run_bench, run_demo, show_methods
@@ -29,9 +31,11 @@ def carry_out(verb: str, arguments: Sequence[str]) -> int:
     except Diverged as fault:
         return _fail(str(fault), DIVERGED)
     except KeyboardInterrupt:
-        return _fail(resumable(), INTERRUPTED)
+        return _fail(f"interrupted; {how_to_go_on()}", INTERRUPTED)
     except BrokenPipeError:
         sys.stderr.close()
+    except (OSError, SafetensorError) as fault:  # a full disk, a name too long, a folder that went away
+        return _fail(f"a file could not be read or written ({fault}); mend that, and {how_to_go_on()}", 2)
     return 0
 
 

@@ -1,6 +1,6 @@
 """Options as dataclasses, and what is wrong with them in one sentence."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import fields, is_dataclass
 from typing import Annotated, Any, TypeVar, get_args, get_origin, get_type_hints
 
@@ -15,7 +15,7 @@ Flat = tyro.conf.OmitArgPrefixes
 """a group of options that have no prefix"""
 
 
-def parse(kind: type[T], verb: str, arguments: Sequence[str], more: str = "") -> T:
+def parse(kind: type[T], verb: str, arguments: Sequence[str], more: str = "", short: Collection[str] = ()) -> T:
     """Options as a dataclass.
 
     Args:
@@ -23,6 +23,7 @@ def parse(kind: type[T], verb: str, arguments: Sequence[str], more: str = "") ->
         verb: For the messages.
         arguments: What follows the verb.
         more: Said in the help after what the verb does.
+        short: Options that the verb itself has written in full; they are proposed as well where one is unknown.
 
     Raises:
         InputError: For anything that cannot be parsed, in one sentence, with the nearest option where one is unknown.
@@ -32,11 +33,13 @@ def parse(kind: type[T], verb: str, arguments: Sequence[str], more: str = "") ->
     def refuse(event: Any) -> None:
         match event:
             case _errors.UnrecognizedArgs(tokens=[token, *_]) | _errors.MissingArgs(unrecognized_tokens=[token, *_]):
-                raise InputError(f"option {token!r} is unknown{nearest(token, known(kind))}; {see}")
+                raise InputError(
+                    f"option {token!r} is unknown{nearest(token.partition('=')[0], [*short, *known(kind)])}; {see}"
+                )
             case _errors.MissingArgs(missing_arguments=missing):
                 raise InputError(f"{', '.join(argument.arg.display_name() for argument in missing)} is missing; {see}")
-            case _errors.BadValue(argument=argument, reason=reason):
-                raise InputError(f"{argument.display_name()}: {reason}; {see}")
+            case _errors.BadValue(argument=argument):
+                raise InputError(f"{argument.display_name()} has no value that it can take; {see}")
             case _errors.InvalidChoice(argument=argument, value=value, choices=choices):
                 raise InputError(f"{argument.display_name()} is {value!r}, but it must be one of {', '.join(choices)}")
             case _errors.InstantiationFailure(message=message, argument=argument):
@@ -63,10 +66,18 @@ def known(kind: type[Any], prefix: str = "--") -> Iterator[str]:
 
 
 def take(arguments: list[str], option: str, default: str) -> tuple[str, list[str]]:
-    """An option that decides which others there are, and the arguments without it."""
-    for place, argument in enumerate(arguments):
-        if argument == option and place + 1 < len(arguments):
-            return arguments[place + 1], arguments[:place] + arguments[place + 2 :]
-        if argument.startswith(f"{option}="):
-            return argument.partition("=")[2], arguments[:place] + arguments[place + 1 :]
-    return default, arguments
+    """An option that decides which others there are, and the arguments without it.
+
+    Raises:
+        InputError: If it has no value, or is given twice.
+    """
+    found, rest, words = [], [], iter(arguments)
+    for word in words:
+        name, separate, value = word.partition("=")
+        if name == option:
+            found.append(value if separate else next(words, ""))
+        else:
+            rest.append(word)
+    if len(found) > 1 or (found and not found[0]):
+        raise InputError(f"{option} needs one name; give it once, with a name after it")
+    return (found or [default])[0], rest

@@ -13,7 +13,7 @@ def prune(arguments: list[str]) -> None:
     """`datafree prune`."""
     method, rest = preset(arguments, "adi")
     recovery = PruningConfig(**method.distillation) if method else PruningConfig()
-    experiment, out = parse_experiment("prune", method, recovery, [in_full(word) for word in rest])
+    experiment, out = parse_experiment("prune", method, recovery, [in_full(word) for word in rest], short=SHORT)
     task = experiment.task
     if isinstance(task, Task) and (task.student or task.inherit):
         raise InputError("a pruned network begins as a copy of its teacher; leave --student and --inherit out")

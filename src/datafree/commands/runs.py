@@ -1,7 +1,7 @@
 """A run from options: which experiment was asked for, how it is carried out, what is said at its end."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field, fields, make_dataclass
 from pathlib import Path
 from typing import Annotated
@@ -23,12 +23,13 @@ from datafree.types import InputError, nearest
 console = Console(quiet=int(os.environ.get("LOCAL_RANK", "0")) > 0)  # of several processes one speaks
 
 open_run: list[Path] = []
-"""the run that an interrupt would leave behind"""
+"""the run that would be left behind if the verb were stopped"""
 
 
-def resumable() -> str:
-    """What to say after an interrupt."""
-    return f"interrupted; go on with: datafree resume {open_run[-1]}" if open_run else "interrupted; start it again"
+def how_to_go_on() -> str:
+    """What to do after something stopped the verb."""
+    begun = open_run and (open_run[-1] / "experiment.json").is_file()
+    return f"go on with: datafree resume {open_run[-1]}" if begun else "start it again"
 
 
 def method_named(name: str) -> Method | None:
@@ -57,6 +58,7 @@ def parse_experiment(
     arguments: Sequence[str],
     task: type[Teaching | AmalgamationTask] = Task,
     more: str = "",
+    short: Collection[str] = (),
 ) -> tuple[Experiment, Path]:
     """An experiment from options: the task's and the machine's without a prefix, all others by the part they belong to."""
     where = Annotated[Path | None, tyro.conf.arg(help="folder to write; runs/VERB-NNN if not given")]
@@ -73,7 +75,7 @@ def parse_experiment(
         frozen=True,
         kw_only=True,
     )
-    given = parse(kind, verb, arguments, more=f" {CHOOSE}{more}")
+    given = parse(kind, verb, arguments, more=f" {CHOOSE}{more}", short=short)
     settings = {name: getattr(given, name) for name in ("task", "schedule", "application")}
     machine = {f.name: getattr(given.machine, f.name) for f in fields(Machine)}
     experiment = Experiment(method=getattr(given, "method", None), **settings, **machine)

@@ -7,7 +7,7 @@ from datafree import features, processor, teachers
 from datafree.commands.options import parse
 from datafree.commands.runs import console, refuse_existing
 from datafree.measuring import measure_some
-from datafree.types import at_least
+from datafree.types import at_least, is_seed
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,7 +35,7 @@ class Statistics:
 
     def __post_init__(self) -> None:
         at_least(2, images=self.images)
-        at_least(1, threads=self.threads)
+        is_seed(self.seed)
 
 
 def measure_statistics(arguments: list[str]) -> None:

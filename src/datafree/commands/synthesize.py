@@ -22,7 +22,7 @@ class Synthesize:
     weights: str = ""
     """a file with the teacher's weights, with a timm name"""
     student: str = ""
-    """at whom adaptive methods look: local-dir:FOLDER; empty: at nobody"""
+    """at whom adaptive methods look: local-dir:FOLDER, or a timm name, untrained then; empty: at nobody"""
     images: int = 256
     """how many, at least; whole batches are made"""
     format: tuple[Format, ...] = ("folder",)

@@ -12,7 +12,7 @@ from datafree.commands.options import parse
 from datafree.commands.runs import console
 from datafree.evaluation import verify
 from datafree.image_set import ImageSet, read
-from datafree.types import Batch, InputError, at_least
+from datafree.types import Batch, InputError
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,7 +29,8 @@ class Verify:
     """on the CPU"""
 
     def __post_init__(self) -> None:
-        at_least(1, threads=self.threads)
+        if not self.verifier:
+            raise InputError("verifier names nobody; give one or more classifiers of the same classes")
 
 
 def verify_images(arguments: list[str]) -> None:

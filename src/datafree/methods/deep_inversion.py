@@ -15,10 +15,8 @@ Differences from the paper:
 
 1. Norms of the prior are taken per image and averaged, so that no weight depends on the batch size. The published
    weights belong to one norm over a batch of 256 and are multiplied by 16 = sqrt(256) here: the same gradient.
-2. Pixels are clipped to the range of an image after every step, as in the authors' ImageNet code; their CIFAR code
-   lets them leave it.
-3. The divergence in R_compete is the paper's Jensen-Shannon divergence. The authors' code has another quantity, which
-   saturates: choose it with `js=clamped`; see `clamped_divergence`.
+2. Pixels are clipped to the range of an image after every step, as in the authors' ImageNet code, not their CIFAR code.
+3. R_compete has the paper's Jensen-Shannon divergence; `js=clamped` is what the authors' code has, which saturates.
 4. The paper gives no temperature for R_compete; 3 is the authors' code's.
 5. Each image has its own shift and flip. The authors move a whole batch alike.
 6. Not in the paper: `spectrum=natural` begins at noise that has large light and dark parts, as photographs do.
@@ -44,7 +42,7 @@ from datafree.features import load, measured_statistics
 from datafree.losses import batch_norm_statistics, image_norm, js_divergence, total_variation
 from datafree.spectrum import Spectrum, noise
 from datafree.synthesis import Method, Schedule, Synthesizer, descend
-from datafree.types import Batch, Images, InputError, Logits, Scalar, Targets, Terms, at_least
+from datafree.types import Batch, Images, InputError, Logits, Scalar, Targets, Terms, at_least, at_most
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,11 +86,12 @@ class DeepInversionConfig(Method):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        at_least(1, resolutions=len(self.steps), steps=min(self.steps, default=0), layers=len(self.layers))
+        at_least(1, steps=self.steps)
         at_least(0, tv=self.tv, l2=self.l2, statistics=self.statistics, compete=self.compete, jitter=self.jitter)
+        at_least(0, layers=self.layers, betas=self.betas, more=self.more)
         at_least(1e-9, lr=self.lr, temperature=self.temperature)
-        if not 0 <= self.more <= 1:
-            raise InputError(f"more is {self.more}, but a probability is from 0 to 1")
+        at_most(1, more=self.more)
+        at_most(0.99999, betas=max(self.betas))
 
     @property
     def schedule(self) -> Schedule:
@@ -118,9 +117,7 @@ class DeepInversion(Synthesizer):
     """`objective` is the equation above, `synthesize` its minimisation."""
 
     def __init__(self, teacher: Classifier, config: DeepInversionConfig) -> None:
-        coarsest = 2 ** (len(config.steps) - 1)
-        if min(teacher.shape[1:]) < 2 * coarsest:
-            count = len(config.steps)
+        if min(teacher.shape[1:]) < 2 ** (count := len(config.steps)):
             raise InputError(f"{count} resolutions are too many for images of {teacher.shape}; give fewer steps")
         self.teacher, self.config = teacher, config
         self.measured = load(config.measured, teacher) if config.statistics and config.measured else None
@@ -131,6 +128,10 @@ class DeepInversion(Synthesizer):
     @property
     def measured_from(self) -> Mapping[str, int]:
         return {self.measured.source: self.measured.images} if self.measured else {}
+
+    @property
+    def rests_on(self) -> Mapping[str, str]:
+        return {self.config.measured: self.measured.digest} if self.measured else {}
 
     def objective(self, images: Images, labels: Targets, student: nn.Module | None = None) -> Terms:
         c = self.config
@@ -186,8 +187,7 @@ def clamped_divergence(teacher: Logits, student: Logits, temperature: float = 1.
     probabilities are under 0.01, and it is flat at 0 as well.
 
     Args:
-        teacher: Logits of shape `(n, k)`.
-        student: Logits of shape `(n, k)`.
+        teacher, student: Logits of shape `(n, k)`.
         temperature: Divides both.
 
     Returns:

@@ -71,8 +71,8 @@ class ZSKDConfig(Method):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        at_least(1, steps=self.steps, scales=len(self.scales))
-        at_least(1e-9, lr=self.lr, temperature=self.temperature, floor=self.floor, scale=min(self.scales, default=0))
+        at_least(1, steps=self.steps)
+        at_least(1e-9, lr=self.lr, temperature=self.temperature, floor=self.floor, scales=self.scales)
 
     @property
     def schedule(self) -> Schedule:

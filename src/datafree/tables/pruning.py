@@ -23,8 +23,8 @@ def pruning_rows(
 ) -> dict[str, Row]:
     """For each ratio: the floor, the methods, the ceiling. Filters are ranked by the same images on which it recovers.
 
-    ADI begins with as many images as DeepInversion and adds half as many, made against the network as it is by then: the
-    paper's schedule. What they are worth by themselves is seen where it makes no more than DeepInversion.
+    ADI makes as many images as DeepInversion, the last of them against the network as it is by then; or, which is the paper's
+    schedule, as many before it is pruned and half as many on top.
 
     Args:
         inversion: How DeepDream and DeepInversion make images; ADI likewise.
@@ -43,8 +43,8 @@ def pruning_rows(
         "noise": (replace(METHODS["noise"], batch=first.show), Schedule(), recovery),
         "deep-dream": (dream, first, recovery),
         "deep-inversion": (inversion, first, recovery),
-        "adi, no more images": (replace(adaptive, batch=part), often, recovery),
-        "adi": (adaptive, added, recovery),
+        "adi": (replace(adaptive, batch=part), often, recovery),
+        "adi, more images": (adaptive, added, recovery),
         "real images": (None, Schedule(show=first.show), recovery),
     }
     return {
