@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 import toys
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from datafree import features, image_set, teachers
@@ -510,3 +511,32 @@ def test_a_folder_that_holds_another_run_is_refused_and_left_alone(
 
 def test_control_characters_of_the_user_do_not_reach_the_terminal(capsys: Capture):
     assert "\x1b" not in refusal(capsys, ["distill", "--method", "a\x1b[31m\nb"])
+
+
+@pytest.mark.parametrize("fault", [OSError(28, "No space left on device"), SafetensorError("I/O error: disk full")])
+def test_a_full_disk_is_one_sentence_and_the_run_goes_on_when_there_is_room(
+    fault: Exception, digits_teacher: Path, tmp_path: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch
+):
+    again = distill(digits_teacher, "--out", str(tmp_path / "run"), "--checkpoint", "0")
+
+    def full(*_: object) -> None:
+        raise fault
+
+    with monkeypatch.context() as patch:
+        patch.setattr("datafree.store.save_file", full)
+        said = refusal(capsys, again)
+    assert "could not be read or written" in said and str(fault) in said
+    assert f"mend that, and go on with: datafree resume {tmp_path / 'run'}" in said
+    assert not list(tmp_path.rglob(".tmp-*"))
+    assert main(["resume", str(tmp_path / "run")]) == 0
+
+
+def test_an_interrupt_while_everything_is_imported_is_one_sentence(capsys: Capture, monkeypatch: pytest.MonkeyPatch):
+    class Impatient:
+        def find_spec(self, name: str, *_: object) -> None:
+            if name == "datafree.commands":
+                raise KeyboardInterrupt
+
+    monkeypatch.delitem(sys.modules, "datafree.commands")
+    monkeypatch.setattr(sys, "meta_path", [Impatient(), *sys.meta_path])
+    assert "interrupted; start it again" in refusal(capsys, ["methods"], INTERRUPTED)
