@@ -352,9 +352,9 @@ BAD: dict[str, tuple[list[str], str]] = {
     ),
     "a method twice": (
         ["distill", "--method", "adi", "--method", "dafl", "--teacher", TEACHER, *LEARN],
-        "--method needs one name",
+        "--method is given twice",
     ),
-    "a method without its name": (["distill", "--teacher", TEACHER, *LEARN, "--method"], "--method needs one name"),
+    "a method without its name": (["distill", "--teacher", TEACHER, *LEARN, "--method"], "--method has no value"),
     "an unknown optimizer": (
         ["distill", "--teacher", TEACHER, "--application.optimizer", "adamv", *LEARN],
         "did you mean adam?",

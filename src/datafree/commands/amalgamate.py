@@ -3,7 +3,7 @@
 from datafree.application import Application
 from datafree.applications.amalgamation import AmalgamationConfig
 from datafree.applications.distillation import DistillationConfig
-from datafree.commands.options import take
+from datafree.commands.options import take, take_all
 from datafree.commands.runs import finish, method_named, parse_experiment, start
 from datafree.tasks import AmalgamationTask
 from datafree.types import InputError, nearest
@@ -26,10 +26,5 @@ def amalgamate(arguments: list[str]) -> None:
 
 def gathered(arguments: list[str], option: str) -> list[str]:
     """An option that was given several times, as one with several values."""
-    values: list[str] = []
-    while option in arguments or any(argument.startswith(f"{option}=") for argument in arguments):
-        value, arguments = take(arguments, option, "")
-        if not value or value.startswith("--"):
-            raise InputError(f"{option} has no value; name a teacher after it")
-        values.append(value)
-    return [*arguments, option, *values] if values else arguments
+    values, rest = take_all(arguments, option)
+    return [*rest, option, *values] if values else rest

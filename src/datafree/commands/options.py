@@ -65,19 +65,31 @@ def known(kind: type[Any], prefix: str = "--") -> Iterator[str]:
             yield prefix + name
 
 
-def take(arguments: list[str], option: str, default: str) -> tuple[str, list[str]]:
+def take(arguments: Sequence[str], option: str, default: str) -> tuple[str, list[str]]:
     """An option that decides which others there are, and the arguments without it.
 
     Raises:
         InputError: If it has no value, or is given twice.
     """
-    found, rest, words = [], [], iter(arguments)
+    values, rest = take_all(arguments, option)
+    if len(values) > 1:
+        raise InputError(f"{option} is given twice; give it once")
+    return (values or [default])[0], rest
+
+
+def take_all(arguments: Sequence[str], option: str) -> tuple[list[str], list[str]]:
+    """The values of an option that may be given several times, and the arguments without it.
+
+    Raises:
+        InputError: If one is missing.
+    """
+    values, rest, words = [], [], iter(arguments)
     for word in words:
         name, separate, value = word.partition("=")
-        if name == option:
-            found.append(value if separate else next(words, ""))
-        else:
+        if name != option:
             rest.append(word)
-    if len(found) > 1 or (found and not found[0]):
-        raise InputError(f"{option} needs one name; give it once, with a name after it")
-    return (found or [default])[0], rest
+            continue
+        values.append(value if separate else next(words, ""))
+        if not values[-1] or values[-1].startswith("--"):
+            raise InputError(f"{option} has no value; give a name after it")
+    return values, rest
