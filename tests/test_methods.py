@@ -284,9 +284,21 @@ class TestDeepInversion:
         synthesizer.synthesize()
         assert counter.steps == 7
 
-    @pytest.mark.parametrize("bad", [{"steps": ()}, {"steps": (0,)}, {"layers": ()}, {"lr": 0.0}, {"temperature": 0.0}])
+    @pytest.mark.parametrize(
+        "bad",
+        [
+            {"steps": ()},
+            {"steps": (0,)},
+            {"layers": ()},
+            {"layers": (1.0, -1.0)},
+            {"lr": 0.0},
+            {"temperature": 0.0},
+            {"betas": (0.9, 1.0)},
+            {"more": 1.5},
+        ],
+    )
     def test_refuses_settings_that_cannot_be(self, bad: dict[str, Any]):
-        with pytest.raises(InputError, match="at least"):
+        with pytest.raises(InputError, match="at least|at most|give one or more"):
             DeepInversionConfig(**bad)
 
 
