@@ -49,12 +49,12 @@ def test_a_row_that_shares_is_what_it_is_alone(table: Benchmark, tmp_path: Path)
         assert found[name]["images synthesized"] == theirs["images synthesized"] == 16
 
 
-def test_the_seconds_of_a_row_count_its_images(table: Benchmark, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_the_seconds_of_a_row_count_its_images(table: Benchmark, tmp_path: Path):
     options = Bench(out=tmp_path / "runs", results=tmp_path / "results", seeds=(0,), rows=("short", "adaptive"))
     alone = bench("shared", options, QUIET)["rows"]["short"]["seconds"]
     index = tmp_path / "runs/short/images-of-seed-0/set.json"
     text = index.read_text()
-    assert '"seconds": ' in text and '"seconds": 0.0' not in text
+    assert '"seconds": ' in text
     head, _, tail = text.partition('"seconds": ')
     index.write_text(f'{head}"seconds": 1000{tail[tail.index(",") :]}')
     assert bench("shared", options, QUIET)["rows"]["short"]["seconds"] == pytest.approx(alone + 1000, abs=1)
