@@ -17,11 +17,11 @@ from pathlib import Path
 import torch
 import torch.nn.functional as F
 
-from datafree import processor
-from datafree.augmentation import jitter
 from datafree.classifier import frozen
 from datafree.methods.deep_inversion import DeepInversion, DeepInversionConfig
+from datafree.runs.hardware import set_threads
 from datafree.synthesis import descend
+from datafree.synthesis.augmentation import jitter
 from datafree.teachers import create
 
 
@@ -68,10 +68,10 @@ def main() -> None:
     parser.add_argument("--precisions", nargs="+", default=["float32", "bfloat16"])
     parser.add_argument("--out", type=Path)
     options = parser.parse_args()
-    processor.use(options.threads)
+    set_threads(options.threads)
     rows = []
     for precision in options.precisions:
-        teacher, bare, inversion = steps(options.network, options.batch, getattr(torch, precision), options.device)
+        teacher, bare, inversion = steps(options.network, options.batch_size, getattr(torch, precision), options.device)
         with frozen(teacher):
             for step in (bare, inversion):
                 seconds(step, options.device)

@@ -15,8 +15,8 @@ from pathlib import Path
 import torch
 from rich.console import Console
 
-from datafree.demo import Demo, demo
-from datafree.report import read_summary
+from datafree.benchmarks.demo import Demo, demo
+from datafree.runs.report import read_summary
 
 
 def main() -> None:

@@ -16,20 +16,21 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from datafree import METHODS, Classifier, Stream, processor, verify
-from datafree.data import Ledger, open_real
+from datafree import METHODS, Classifier, Stream, crosscheck
 from datafree.methods.deep_inversion import DeepInversionConfig
+from datafree.real.data import Ledger, open_real
+from datafree.runs.hardware import set_threads
+from datafree.runs.training import TrainingConfig, example_teacher
 from datafree.synthesis import Schedule
 from datafree.teachers import load_folder
-from datafree.training import TrainingConfig, example_teacher
 from datafree.types import Batch
 
 TEACHER = "convnet_w64"
 JUDGES = (TEACHER, "convnet_w16", "resnet_w16")
 """the teacher itself, and two that were trained apart from it, of a narrower network and of another family"""
-INVERSION = DeepInversionConfig(batch=512, steps=(110,), jitter=1)
+INVERSION = DeepInversionConfig(batch_size=512, steps=(110,), jitter=1)
 SETS = {
-    "noise": replace(METHODS["noise"], batch=512),
+    "noise": replace(METHODS["noise"], batch_size=512),
     "deep-dream": replace(INVERSION, statistics=0.0),
     "deep-inversion": INVERSION,
 }
@@ -37,7 +38,7 @@ SETS = {
 
 def sets(teacher: Classifier) -> dict[str, list[Batch]]:
     """512 images of each method, and the real ones that no network was trained on."""
-    once = Schedule(warmup=1, every=0, keep=1, show=512)
+    once = Schedule(warmup_batches=1, refresh_every=0, pool_batches=1, batch_size=512)
     made = {name: [next(Stream.of(method, teacher, schedule=once))] for name, method in SETS.items()}
     return {**made, "held-out images": list(open_real("digits", "test", "evaluation", Ledger()).once())}
 
@@ -47,7 +48,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--out", type=Path)
     options = parser.parse_args()
-    processor.use(1)
+    set_threads(1)
     found: dict[str, dict[str, dict[str, list[float]]]] = {}
     for seed in options.seeds:
         with tempfile.TemporaryDirectory() as folder:
@@ -61,7 +62,7 @@ def main() -> None:
         torch.manual_seed(seed)
         for images, batches in sets(networks[TEACHER]).items():
             for name, network in networks.items():
-                judged = verify(network, batches)
+                judged = crosscheck(network, batches)
                 row = found.setdefault(images, {}).setdefault(name, {"recognised, %": [], "score": []})
                 row["recognised, %"].append(round(100 * judged.recognised, 2))
                 row["score"].append(round(judged.inception_score, 2))

@@ -30,8 +30,8 @@ images, labels = torch.tensor(digits.images[:, None] / 16).float(), torch.tensor
 
 teacher = Classifier(trained_network(), shape=(1, 8, 8), classes=10, mean=[0.3], std=[0.38])
 student = student_of(teacher, "convnet_w16")
-method = replace(METHODS["deep-inversion"], batch=128, steps=(100,), jitter=1)
-batches = Stream(method.build(teacher), student, Schedule(warmup=2, every=0, keep=2))
+method = replace(METHODS["deep-inversion"], batch_size=128, steps=(100,), jitter=1)
+batches = Stream(method.build(teacher), student, Schedule(warmup_batches=2, refresh_every=0, pool_batches=2))
 student = distill(student, teacher, batches, DistillationConfig(steps=400, lr=1e-2))
 
 for name, model in {"teacher": teacher, "student": student}.items():

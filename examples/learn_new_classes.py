@@ -37,8 +37,8 @@ digits = load_digits()
 images, labels = torch.tensor(digits.images[:, None] / 16).float(), torch.tensor(digits.target)
 
 teacher = trained()
-method = replace(METHODS["deep-inversion"], batch=128, steps=(150,), jitter=1)
-old = Stream(method.build(teacher), None, Schedule(warmup=2, every=0, keep=2, show=64))
+method = replace(METHODS["deep-inversion"], batch_size=128, steps=(150,), jitter=1)
+old = Stream(method.build(teacher), None, Schedule(warmup_batches=2, refresh_every=0, pool_batches=2, batch_size=64))
 config = replace(RECIPES["abd"], steps=300, lr=5e-3, features=0.5)
 student = extend(widen(deepcopy(teacher), list("56789")), teacher, old, some(range(5, 10)), config)
 

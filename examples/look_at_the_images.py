@@ -7,8 +7,8 @@ from pathlib import Path
 import torch
 
 from datafree import METHODS, health, load_folder
-from datafree.report import contact_sheet
-from datafree.training import TrainingConfig, example_teacher
+from datafree.runs.report import contact_sheet
+from datafree.runs.training import TrainingConfig, example_teacher
 
 out = Path(sys.argv[1] if len(sys.argv) > 1 else "runs/look")
 if not (out / "teacher").is_dir():
@@ -17,7 +17,7 @@ teacher = load_folder(out / "teacher").eval()
 
 for name in ("deep-dream", "deep-inversion"):
     torch.manual_seed(0)
-    method = replace(METHODS[name], batch=64, steps=(60,), jitter=1)
+    method = replace(METHODS[name], batch_size=64, steps=(60,), jitter=1)
     batch = method.build(teacher).synthesize()
     contact_sheet(batch, teacher.classes).save(out / f"{name}.png")
     signals = {signal: f"{value:.3g}" for signal, value in health(teacher, None, batch).items()}

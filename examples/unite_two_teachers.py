@@ -10,7 +10,7 @@ from datafree import (
     METHODS,
     AmalgamationConfig,
     Classifier,
-    Committee,
+    Ensemble,
     Schedule,
     Stream,
     amalgamate,
@@ -37,14 +37,14 @@ torch.manual_seed(0)
 digits = load_digits()
 images, labels = torch.tensor(digits.images[:, None] / 16).float(), torch.tensor(digits.target)
 
-committee = Committee([trained("01234"), trained("56789")]).eval()
-student = student_of(committee, "convnet_w16")
+ensemble = Ensemble([trained("01234"), trained("56789")]).eval()
+student = student_of(ensemble, "convnet_w16")
 # a generator that also matches what the teachers' batch norms remember
 method = replace(METHODS["fast"], statistics=1.0)
-stream = Stream.of(method, committee, student, Schedule(every=4, keep=128))
-student = amalgamate(student, committee, stream, AmalgamationConfig(steps=800, points=(1, 1)))
+stream = Stream.of(method, ensemble, student, Schedule(refresh_every=4, pool_batches=128))
+student = amalgamate(student, ensemble, stream, AmalgamationConfig(steps=800, points=(1, 1)))
 
-for name, model in {"committee": committee, "student": student}.items():
+for name, model in {"ensemble": ensemble, "student": student}.items():
     with torch.no_grad():
         right = model(images[1300:]).argmax(1) == labels[1300:]
     print(f"{name}  {right.float().mean():.1%} of the held-out digits, from 0 to 9")

@@ -24,7 +24,7 @@ class SureConfig(Method):
 
     @property
     def schedule(self) -> Schedule:
-        return Schedule(warmup=4, every=0, keep=4)
+        return Schedule(warmup_batches=4, refresh_every=0, pool_batches=4)
 
     @property
     def passes(self) -> float:
@@ -45,11 +45,11 @@ class Sure(Synthesizer):
         return {"one-hot": one_hot_loss(logits), "balance": self.config.balance * information_entropy_loss(logits)}
 
     def synthesize(self, student: nn.Module | None = None) -> Batch:
-        images = torch.rand(self.config.batch, *self.teacher.shape, device=self.teacher.device).requires_grad_()
+        images = torch.rand(self.config.batch_size, *self.teacher.shape, device=self.teacher.device).requires_grad_()
         optimizer = torch.optim.Adam([images], lr=0.05)
         terms: Terms = {}
         with frozen(self.teacher):
-            for _ in self.watch.track(range(self.config.steps), "sure"):
+            for _ in self.callback.track(range(self.config.steps), "sure"):
                 terms = descend(self.objective(images), optimizer)
                 images.data.clamp_(0, 1)
             return Batch(images.detach(), self.teacher(images).argmax(1), terms)
@@ -60,15 +60,15 @@ if __name__ == "__main__":
     from tempfile import TemporaryDirectory
 
     from datafree import DistillationConfig, Stream, distill, evaluate, load_folder, student_of
-    from datafree.data import Ledger, open_real
-    from datafree.training import TrainingConfig, example_teacher
+    from datafree.real.data import Ledger, open_real
+    from datafree.runs.training import TrainingConfig, example_teacher
 
     with TemporaryDirectory() as folder:
         place = Path(folder) / "teacher"
         example_teacher(network="convnet_w64", data="digits", out=place, training=TrainingConfig(steps=150))
         teacher = load_folder(place).eval()
     student = student_of(teacher, "convnet_w16")
-    method = SureConfig(batch=64)
+    method = SureConfig(batch_size=64)
     batches = Stream(method.build(teacher), student, method.schedule)
     student = distill(student, teacher, batches, DistillationConfig(steps=100, lr=1e-2))
     test = open_real("digits", "test", "evaluation", Ledger())

@@ -8,7 +8,7 @@ import toys
 
 from datafree import teachers
 from datafree.classifier import Classifier
-from datafree.training import TrainingConfig, example_teacher
+from datafree.runs.training import TrainingConfig, example_teacher
 from datafree.types import Batch
 
 

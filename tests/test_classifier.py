@@ -6,7 +6,7 @@ import toys
 from timm.layers.norm_act import BatchNormAct2d
 from torch import nn
 
-from datafree.classifier import Classifier, Part, batch_norms, frozen, record
+from datafree.classifier import Classifier, ClassSubset, batch_norms, frozen, record
 from datafree.types import InputError
 
 
@@ -66,26 +66,26 @@ def test_logits_are_float32_in_any_precision(teacher: Classifier):
 
 def test_record_sees_the_calls_in_the_order_they_happen():
     net = nn.Sequential(nn.Linear(2, 3), nn.ReLU(), nn.Linear(3, 1))
-    with record(net[0], net[2]) as visits:
+    with record(net[0], net[2]) as calls:
         out = net(torch.ones(1, 2))
-    assert [visit.module for visit in visits] == [net[0], net[2]]
-    assert visits[0].input.tolist() == [[1.0, 1.0]]
-    assert torch.equal(visits[1].output, out)
+    assert [call.module for call in calls] == [net[0], net[2]]
+    assert calls[0].input.tolist() == [[1.0, 1.0]]
+    assert torch.equal(calls[1].output, out)
 
 
 def test_record_sees_a_shared_layer_each_time_it_is_called():
     layer = nn.Linear(2, 2)
-    with record(layer) as visits:
+    with record(layer) as calls:
         layer(layer(torch.ones(1, 2)))
-    assert len(visits) == 2
-    assert torch.equal(visits[1].input, visits[0].output)
+    assert len(calls) == 2
+    assert torch.equal(calls[1].input, calls[0].output)
 
 
 def test_record_keeps_the_graph():
     net, images = toys.conv_net(), torch.rand(2, *toys.SHAPE, requires_grad=True)
-    with record(*batch_norms(net)) as visits:
+    with record(*batch_norms(net)) as calls:
         net(images)
-    assert torch.autograd.grad(visits[-1].input.sum(), images)[0].abs().sum() > 0
+    assert torch.autograd.grad(calls[-1].input.sum(), images)[0].abs().sum() > 0
 
 
 def test_record_leaves_no_hook_even_after_a_fault():
@@ -174,4 +174,4 @@ class TestSeveralLabels:
 def test_part_of_the_answers():
     whole = toys.conv_net()
     images = torch.rand(2, *toys.SHAPE)
-    assert torch.equal(Part(whole, [2, 0])(images), whole(images)[:, [2, 0]])
+    assert torch.equal(ClassSubset(whole, [2, 0])(images), whole(images)[:, [2, 0]])

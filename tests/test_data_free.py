@@ -10,13 +10,13 @@ import pytest
 import torch
 import toys
 
-import datafree.data
-import datafree.experiment
+import datafree.real.data
+import datafree.runs.experiment
 from datafree import teachers
 from datafree.applications.distillation import DistillationConfig, distill
-from datafree.cli import main
-from datafree.data import Ledger, open_real
-from datafree.experiment import run
+from datafree.commands.main import main
+from datafree.real.data import Ledger, open_real
+from datafree.runs.experiment import run
 from datafree.synthesis import Method, Schedule, Stream
 
 
@@ -34,8 +34,8 @@ def no_data(monkeypatch: pytest.MonkeyPatch) -> None:
     import sklearn.datasets
     import torchvision.datasets
 
-    monkeypatch.setattr(datafree.data, "open_real", forbidden)
-    monkeypatch.setattr(datafree.experiment, "open_real", forbidden)
+    monkeypatch.setattr(datafree.real.data, "open_real", forbidden)
+    monkeypatch.setattr(datafree.runs.experiment, "open_real", forbidden)
     monkeypatch.setattr(sklearn.datasets, "load_digits", forbidden)
     for name in ("MNIST", "CIFAR10", "ImageFolder"):
         monkeypatch.setattr(torchvision.datasets, name, forbidden)
@@ -59,9 +59,9 @@ def test_the_prohibition_holds():
     with pytest.raises(Touched):
         Path("/somewhere/cifar10/train.parquet").read_bytes()
     with pytest.raises(Touched):
-        datafree.data._digits(Path(), "train")
+        datafree.real.data._digits(Path(), "train")
     with pytest.raises(Touched):
-        datafree.data.open_real("digits", "test", "evaluation", Ledger())
+        datafree.real.data.open_real("digits", "test", "evaluation", Ledger())
 
 
 @pytest.mark.usefixtures("no_data")
@@ -73,7 +73,9 @@ def test_a_model_and_an_input_shape_are_enough(method: Method):
         if name.endswith(("running_mean", "running_var")):
             buffer.uniform_(0.5, 1.5)
     student = teachers.create("convnet_w16", classes=3, shape=(2, 8, 8))
-    stream = Stream(method.build(teacher), student, Schedule(warmup=1, every=2, keep=2, show=8))
+    stream = Stream(
+        method.build(teacher), student, Schedule(warmup_batches=1, refresh_every=2, pool_batches=2, batch_size=8)
+    )
     learned = distill(student, teacher, stream, DistillationConfig(steps=3))
     assert learned(torch.rand(2, 2, 8, 8)).isfinite().all()
 
@@ -91,7 +93,7 @@ def test_the_command_distils_and_synthesizes_without_data(digits_teacher: Path, 
         f"local-dir:{digits_teacher}",
         "--method",
         "deep-inversion",
-        "--method.batch",
+        "--method.batch_size",
         "8",
         "--method.steps",
         "2",
@@ -99,9 +101,9 @@ def test_the_command_distils_and_synthesizes_without_data(digits_teacher: Path, 
     distilled = [
         "--student",
         "convnet_w16",
-        "--application.steps",
+        "--steps",
         "2",
-        "--schedule.warmup",
+        "--schedule.warmup_batches",
         "1",
         "--out",
         str(tmp_path / "run"),

@@ -2,16 +2,17 @@
 
 import re
 import shlex
+from importlib import import_module
 from pathlib import Path
 
 import pytest
 
 import datafree
-from datafree import commands
-from datafree.bench import benchmark
+from datafree.benchmarks import BENCHMARKS
+from datafree.benchmarks.bench import benchmark
 from datafree.commands import options
+from datafree.commands.verbs import VERBS
 from datafree.methods import METHODS
-from datafree.tables import BENCHMARKS
 
 ROOT = Path(__file__).parents[1]
 PAGES = sorted([*(ROOT / "docs").rglob("*.md"), *ROOT.glob("*.md")])
@@ -43,7 +44,8 @@ def test_a_command_in_the_docs_parses(line, monkeypatch):
     if verb.startswith("-") or verb == "methods" or "--help" in arguments:
         return
     with pytest.raises(Parsed):
-        commands.COMMANDS[verb](arguments)
+        module, _, function = VERBS[verb][0].partition(":")
+        getattr(import_module(f"datafree.commands.{module}"), function)(arguments)
     if verb == "bench":
         table = benchmark(arguments[0])
         named = arguments[arguments.index("--rows") + 1 :] if "--rows" in arguments else []
@@ -53,7 +55,7 @@ def test_a_command_in_the_docs_parses(line, monkeypatch):
 
 def test_every_verb_has_an_example():
     page = (ROOT / "docs" / "cli.md").read_text()
-    assert [verb for verb in commands.COMMANDS if f"datafree {verb}" not in page] == []
+    assert [verb for verb in VERBS if f"datafree {verb}" not in page] == []
 
 
 def test_every_public_name_is_described():

@@ -7,17 +7,17 @@ from typing import Any
 
 import pytest
 
-from datafree import report
 from datafree.applications.distillation import DistillationConfig
-from datafree.augmentation import Augmentation
-from datafree.demo import Demo, demo
-from datafree.experiment import Experiment, run
+from datafree.benchmarks.demo import Demo, demo
 from datafree.methods import METHODS
+from datafree.runs import report
+from datafree.runs.experiment import Experiment, run
+from datafree.runs.tasks import Task
+from datafree.runs.training import TrainingConfig, example_teacher
 from datafree.synthesis import Schedule
-from datafree.tasks import Task
-from datafree.training import TrainingConfig, example_teacher
+from datafree.synthesis.augmentation import Augmentation
 
-SMALL: dict[str, Any] = {"batch": 128, "steps": (60,), "jitter": 1}
+SMALL: dict[str, Any] = {"batch_size": 128, "steps": (60,), "jitter": 1}
 
 
 @pytest.fixture(scope="module")
@@ -27,8 +27,11 @@ def accuracy(tmp_path_factory: pytest.TempPathFactory) -> dict[str, float]:
     teacher, training = root / "teacher", TrainingConfig(steps=200)
     found = {"teacher": example_teacher(network="convnet_w64", data="digits", out=teacher, training=training)}
     recipes = {
-        "noise": (replace(METHODS["noise"], batch=128), Schedule()),
-        "deep-inversion": (replace(METHODS["deep-inversion"], **SMALL), Schedule(warmup=3, every=0, keep=3)),
+        "noise": (replace(METHODS["noise"], batch_size=128), Schedule()),
+        "deep-inversion": (
+            replace(METHODS["deep-inversion"], **SMALL),
+            Schedule(warmup_batches=3, refresh_every=0, pool_batches=3),
+        ),
     }
     for name, (method, schedule) in recipes.items():
         task = Task(teacher=f"local-dir:{teacher}", student="convnet_w16", data="digits")

@@ -10,9 +10,9 @@ from rich.console import Console
 from torch import nn
 
 from datafree.classifier import Classifier
-from datafree.committee import Committee
-from datafree.evaluation import calibration_error, diversity, evaluate, health, inception_score, measure, verify
-from datafree.logbook import shown
+from datafree.ensemble import Ensemble
+from datafree.evaluation import calibration_error, crosscheck, diversity, evaluate, health, inception_score, measure
+from datafree.runs.logger import shown
 from datafree.types import Batch
 
 
@@ -147,45 +147,47 @@ class TestInceptionScore:
 
 class TestVerification:
     def test_by_hand(self):
-        found = verify(echo(), [saying([0, 1], [0, 1]), saying([2, 3, 0], [2, 2, 3])])
+        found = crosscheck(echo(), [saying([0, 1], [0, 1]), saying([2, 3, 0], [2, 2, 3])])
         assert found.recognised == pytest.approx(3 / 5) and found.images == 5
         assert found.per_class == (1, 1, 0.5, 0)
 
     def test_a_soft_target_means_its_most_probable_class(self):
         soft = Batch(saying([0, 1], [0, 0]).images, torch.tensor([[0.6, 0.4, 0, 0], [0.9, 0.1, 0, 0]]), {})
-        assert verify(echo(), [soft]).recognised == 0.5
+        assert crosscheck(echo(), [soft]).recognised == 0.5
 
     def test_classes_that_were_not_asked_for_are_not_judged(self):
-        assert verify(echo(), [saying([0], [0])]).per_class[3] is None
+        assert crosscheck(echo(), [saying([0], [0])]).per_class[3] is None
 
     def test_the_score_is_that_of_the_answers(self):
         batch = saying([0, 1, 2, 3], [3, 2, 1, 0])
-        assert verify(echo(scale=100), [batch]).inception_score == pytest.approx(4)
-        assert verify(echo(scale=100), [saying([1] * 4, [1] * 4)]).inception_score == pytest.approx(1)
+        assert crosscheck(echo(scale=100), [batch]).inception_score == pytest.approx(4)
+        assert crosscheck(echo(scale=100), [saying([1] * 4, [1] * 4)]).inception_score == pytest.approx(1)
 
     def test_diversity_is_in_the_verifiers_space(self):
         batch = saying([0, 1], [0, 1])
-        assert verify(echo(scale=3), [batch]).diversity == pytest.approx(3 * math.sqrt(2) / 2)
+        assert crosscheck(echo(scale=3), [batch]).diversity == pytest.approx(3 * math.sqrt(2) / 2)
 
     def test_diversity_of_many_images_is_that_of_some(self):
         many = Batch(torch.rand(3000, 1, 1, 4), torch.zeros(3000, dtype=torch.long), {})
-        assert verify(echo(), [many]).diversity == pytest.approx(diversity(many.images[::3]))
+        assert crosscheck(echo(), [many]).diversity == pytest.approx(diversity(many.images[::3]))
 
     def test_images_of_another_size_are_resized(self):
         wide = saying([0, 1, 2, 3], [0, 1, 2, 3])
         wide = Batch(wide.images.repeat_interleave(3, 3).repeat_interleave(2, 2), wide.targets, {})
-        assert verify(echo(), [wide]).recognised == 1
+        assert crosscheck(echo(), [wide]).recognised == 1
 
     def test_nothing_about_the_verifier_changes(self, student: Classifier, bars: Batch):
         student.train()
         before = toys.snapshot(student)
-        verify(student, [bars])
+        crosscheck(student, [bars])
         assert toys.same(toys.snapshot(student), before)
 
     def test_it_knows_bars_from_noise(self, teacher: Classifier, plain_teacher: Classifier, bars: Batch):
         noise = Batch(torch.rand_like(bars.images), bars.targets, {})
-        assert verify(plain_teacher, [bars]).recognised > 0.95 > 0.5 > verify(plain_teacher, [noise]).recognised
-        assert verify(plain_teacher, [bars]).inception_score > 3 > verify(plain_teacher, [noise]).inception_score
+        assert crosscheck(plain_teacher, [bars]).recognised > 0.95 > 0.5 > crosscheck(plain_teacher, [noise]).recognised
+        assert (
+            crosscheck(plain_teacher, [bars]).inception_score > 3 > crosscheck(plain_teacher, [noise]).inception_score
+        )
 
 
 class TestDiversity:
@@ -231,13 +233,13 @@ class TestSeveralLabels:
         return Batch(pixels.view(4, 2, 1, 1), truth, {})
 
     def test_precision_by_hand(self):
-        found = evaluate(self.model(), self.model(), [self.batch()])
+        found = evaluate(self.model(), self.model(), [self.batch_size()])
         # a: ranked 1 1 0 1 -> (1 + 1 + 3/4) / 3; b: ranked 1 1 0 0 -> 1
         assert found.average_precision == pytest.approx((2.75 / 3, 1.0))
         assert found.score == pytest.approx((2.75 / 3 + 1) / 2)
 
     def test_a_label_that_no_image_has_counts_for_nothing(self):
-        batch = self.batch()
+        batch = self.batch_size()
         found = evaluate(
             self.model(), self.model(), [Batch(batch.images, batch.targets * torch.tensor([1.0, 0.0]), {})]
         )
@@ -245,18 +247,18 @@ class TestSeveralLabels:
         assert found.score == pytest.approx(2.75 / 3)
 
     def test_each_label_is_an_answer_of_its_own(self):
-        found = evaluate(self.model(), self.model(), [self.batch()])
+        found = evaluate(self.model(), self.model(), [self.batch_size()])
         assert found.accuracy == pytest.approx(5 / 8)
         assert found.per_class == pytest.approx((0.5, 0.75))
         assert found.agreement == 1.0
 
     def test_a_verifier_answers_label_by_label(self):
-        found = verify(self.model(), [self.batch()])
+        found = crosscheck(self.model(), [self.batch_size()])
         assert found.recognised == pytest.approx(5 / 8)
         assert found.per_class == pytest.approx((0.5, 0.75))
 
     def test_health_tells_the_positives(self):
-        found = health(self.model(), self.model(), self.batch())
+        found = health(self.model(), self.model(), self.batch_size())
         assert found["positives"] == pytest.approx(1.0)
         assert found["agreement"] == 1.0
         assert found["classes"] == pytest.approx(0.8113, abs=1e-3)  # three times a, once b
@@ -271,10 +273,10 @@ def test_how_often_the_right_teacher_was_chosen():
     def knowing(names: str) -> Classifier:
         return Classifier(nn.Sequential(nn.Flatten(), nn.Linear(3, 2)), shape=(1, 1, 3), classes=tuple(names))
 
-    committee = Committee([knowing("ab"), knowing("bc")]).eval()
+    ensemble = Ensemble([knowing("ab"), knowing("bc")]).eval()
     student = echo(classes=3)
     # meant a, said b: the first teacher knows both; meant a, said c: none does; meant c, said b: the second does
-    found = evaluate(student, committee, [saying([1, 2, 1, 0], [0, 0, 2, 0], classes=3)])
+    found = evaluate(student, ensemble, [saying([1, 2, 1, 0], [0, 0, 2, 0], classes=3)])
     assert found.right_teacher == 0.75 and found.accuracy == 0.25
     assert evaluate(student, student, [saying([1], [0], classes=3)]).right_teacher is None
 

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 from torch.autograd import gradcheck
 
-from datafree.classifier import Visit
+from datafree.classifier import LayerCall
 from datafree.losses import (
     activation_loss,
     batch_norm_statistics,
@@ -44,10 +44,10 @@ def slow_mean(values: list[float]) -> float:
     return sum(values) / len(values)
 
 
-def visit(features: Tensor, mean: list[float], var: list[float]) -> Visit:
+def call(features: Tensor, mean: list[float], var: list[float]) -> LayerCall:
     norm = nn.BatchNorm2d(len(mean))
     norm.running_mean, norm.running_var = torch.tensor(mean), torch.tensor(var)
-    return Visit(norm, features, features)
+    return LayerCall(norm, features, features)
 
 
 class TestTotalVariation:
@@ -104,11 +104,11 @@ class TestImageNorm:
 class TestBatchNormStatistics:
     def test_by_hand(self):
         features = torch.tensor([[[[1.0, 3.0]]], [[[5.0, 7.0]]]])  # mean 4, biased variance 5
-        assert batch_norm_statistics([visit(features, [1.0], [1.0])]).item() == pytest.approx(3 + 4)
+        assert batch_norm_statistics([call(features, [1.0], [1.0])]).item() == pytest.approx(3 + 4)
 
     def test_takes_one_norm_over_the_channels_of_a_layer(self):
         features = torch.tensor([[[[3.0]], [[4.0]]]])  # means 3 and 4, variances 0
-        assert batch_norm_statistics([visit(features, [0.0, 0.0], [0.0, 0.0])]).item() == pytest.approx(5)
+        assert batch_norm_statistics([call(features, [0.0, 0.0], [0.0, 0.0])]).item() == pytest.approx(5)
 
     def test_is_its_definition(self):
         features, means, variances, weights = (
@@ -117,7 +117,7 @@ class TestBatchNormStatistics:
             torch.rand(3, 2),
             (2.0, 0.5),
         )
-        visits = [visit(features[i], means[i].tolist(), variances[i].tolist()) for i in range(3)]
+        calls = [call(features[i], means[i].tolist(), variances[i].tolist()) for i in range(3)]
         expected = 0.0
         for i, weight in enumerate((2.0, 0.5, 0.5)):  # the last weight holds for all that follow
             squares = [0.0, 0.0]
@@ -127,18 +127,18 @@ class TestBatchNormStatistics:
                 squares[0] += (mean - means[i, channel].item()) ** 2
                 squares[1] += (slow_mean([(x - mean) ** 2 for x in values]) - variances[i, channel].item()) ** 2
             expected += weight * (math.sqrt(squares[0]) + math.sqrt(squares[1]))
-        assert batch_norm_statistics(visits, weights).item() == pytest.approx(expected, rel=1e-4)
+        assert batch_norm_statistics(calls, weights).item() == pytest.approx(expected, rel=1e-4)
 
     def test_vanishes_on_the_batch_that_set_the_statistics(self):
         norm, features = nn.BatchNorm2d(3, momentum=1.0), 5 + 2 * torch.randn(64, 3, 8, 8)
         norm(features)
-        assert batch_norm_statistics([Visit(norm, features, features)]).item() < 0.01
-        assert batch_norm_statistics([Visit(norm, features + 1, features)]).item() > 1
+        assert batch_norm_statistics([LayerCall(norm, features, features)]).item() < 0.01
+        assert batch_norm_statistics([LayerCall(norm, features + 1, features)]).item() > 1
 
     def test_ignores_the_order_of_images_and_pixels(self):
         features = torch.randn(6, 2, 3, 3)
         shuffled = features[torch.randperm(6)].flip(2, 3)
-        one, other = (batch_norm_statistics([visit(x, [0.5, 0.0], [1.0, 2.0])]).item() for x in (features, shuffled))
+        one, other = (batch_norm_statistics([call(x, [0.5, 0.0], [1.0, 2.0])]).item() for x in (features, shuffled))
         assert one == pytest.approx(other, rel=1e-5)
 
     def test_does_not_lose_a_small_variance_in_half_precision(self):
@@ -161,7 +161,7 @@ class TestBatchNormStatistics:
     @pytest.mark.parametrize("shape", [(3, 2, 2, 2), (4, 2)])
     def test_gradient(self, shape: tuple[int, ...]):
         def distance(features: Tensor) -> Tensor:
-            return batch_norm_statistics([visit(features, [0.5, -0.5], [2.0, 0.3])])
+            return batch_norm_statistics([call(features, [0.5, -0.5], [2.0, 0.3])])
 
         assert gradcheck(distance, double(*shape))
 
@@ -170,7 +170,7 @@ class TestBatchNormStatistics:
         gradients = []
         for memory_format in (torch.contiguous_format, torch.channels_last):
             x = features.clone(memory_format=memory_format).requires_grad_()
-            batch_norm_statistics([visit(x, [0.5, 0.0, 1.0], [1.0, 2.0, 0.3])]).backward()
+            batch_norm_statistics([call(x, [0.5, 0.0, 1.0], [1.0, 2.0, 0.3])]).backward()
             gradients.append(x.grad)
         assert torch.allclose(*gradients, atol=1e-6)  # type: ignore[arg-type]
 

@@ -12,14 +12,14 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from datafree.applications.distillation import DistillationConfig
-from datafree.classifier import Classifier, Part, batch_norms
-from datafree.experiment import Experiment
+from datafree.classifier import Classifier, ClassSubset, batch_norms
 from datafree.methods import METHODS
-from datafree.models import ConvNet
+from datafree.networks.head_surgery import widen
+from datafree.networks.zoo import ConvNet
+from datafree.runs.experiment import Experiment
+from datafree.runs.tasks import Task
 from datafree.synthesis import Method, Schedule
-from datafree.tasks import Task
 from datafree.types import Batch
-from datafree.widening import widen
 
 SHAPE = (1, 8, 8)
 CLASSES = ("top", "bottom", "left", "right")
@@ -90,7 +90,7 @@ def same(a: Any, b: Any) -> bool:
     return bool(a == b)
 
 
-SMALL = {"batch": 8, "show": 8, "latent": 4, "life": 3, "skip": 1}
+SMALL = {"batch_size": 8, "student_batch_size": 8, "latent_size": 4, "reset_every": 3, "discard_first": 1}
 
 
 def tiny(method: Method) -> Method:
@@ -109,10 +109,10 @@ def experiment(teacher: Path, **changes: Any) -> Experiment:
     settings: dict[str, Any] = {
         "task": Task(teacher=f"local-dir:{teacher}", student="convnet_w16"),
         "method": TINY["deep-inversion"],
-        "schedule": Schedule(warmup=2, every=0, keep=2, show=8),
+        "schedule": Schedule(warmup_batches=2, refresh_every=0, pool_batches=2, batch_size=8),
         "application": DistillationConfig(steps=12),
         "device": "cpu",
-        "checkpoint": 0.0,
+        "checkpoint_interval": 0.0,
     }
     return Experiment(**settings | changes)
 
@@ -122,7 +122,7 @@ def given(name: str, teacher: Classifier, student: Classifier) -> tuple[Classifi
     if name == "extend":
         wide = widen(deepcopy(teacher), ["middle", "frame"])
         new = Batch(torch.rand(8, *SHAPE), torch.arange(8) % 2, {})
-        return wide, Part(wide, range(len(CLASSES))), {"new": repeat(new)}
+        return wide, ClassSubset(wide, range(len(CLASSES))), {"new": repeat(new)}
     if name == "amalgamate":
         student = conv_net()  # its blocks are those of the teacher
     return student, student, {}

@@ -10,4 +10,4 @@ _check = beartype(conf=BeartypeConf(is_pep484_tower=True))
 
 def check(function: Callable[..., Any]) -> Callable[..., Any]:
     """Networks are left alone: a tracer shows them what is no tensor."""
-    return function if function.__module__ == "datafree.models" else _check(function)
+    return function if function.__module__ == "datafree.networks.zoo" else _check(function)

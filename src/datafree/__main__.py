@@ -2,6 +2,6 @@
 
 import sys
 
-from datafree.cli import main
+from datafree.commands.main import main
 
 sys.exit(main())

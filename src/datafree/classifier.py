@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from datafree.types import Decisions, Images, InputError, Logits, Probabilities, Targets, View
+from datafree.types import Decisions, Images, InputError, Logits, Preprocessing, Probabilities, Targets
 
 
 class Classifier(nn.Module):
@@ -47,7 +47,7 @@ class Classifier(nn.Module):
         std: Sequence[float] = (1.0,),
         precision: torch.dtype = torch.float32,
         multi_label: bool = False,
-        view: View | None = None,
+        view: Preprocessing | None = None,
     ) -> None:
         super().__init__()
         for name, values in (("mean", mean), ("std", std)):
@@ -61,7 +61,7 @@ class Classifier(nn.Module):
         self.classes = tuple(map(str, range(classes))) if isinstance(classes, int) else tuple(classes)
         self.precision = precision
         self.multi_label = multi_label
-        self.view = view or View()
+        self.view = view or Preprocessing()
         self.register_buffer("mean", torch.tensor(mean, dtype=torch.float32).view(-1, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(std, dtype=torch.float32).view(-1, 1, 1), persistent=False)
 
@@ -120,7 +120,7 @@ class Classifier(nn.Module):
             return self.model(self.normalize(images)).float()
 
 
-class Part(nn.Module):
+class ClassSubset(nn.Module):
     """Some of a network's answers: those that another network, which knows fewer classes, can be compared with.
 
     Args:
@@ -136,7 +136,7 @@ class Part(nn.Module):
         return self.whole(images)[:, self.classes]
 
 
-class Visit(NamedTuple):
+class LayerCall(NamedTuple):
     """One call of one module."""
 
     module: nn.Module
@@ -145,17 +145,17 @@ class Visit(NamedTuple):
 
 
 @contextmanager
-def record(*modules: nn.Module) -> Iterator[list[Visit]]:
+def record(*modules: nn.Module) -> Iterator[list[LayerCall]]:
     """The calls of these modules, in the order they happen; the hooks are gone afterwards."""
-    visits: list[Visit] = []
+    calls: list[LayerCall] = []
 
-    def visit(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
-        visits.append(Visit(module, inputs[0], output))
+    def call(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+        calls.append(LayerCall(module, inputs[0], output))
 
     with ExitStack() as hooks:
         for module in modules:
-            hooks.callback(module.register_forward_hook(visit).remove)
-        yield visits
+            hooks.callback(module.register_forward_hook(call).remove)
+        yield calls
 
 
 @contextmanager

@@ -12,7 +12,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from datafree.classifier import Classifier, batch_norms, frozen, record
-from datafree.committee import Committee
+from datafree.ensemble import Ensemble
 from datafree.losses import batch_norm_statistics
 from datafree.types import Batch, Images, Labels, Logits
 
@@ -70,7 +70,7 @@ def evaluate(model: Classifier, teacher: Classifier, batches: Iterable[Batch]) -
     said, truth, answer = torch.cat(logits), torch.cat(truths), torch.cat(answers)
     if model.multi_label:
         return _evaluate_labels(model, said, truth, answer)
-    together = teacher.same_teacher().cpu() if isinstance(teacher, Committee) else None
+    together = teacher.same_teacher().cpu() if isinstance(teacher, Ensemble) else None
     choice, known = said.argmax(1), truth < len(teacher.classes)
     right = (choice == truth).float()
     classes = max(len(model.classes), int(truth.max()) + 1)
@@ -137,7 +137,7 @@ def health(teacher: Classifier, student: Classifier | None, batch: Batch) -> dic
     """
     images = batch.images[:256]
     with frozen(teacher, student), torch.no_grad():
-        with record(*batch_norms(teacher)) as visits:
+        with record(*batch_norms(teacher)) as calls:
             logits = teacher(images)
         answers, choices = teacher.answer(logits), teacher.decisions(logits)
         named = answers if teacher.multi_label else F.one_hot(answers, logits.shape[1]).float()
@@ -152,13 +152,13 @@ def health(teacher: Classifier, student: Classifier | None, batch: Batch) -> dic
             found["agreement"] = (teacher.answer(student(images)) == answers).float().mean().item()
         if teacher.multi_label:
             found["positives"] = answers.sum(1).mean().item()
-        if visits:
-            found["statistics"] = batch_norm_statistics(visits).item()
+        if calls:
+            found["statistics"] = batch_norm_statistics(calls).item()
     return found
 
 
 @dataclass(frozen=True)
-class Verification:
+class Crosscheck:
     """What a network that took no part in making them says of synthesized images."""
 
     recognised: float
@@ -173,7 +173,7 @@ class Verification:
     """how many were looked at"""
 
 
-def verify(verifier: Classifier, batches: Iterable[Batch]) -> Verification:
+def crosscheck(verifier: Classifier, batches: Iterable[Batch]) -> Crosscheck:
     """Whether synthesized images mean to another network what they were meant to be. No real image and no label is needed.
 
     References:
@@ -198,7 +198,7 @@ def verify(verifier: Classifier, batches: Iterable[Batch]) -> Verification:
     said, targets, shown = torch.cat(logits), torch.cat(meant), torch.cat(some)
     right = (verifier.answer(said) == targets).float()
     classes = len(verifier.classes)
-    return Verification(
+    return Crosscheck(
         recognised=right.mean().item(),
         per_class=tuple(right.mean(0).tolist()) if verifier.multi_label else _by_class(right, targets, classes),
         inception_score=inception_score(verifier.votes(said)),

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from datafree.classifier import Visit
+from datafree.classifier import LayerCall
 from datafree.types import Images, Logits, Probabilities, Scalar
 
 
@@ -84,7 +84,7 @@ def feature_statistics(
     return torch.stack(distances).sum()
 
 
-def batch_norm_statistics(visits: Sequence[Visit], weights: Sequence[float] = (1.0,)) -> Scalar:
+def batch_norm_statistics(calls: Sequence[LayerCall], weights: Sequence[float] = (1.0,)) -> Scalar:
     r"""How far a batch is from the statistics the teacher stored while it was trained; see `feature_statistics`.
 
     References:
@@ -92,11 +92,11 @@ def batch_norm_statistics(visits: Sequence[Visit], weights: Sequence[float] = (1
         | https://arxiv.org/abs/1912.08795
 
     Args:
-        visits: One call per batch-norm layer, inputs of shape `(n, c_l, *)`; see `record`.
+        calls: One call per batch-norm layer, inputs of shape `(n, c_l, *)`; see `record`.
         weights: Of the first layers; the last one holds for all that follow.
     """
-    stored = [(cast(Tensor, norm.running_mean), cast(Tensor, norm.running_var)) for norm, _, _ in visits]
-    return feature_statistics([features for _, features, _ in visits], stored, weights)
+    stored = [(cast(Tensor, norm.running_mean), cast(Tensor, norm.running_var)) for norm, _, _ in calls]
+    return feature_statistics([features for _, features, _ in calls], stored, weights)
 
 
 def channel_statistics(features: Tensor, near: Tensor) -> tuple[Tensor, Tensor]:
@@ -211,7 +211,7 @@ def sparsity_loss(probabilities: Probabilities) -> Scalar:
 
     .. math:: L_{dis} = \frac1n \sum_i \frac1k \sum_j \lvert y_{ij} \rvert
 
-    It is lowest where no image has any label, and so is the one-hot loss: watch the positives per image.
+    It is lowest where no image has any label, and so is the one-hot loss: callback the positives per image.
 
     References:
         | Data-Free Knowledge Amalgamation via Group-Stack Dual-GAN (Ye et al., 2020), section 3.2, Eq 7

@@ -31,7 +31,7 @@ class InputError(ValueError):
 
 
 @dataclass(frozen=True)
-class View:
+class Preprocessing:
     """What a network is shown of an image file that has another size than it takes, in timm's words."""
 
     crop_pct: float = 1.0

@@ -1,7 +1,7 @@
 """One use of the images a file. A new application is one file and one line in this dict."""
 
-from datafree.application import Application
 from datafree.applications.amalgamation import AmalgamationConfig
+from datafree.applications.base import Application
 from datafree.applications.continual import ExtensionConfig
 from datafree.applications.distillation import DistillationConfig
 from datafree.applications.pruning import PruningConfig

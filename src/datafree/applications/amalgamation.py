@@ -33,45 +33,45 @@ import torch
 from lightning_fabric import Fabric
 from torch import Tensor, nn
 
-from datafree.application import Learning
-from datafree.blocks import Blocks
+from datafree.applications.base import Learning
+from datafree.callback import Callback, silent
 from datafree.classifier import Classifier, frozen
-from datafree.committee import Committee
-from datafree.filters import Filter
+from datafree.ensemble import Ensemble
 from datafree.losses import distillation_loss
+from datafree.networks.blocks import Blocks
+from datafree.networks.filters import Filter
+from datafree.networks.target_net import TargetNet, branch_of
 from datafree.synthesis import descend
-from datafree.target_net import TargetNet, branch_of
 from datafree.types import Batch, InputError, Logits, Terms, at_least
-from datafree.watch import Watch, silent
 
 
 @dataclass(frozen=True, kw_only=True)
 class AmalgamationConfig(Learning):
     """How the TargetNet is made. The learning rate begins anew with each block, at its highest: `warmup` has no effect."""
 
-    blockwise: float = 0.5
+    blockwise_fraction: float = 0.5
     """part of the steps in which the dual generator is trained block by block; 0: the trunk begins untrained"""
     lr: float = 4e-3
     """learning rate at the beginning of each block and of the whole; it falls to zero along a half cosine"""
     temperature: float = 4.0
     """tau, softens all answers"""
-    feed: float = 0.5
+    generated_fraction: float = 0.5
     """part of the images for which a block takes the generated feature instead of the block's before it"""
-    points: tuple[int, ...] = ()
+    branch_points: tuple[int, ...] = ()
     """blocks before each teacher's branch; measured if not given, where the later ones are trained as well"""
-    measure: int = 8
+    measure_batches: int = 8
     """batches on which the branches are measured"""
     blocks: int = 0
     """B; as many as the teachers fall into, if 0"""
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        at_least(1, measure=self.measure)
+        at_least(1, measure_batches=self.measure_batches)
         at_least(1e-9, temperature=self.temperature)
         at_least(0, blocks=self.blocks)
-        if not 0 <= self.blockwise < 1 or not 0 <= self.feed <= 1:
+        if not 0 <= self.blockwise_fraction < 1 or not 0 <= self.generated_fraction <= 1:
             raise InputError("blockwise must be from 0 to under 1 and feed from 0 to 1; both are parts of a whole")
-        if self.blockwise == 0 and not self.points:
+        if self.blockwise_fraction == 0 and not self.branch_points:
             raise InputError("branches are measured on trained blocks; give points where blockwise is 0")
 
     def build(self) -> Callable[..., nn.Module]:
@@ -89,18 +89,18 @@ def amalgamate(
     config: AmalgamationConfig,
     *,
     fabric: Fabric | None = None,
-    watch: Watch = silent,
+    callback: Callback = silent,
 ) -> nn.Module:
     """Makes the TargetNet; the student becomes it.
 
     Args:
         student: A network whose blocks take what the teachers' blocks take: the dual generator. It is trained in place
             and ends as a `TargetNet`.
-        teacher: A `Committee`, never changed.
+        teacher: A `Ensemble`, never changed.
         batches: Anything that yields batches; without generated features each block takes what the one before it made.
         config: How.
         fabric: Where and in which precision it learns; this process on the student's device if not given.
-        watch: Sees every step's loss, and keeps what a checkpoint needs.
+        callback: Sees every step's loss, and keeps what a checkpoint needs.
 
     Returns:
         The student, in evaluation mode.
@@ -109,32 +109,32 @@ def amalgamate(
         InputError: If a network was made with arguments, the networks' blocks do not fit each other or the batches, or the
             batches end before the steps are taken.
     """
-    committee = teacher if isinstance(teacher, Committee) else Committee([teacher])
-    work = DualGenerator(student, committee, config, fabric or Fabric(accelerator=student.device.type, devices=1))
-    start = watch.keep(dual=work)
+    ensemble = teacher if isinstance(teacher, Ensemble) else Ensemble([teacher])
+    work = DualGenerator(student, ensemble, config, fabric or Fabric(accelerator=student.device.type, devices=1))
+    start = callback.register(dual=work)
     source = iter(batches)
-    with frozen(committee):
-        for step in watch.track(range(start, config.steps), "amalgamate"):
+    with frozen(ensemble):
+        for step in callback.track(range(start, config.steps), "amalgamate"):
             work.enter(step, source)
             terms = descend(work.objective(_next(source, step, config.steps)), work.optimizer)
             work.schedule.step()
-            watch.log(step + 1, terms)
+            callback.log(step + 1, terms)
     return student.eval()
 
 
 class DualGenerator:
     """What is trained: first one block and its filters at a time, then the whole TargetNet."""
 
-    def __init__(self, student: Classifier, committee: Committee, config: AmalgamationConfig, fabric: Fabric) -> None:
-        self.student, self.committee, self.config, self.fabric = student, committee, config, fabric
-        for one in (student, *committee.teachers):
+    def __init__(self, student: Classifier, ensemble: Ensemble, config: AmalgamationConfig, fabric: Fabric) -> None:
+        self.student, self.ensemble, self.config, self.fabric = student, ensemble, config, fabric
+        for one in (student, *ensemble.teachers):
             arguments = getattr(one.model, "pretrained_cfg", {}).get("model_args")
             if arguments:
                 raise InputError(
                     f"a network made with arguments ({', '.join(arguments)}) cannot be part of a TargetNet, which is made "
                     "again from names alone; distil one plain student instead"
                 )
-        self.discriminators = [Blocks(one, config.blocks) for one in committee.teachers]
+        self.discriminators = [Blocks(one, config.blocks) for one in ensemble.teachers]
         self.blocks = Blocks(student, config.blocks)
         for other in self.discriminators:
             if other.shapes != self.blocks.shapes:
@@ -142,18 +142,20 @@ class DualGenerator:
                     f"the student's blocks take {self.blocks.shapes} and a teacher's {other.shapes}; "
                     "name a student of the teachers' architecture"
                 )
-        if config.points and (len(config.points) != len(self.discriminators) or not self._are_inside(config.points)):
+        if config.branch_points and (
+            len(config.branch_points) != len(self.discriminators) or not self._are_inside(config.branch_points)
+        ):
             raise InputError(
-                f"points are {config.points}; give one from 1 to {len(self.blocks) - 1} for each of the "
+                f"points are {config.branch_points}; give one from 1 to {len(self.blocks) - 1} for each of the "
                 f"{len(self.discriminators)} teachers"
             )
         inner = self.blocks.shapes[1:]
         self.filters = nn.ModuleList(
             nn.ModuleList(Filter(shape[0]) for _ in self.discriminators) for shape in inner
         ).to(student.device)
-        self.inner = max(config.points, default=len(inner))
+        self.inner = max(config.branch_points, default=len(inner))
         """blocks that are trained one after another: those behind the last branch would be thrown away"""
-        if config.blockwise and config.blockwise * config.steps < self.inner:
+        if config.blockwise_fraction and config.blockwise_fraction * config.steps < self.inner:
             raise InputError(
                 f"{config.steps} steps are too few to train {self.inner} blocks one after another; "
                 "give more steps or fewer blocks"
@@ -168,7 +170,7 @@ class DualGenerator:
 
     def stage_of(self, step: int) -> tuple[int, int]:
         """The stage at a step, and how many steps it has: first one for each inner block, then the whole."""
-        each = int(self.config.blockwise * self.config.steps) // self.inner
+        each = int(self.config.blockwise_fraction * self.config.steps) // self.inner
         if step < each * self.inner:
             return step // each, each
         return self.inner, self.config.steps - each * self.inner
@@ -178,7 +180,7 @@ class DualGenerator:
         stage, steps = self.stage_of(step)
         if stage != self.stage:
             if stage == self.inner and not self.points:
-                self.regroup(self.config.points or self.branch_points(source))
+                self.regroup(self.config.branch_points or self.branch_points(source))
             self.begin(stage, steps)
 
     def begin(self, stage: int, steps: int) -> None:
@@ -196,13 +198,13 @@ class DualGenerator:
         )
 
     def objective(self, batch: Batch) -> Terms:
-        images = batch.images.to(self.committee.device)
+        images = batch.images.to(self.ensemble.device)
         answer = self._answer(batch, images)
         if self.points:
             return {"distillation": self._loss(self.module(images), answer)}
         taken = self.taken(batch, images, self.stage)
         answers = self._judge(self.module(taken), self.stage)
-        return {f"block {self.stage + 1}": self._loss(self.committee.unite(answers), answer)}
+        return {f"block {self.stage + 1}": self._loss(self.ensemble.unite(answers), answer)}
 
     def taken(self, batch: Batch, images: Tensor, stage: int) -> Tensor:
         """What a block is fed: what those before it make of the images, or features that were generated there."""
@@ -221,41 +223,41 @@ class DualGenerator:
             if stage == 0:
                 return made
             generated = batch.features[stage - 1].to(made.device)
-            fed = torch.rand(len(made), 1, 1, 1, device=made.device) < self.config.feed
+            fed = torch.rand(len(made), 1, 1, 1, device=made.device) < self.config.generated_fraction
             return torch.where(fed, generated, made)
 
     def _answer(self, batch: Batch, images: Tensor) -> Logits:
         if batch.answers is not None:
             return batch.answers.to(images.device)
         with torch.no_grad():
-            return self.committee(images)
+            return self.ensemble(images)
 
     def _judge(self, filtered: Sequence[Tensor], stage: int) -> list[Tensor]:
         last = len(self.blocks) - 1 - stage
         return [blocks(features, last) for blocks, features in zip(self.discriminators, filtered, strict=True)]
 
     def _loss(self, said: Logits, answer: Logits) -> Tensor:
-        decisions = self.committee.decisions
+        decisions = self.ensemble.decisions
         return distillation_loss(decisions(said), decisions(answer), self.config.temperature)
 
     def branch_points(self, source: Iterator[Batch]) -> tuple[int, ...]:
         """For each teacher, after how many blocks its own answer is kept best."""
         self.student.eval()
-        while len(self.measured) < self.config.measure:
-            self.measured.append(self._branch_losses(_next(source, len(self.measured), self.config.measure)))
+        while len(self.measured) < self.config.measure_batches:
+            self.measured.append(self._branch_losses(_next(source, len(self.measured), self.config.measure_batches)))
         losses = cast(Tensor, self.fabric.all_reduce(torch.stack(self.measured).mean(0), reduce_op="mean"))
         return tuple((losses.argmin(0) + 1).tolist())
 
     @torch.no_grad()
     def _branch_losses(self, batch: Batch) -> Tensor:
         """Of shape `(B - 1, teachers)`."""
-        images = batch.images.to(self.committee.device)
-        answers = [teacher(images) for teacher in self.committee.teachers]
+        images = batch.images.to(self.ensemble.device)
+        answers = [teacher(images) for teacher in self.ensemble.teachers]
         made, losses = self.student.normalize(images), []
         for stage, block in enumerate(list(self.blocks)[:-1]):
             made = block(made)
             said = self._judge([through(made) for through in cast(nn.ModuleList, self.filters[stage])], stage)
-            for teacher, ours, theirs in zip(self.committee.teachers, said, answers, strict=True):
+            for teacher, ours, theirs in zip(self.ensemble.teachers, said, answers, strict=True):
                 pair = teacher.decisions(ours), teacher.decisions(theirs)
                 losses.append(distillation_loss(*pair, self.config.temperature))
         return torch.stack(losses).view(-1, len(answers))
@@ -269,11 +271,11 @@ class DualGenerator:
             for parameter in branch.parameters():
                 parameter.requires_grad_(True)  # copies of what is frozen
             branches.append(branch)
-        names = {label: place for place, label in enumerate(self.committee.classes)}
-        labels = [[names.get(label, -1) for label in teacher.classes] for teacher in self.committee.teachers]
+        names = {label: place for place, label in enumerate(self.ensemble.classes)}
+        labels = [[names.get(label, -1) for label in teacher.classes] for teacher in self.ensemble.teachers]
         trunk = list(self.blocks)[: max(points)]
         target = TargetNet(trunk, branches, points, labels).to(self.student.device)
-        architectures = [_architecture(self.student), *map(_architecture, self.committee.teachers)]
+        architectures = [_architecture(self.student), *map(_architecture, self.ensemble.teachers)]
         _say_how_it_is_made(target, architectures, self.config.blocks, self.student.shape)
         self.student.model, self.points = target, points
 

@@ -40,13 +40,13 @@ from jaxtyping import Float
 from lightning_fabric import Fabric
 from torch import Tensor, nn
 
-from datafree.application import Learning
-from datafree.augmentation import Augmentation
+from datafree.applications.base import Learning
+from datafree.callback import Callback, silent
 from datafree.classifier import Classifier, frozen, last_layer, record
 from datafree.losses import distillation_loss
 from datafree.synthesis import total
+from datafree.synthesis.augmentation import Augmentation
 from datafree.types import Batch, Images, InputError, Labels, Logits, Scalar, Terms, at_least
-from datafree.watch import Watch, silent
 
 
 class Seen(NamedTuple):
@@ -68,21 +68,21 @@ class Seen(NamedTuple):
 class ExtensionConfig(Learning):
     """How the student learns. Six terms, each with its weight; a term of weight zero is left out."""
 
-    old: float = 1.0
+    old_weight: float = 1.0
     """weight of the divergence from the teacher on synthesized images"""
-    new: float = 1.0
+    new_weight: float = 1.0
     """weight of the cross-entropy over all classes on new images"""
-    remember: float = 1.0
+    remember_weight: float = 1.0
     """weight of the divergence from the teacher over the old classes on new images"""
-    local: float = 0.0
+    local_weight: float = 0.0
     """weight of the cross-entropy over the new classes only on new images"""
-    head: float = 0.0
+    head_weight: float = 0.0
     """weight of the cross-entropy, balanced by class, on all images, which the last layer alone feels"""
-    features: float = 0.0
+    feature_weight: float = 0.0
     """lambda, weight of the distillation of features on all images"""
     temperature: float = 1.0
     """tau, softens predictions in both divergences"""
-    show: int = 128
+    new_batch_size: int = 128
     """new images per step"""
     augment: Augmentation = field(default_factory=Augmentation)
     """small movements of all images shown"""
@@ -90,10 +90,10 @@ class ExtensionConfig(Learning):
     def __post_init__(self) -> None:
         super().__post_init__()
         at_least(1e-9, temperature=self.temperature)
-        at_least(1, show=self.show)
-        at_least(0, old=self.old, new=self.new, remember=self.remember)
-        at_least(0, local=self.local, head=self.head, features=self.features)
-        if not self.new + self.local + self.head:
+        at_least(1, new_batch_size=self.new_batch_size)
+        at_least(0, old_weight=self.old_weight, new_weight=self.new_weight, remember_weight=self.remember_weight)
+        at_least(0, local_weight=self.local_weight, head_weight=self.head_weight, feature_weight=self.feature_weight)
+        if not self.new_weight + self.local_weight + self.head_weight:
             raise InputError("new, local and head are all 0, so that nothing new is learned; give one of them a weight")
         self.augment.must_keep_labels()
 
@@ -103,13 +103,20 @@ class ExtensionConfig(Learning):
     @property
     def weights(self) -> dict[str, float]:
         """The weights that are not zero."""
-        names = ("old", "new", "remember", "local", "head", "features")
-        return {name: weight for name in names if (weight := getattr(self, name))}
+        weights = {
+            "old": self.old_weight,
+            "new": self.new_weight,
+            "remember": self.remember_weight,
+            "local": self.local_weight,
+            "head": self.head_weight,
+            "features": self.feature_weight,
+        }
+        return {name: weight for name, weight in weights.items() if weight}
 
     @property
     def replays(self) -> bool:
         """Whether synthesized images are shown at all."""
-        return bool(self.old or self.head or self.features)
+        return bool(self.old_weight or self.head_weight or self.feature_weight)
 
     def called(self, method: str) -> str:
         names = [name for name, recipe in RECIPES.items() if recipe.weights.keys() == self.weights.keys()]
@@ -132,9 +139,11 @@ class ExtensionConfig(Learning):
 
 RECIPES: dict[str, ExtensionConfig] = {
     "replay": ExtensionConfig(),
-    "abd": ExtensionConfig(old=0.0, new=0.0, remember=0.0, local=1.0, head=1.0, features=0.1),
-    "lwf": ExtensionConfig(old=0.0),
-    "fine-tuning": ExtensionConfig(old=0.0, remember=0.0),
+    "abd": ExtensionConfig(
+        old_weight=0.0, new_weight=0.0, remember_weight=0.0, local_weight=1.0, head_weight=1.0, feature_weight=0.1
+    ),
+    "lwf": ExtensionConfig(old_weight=0.0),
+    "fine-tuning": ExtensionConfig(old_weight=0.0, remember_weight=0.0),
 }
 
 
@@ -146,7 +155,7 @@ def extend(
     config: ExtensionConfig,
     *,
     fabric: Fabric | None = None,
-    watch: Watch = silent,
+    callback: Callback = silent,
 ) -> nn.Module:
     """Teaches the student new classes until its steps are taken, and the old ones as the teacher knows them.
 
@@ -158,7 +167,7 @@ def extend(
         new: Real images of the new classes, without end; their targets count the new classes from 0.
         config: How the student learns.
         fabric: Where and in which precision it learns; this process on the student's device if not given.
-        watch: Sees every step's terms, and keeps what a checkpoint needs.
+        callback: Sees every step's terms, and keeps what a checkpoint needs.
 
     Returns:
         The student after the last step, in evaluation mode. Nothing is selected.
@@ -171,12 +180,12 @@ def extend(
     fabric = fabric or Fabric(accelerator=next(student.parameters()).device.type, devices=1)
     learner, optimizer = fabric.setup(student, config.optimizer_of(student), move_to_device=False)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: config.lr_factor(step))
-    start = watch.keep(student=student, optimizer=optimizer.optimizer, schedule=schedule)
+    start = callback.register(student=student, optimizer=optimizer.optimizer, schedule=schedule)
 
     replayed, learned = iter(batches), iter(new)
     with frozen(teacher):
         student.train()
-        for step in watch.track(range(start, config.steps), "extend"):
+        for step in callback.track(range(start, config.steps), "extend"):
             made = _next(replayed, step, config.steps).images if config.replays else torch.empty(0, *teacher.shape)
             fresh = _next(learned, step, config.steps)
             require_new(fresh, teacher, head.out_features - old_head.out_features)
@@ -186,7 +195,7 @@ def extend(
             fabric.backward(total(terms))
             optimizer.step()
             schedule.step()
-            watch.log(step + 1, {name: term.detach() for name, term in terms.items()})
+            callback.log(step + 1, {name: term.detach() for name, term in terms.items()})
     return student.eval()
 
 
@@ -229,11 +238,11 @@ def look(
     """One pass of both networks over images of which the last are real and have these labels."""
     with torch.no_grad(), record(old_head) as old_visits:
         answers = teacher(images)
-    with record(head) as visits:
+    with record(head) as calls:
         logits = student(images)
     made = len(images) - len(labels)
     decisions = torch.cat([answers[:made].argmax(1), labels.to(answers.device) + answers.shape[1]])
-    return Seen(made, decisions, logits, answers, visits[0].input.float(), old_visits[0].input.float())
+    return Seen(made, decisions, logits, answers, calls[0].input.float(), old_visits[0].input.float())
 
 
 def old_image_loss(

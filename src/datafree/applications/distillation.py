@@ -17,12 +17,12 @@ import torch
 from lightning_fabric import Fabric
 from torch import nn
 
-from datafree.application import Learning
-from datafree.augmentation import Augmentation
+from datafree.applications.base import Learning
+from datafree.callback import Callback, silent
 from datafree.classifier import Classifier, frozen
 from datafree.losses import distillation_loss
+from datafree.synthesis.augmentation import Augmentation
 from datafree.types import Batch, InputError, Stateful, Terms, at_least
-from datafree.watch import Watch, silent
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -136,7 +136,7 @@ def distill(
     config: DistillationConfig,
     *,
     fabric: Fabric | None = None,
-    watch: Watch = silent,
+    callback: Callback = silent,
 ) -> nn.Module:
     """Trains the student on the batches until its steps are taken.
 
@@ -146,7 +146,7 @@ def distill(
         batches: A stream, a loader, a list: anything that yields batches. Targets are not looked at.
         config: How the student learns.
         fabric: Where and in which precision it learns; this process on the student's device if not given.
-        watch: Sees every step's loss, and keeps what a checkpoint needs.
+        callback: Sees every step's loss, and keeps what a checkpoint needs.
 
     Returns:
         The student after the last step, in evaluation mode; its moving average if there is one. Nothing is selected.
@@ -155,10 +155,10 @@ def distill(
         InputError: If the optimiser is unknown, or the batches end before the steps are taken.
     """
     learner = Learner(student, teacher, config, fabric)
-    start = watch.keep(**learner.kept)
+    start = callback.register(**learner.kept)
     source = iter(batches)
     with frozen(teacher):
         student.train()
-        for step in watch.track(range(start, config.steps), "distill"):
-            watch.log(step + 1, learner.step(draw(source, step, config.steps)))
+        for step in callback.track(range(start, config.steps), "distill"):
+            callback.log(step + 1, learner.step(draw(source, step, config.steps)))
     return learner.finish()

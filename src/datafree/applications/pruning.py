@@ -41,11 +41,11 @@ from lightning_fabric import Fabric
 from torch import Tensor, nn
 
 from datafree.applications.distillation import DistillationConfig, Learner, draw
+from datafree.callback import Callback, silent
 from datafree.classifier import Classifier, frozen
-from datafree.importance import gate_slopes, hardware_aware, savings, weakest
-from datafree.narrowing import Channels, layers_of, narrow, require_removable, widths_of
+from datafree.networks.importance import gate_slopes, hardware_aware, savings, weakest
+from datafree.networks.pruning_surgery import Channels, layers_of, narrow, require_removable, widths_of
 from datafree.types import Batch, InputError, Scalar, Stateful, at_least
-from datafree.watch import Watch, silent
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,27 +58,29 @@ class PruningConfig(DistillationConfig):
     """part of the filters that is removed, of all layers but the one that makes the answer"""
     rounds: int = 5
     """times at which filters are removed"""
-    spread: float = 0.3
+    rounds_fraction: float = 0.3
     """part of the steps over which the rounds are spread; the rest is the recovery after the last"""
-    looks: int = 16
+    importance_batches: int = 16
     """batches by which the importance is estimated in each round"""
-    look_temperature: float = 16.0
+    importance_temperature: float = 16.0
     """tau of the labels drawn; higher than that of the recovery, so that images count on which the teacher is sure"""
-    slice: int = 16
+    importance_slice: int = 16
     """b, images whose slopes are added before they are squared"""
-    macs: float = 0.0
+    macs_weight: float = 0.0
     """eta, weight of the multiplications saved against the importance lost; 0: importance alone"""
-    least: float = 0.0
+    min_kept: float = 0.0
     """part of its channels that every layer keeps in any case; one channel at least"""
 
     fewest: ClassVar[int] = 0
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        at_least(1, rounds=self.rounds, looks=self.looks, slice=self.slice)
-        at_least(1e-9, look_temperature=self.look_temperature)
-        at_least(0, macs=self.macs, least=self.least, spread=self.spread)
-        if not 0 < self.ratio < 1 or not self.least < 1 or not self.spread <= 1:
+        at_least(
+            1, rounds=self.rounds, importance_batches=self.importance_batches, importance_slice=self.importance_slice
+        )
+        at_least(1e-9, importance_temperature=self.importance_temperature)
+        at_least(0, macs_weight=self.macs_weight, min_kept=self.min_kept, rounds_fraction=self.rounds_fraction)
+        if not 0 < self.ratio < 1 or not self.min_kept < 1 or not self.rounds_fraction <= 1:
             raise InputError(
                 "ratio must be over 0, ratio and least under 1, and spread not over 1; all are parts of a whole"
             )
@@ -92,7 +94,7 @@ class PruningConfig(DistillationConfig):
 
     def due(self, step: int) -> int:
         """Rounds that must be over when this step is taken (counted from 0)."""
-        last = self.spread * self.steps
+        last = self.rounds_fraction * self.steps
         return self.rounds if step >= last else min(self.rounds, 1 + math.floor(step * self.rounds / last))
 
 
@@ -103,7 +105,7 @@ def prune(
     config: PruningConfig,
     *,
     fabric: Fabric | None = None,
-    watch: Watch = silent,
+    callback: Callback = silent,
 ) -> nn.Module:
     """Removes filters from a copy of the teacher until a part of them is gone, and lets it recover.
 
@@ -114,7 +116,7 @@ def prune(
             `looks` batches, each step one.
         config: What is removed, and how the network recovers.
         fabric: Where and in which precision it learns; this process on the student's device if not given.
-        watch: Sees every step's loss and the filters left, and keeps what a checkpoint needs.
+        callback: Sees every step's loss and the filters left, and keeps what a checkpoint needs.
 
     Returns:
         The narrower student after the last step, in evaluation mode.
@@ -124,16 +126,16 @@ def prune(
             or the batches end before the steps are taken.
     """
     pruning = Pruning(student, teacher, config, fabric)
-    start = watch.keep(pruning=pruning)
+    start = callback.register(pruning=pruning)
     source = iter(batches)
     with frozen(teacher):
         student.train()
-        for step in watch.track(range(start, config.steps), "prune"):
-            pruning.catch_up(config.due(step), step, source, watch)
+        for step in callback.track(range(start, config.steps), "prune"):
+            pruning.catch_up(config.due(step), step, source, callback)
             assert pruning.learner is not None, "the first round is before the first step"
             terms = pruning.learner.step(draw(source, step, config.steps))
-            watch.log(step + 1, {**terms, "filters": torch.tensor(float(pruning.channels.filters))})
-        pruning.catch_up(config.rounds, config.steps, source, watch)
+            callback.log(step + 1, {**terms, "filters": torch.tensor(float(pruning.channels.filters))})
+        pruning.catch_up(config.rounds, config.steps, source, callback)
     return pruning.learner.finish() if pruning.learner else student.eval()
 
 
@@ -148,7 +150,7 @@ class Pruning:
         self.channels = Channels(student.model, student.shape)
         self.filters = self.channels.filters
         widths = widths_of(student.model)
-        self.floor = {name: max(1, math.ceil(config.least * width)) for name, width in widths.items()}
+        self.floor = {name: max(1, math.ceil(config.min_kept * width)) for name, width in widths.items()}
         self.require_possible()
         self.round = 0
         self.learner: Learner | None = None
@@ -190,11 +192,11 @@ class Pruning:
         self.looked = self.images = 0
         self.squares = [torch.zeros(len(group), device=self.student.device) for group in self.channels.groups]
 
-    def catch_up(self, rounds: int, step: int, source: Iterator[Batch], watch: Watch) -> None:
+    def catch_up(self, rounds: int, step: int, source: Iterator[Batch], callback: Callback) -> None:
         """Goes through the rounds that are due: looks, removes, and begins to learn anew."""
         while self.round < rounds:
-            for look in watch.track(range(self.looked, self.config.looks), "look"):
-                self.look(draw(source, look, self.config.looks))
+            for look in callback.track(range(self.looked, self.config.importance_batches), "look"):
+                self.look(draw(source, look, self.config.importance_batches))
             self.remove()
             self.round += 1
             self.learn(step)
@@ -204,9 +206,9 @@ class Pruning:
         """Adds the squared slopes of one batch to the importance."""
         images, groups = batch.images.to(self.student.device), self.channels.groups
         self.student.eval()
-        for part in images.split(self.config.slice):
+        for part in images.split(self.config.importance_slice):
             ours, theirs = map(self.teacher.decisions, (self.student(part), self.teacher(part)))
-            loss = drawn_cross_entropy(ours, theirs, self.config.look_temperature)
+            loss = drawn_cross_entropy(ours, theirs, self.config.importance_temperature)
             for square, slope in zip(self.squares, gate_slopes(loss, groups), strict=True):
                 square += slope.square()
         self.looked, self.images = self.looked + 1, self.images + len(images)
@@ -214,14 +216,14 @@ class Pruning:
 
     def importance(self) -> list[Tensor]:
         """By how much the distillation loss is expected to rise, in nats, for each channel of each group."""
-        factor = self.config.look_temperature**2 / (2 * self.images)
+        factor = self.config.importance_temperature**2 / (2 * self.images)
         return [self.fabric.all_reduce(factor * square, reduce_op="mean") for square in self.squares]  # type: ignore[misc]
 
     def remove(self) -> None:
         """Removes the channels of least score, until this round's part of the filters is gone."""
         groups, scores = self.channels.groups, self.importance()
-        if self.config.macs:
-            scores = hardware_aware(scores, savings(self.student, groups), self.config.macs)
+        if self.config.macs_weight:
+            scores = hardware_aware(scores, savings(self.student, groups), self.config.macs_weight)
         excess = self.channels.filters - self.filters + self.goal(self.round + 1)
         for group, places in zip(groups, weakest(groups, scores, self.floors(), excess), strict=True):
             if places:

@@ -1,21 +1,21 @@
 """Options as dataclasses, and what is wrong with them in one sentence."""
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import fields, is_dataclass
 from typing import Annotated, Any, TypeVar, get_args, get_origin, get_type_hints
 
 import tyro
 from tyro import _errors  # the one way to turn its boxed text into a sentence; the minor version is pinned for it
 
+from datafree.commands.verbs import VERBS
 from datafree.types import InputError, nearest
-from datafree.verbs import VERBS
 
 T = TypeVar("T")
 Flat = tyro.conf.OmitArgPrefixes
 """a group of options that have no prefix"""
 
 
-def parse(kind: type[T], verb: str, arguments: Sequence[str], more: str = "", short: Collection[str] = ()) -> T:
+def parse(kind: type[T], verb: str, arguments: Sequence[str], more: str = "") -> T:
     """Options as a dataclass.
 
     Args:
@@ -23,7 +23,6 @@ def parse(kind: type[T], verb: str, arguments: Sequence[str], more: str = "", sh
         verb: For the messages.
         arguments: What follows the verb.
         more: Said in the help after what the verb does.
-        short: Options that the verb itself has written in full; they are proposed as well where one is unknown.
 
     Raises:
         InputError: For anything that cannot be parsed, in one sentence, with the nearest option where one is unknown.
@@ -33,9 +32,7 @@ def parse(kind: type[T], verb: str, arguments: Sequence[str], more: str = "", sh
     def refuse(event: Any) -> None:
         match event:
             case _errors.UnrecognizedArgs(tokens=[token, *_]) | _errors.MissingArgs(unrecognized_tokens=[token, *_]):
-                raise InputError(
-                    f"option {token!r} is unknown{nearest(token.partition('=')[0], [*short, *known(kind)])}; {see}"
-                )
+                raise InputError(f"option {token!r} is unknown{nearest(token.partition('=')[0], known(kind))}; {see}")
             case _errors.MissingArgs(missing_arguments=missing):
                 raise InputError(f"{', '.join(argument.arg.display_name() for argument in missing)} is missing; {see}")
             case _errors.BadValue(argument=argument):
@@ -48,7 +45,9 @@ def parse(kind: type[T], verb: str, arguments: Sequence[str], more: str = "", sh
                 raise InputError(f"the options of {verb} cannot be read together; {see}")
 
     with _errors.on_parse_error(refuse):
-        return tyro.cli(kind, prog=f"datafree {verb}", description=VERBS[verb] + "." + more, args=list(arguments))
+        return tyro.cli(
+            kind, prog=f"datafree {verb}", description=VERBS[verb][1].capitalize() + "." + more, args=list(arguments)
+        )
 
 
 def known(kind: type[Any], prefix: str = "--") -> Iterator[str]:

@@ -4,12 +4,12 @@ from dataclasses import dataclass
 
 from rich.table import Table
 
-from datafree.bench import Bench, bench
+from datafree.benchmarks import BENCHMARKS
+from datafree.benchmarks.bench import Bench, bench
+from datafree.benchmarks.demo import Demo, demo
 from datafree.commands.options import parse
 from datafree.commands.runs import console, refuse_existing
-from datafree.demo import Demo, demo
 from datafree.methods import METHODS
-from datafree.tables import BENCHMARKS
 from datafree.types import InputError
 
 

@@ -33,7 +33,6 @@ import torch
 from torch import Tensor, nn
 
 from datafree.classifier import Classifier, batch_norms, frozen, record
-from datafree.generators import PaperGenerator, SubpixelGenerator
 from datafree.losses import (
     activation_loss,
     batch_norm_statistics,
@@ -42,6 +41,7 @@ from datafree.losses import (
     one_hot_loss,
 )
 from datafree.synthesis import Method, Schedule, Synthesizer, descend
+from datafree.synthesis.generators import PaperGenerator, SubpixelGenerator
 from datafree.types import Batch, Images, Scalar, Terms, at_least
 
 
@@ -51,13 +51,13 @@ class DAFLConfig(Method):
 
     paper: ClassVar[str] = "Chen et al. 2019, arXiv 1904.01186"
 
-    batch: int = 512
+    batch_size: int = 512
     """latents per generator step"""
-    latent: int = 100
+    latent_size: int = 100
     """numbers in a latent"""
     lr: float = 0.2
     """Adam's learning rate for the generator"""
-    onehot: float = 1.0
+    one_hot: float = 1.0
     """weight of the one-hot loss"""
     activation: float = 8.33e-4
     """alpha, weight of the activation loss; 0.1 / d in the authors' units"""
@@ -71,32 +71,36 @@ class DAFLConfig(Method):
     """whose definitions of the activation and entropy loss the weights belong to"""
     generator: Literal["paper", "subpixel"] = "paper"
     """which network; see `generators`"""
-    life: int = 0
+    reset_every: int = 0
     """generator steps after which a new generator begins; 0: never"""
-    skip: int = 0
+    discard_first: int = 0
     """steps of a new generator whose images no student sees"""
-    show: int = 512
+    student_batch_size: int = 512
     """images handed out per generator step"""
-    reuse: bool = False
+    reuse_batch: bool = False
     """hand out the images of the generator's own step, as the authors' code does; else of fresh latents, after it"""
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        at_least(2, batch=self.batch, show=self.show)
-        at_least(1, latent=self.latent)
-        at_least(0, onehot=self.onehot, activation=self.activation, entropy=self.entropy)
-        at_least(0, adversary=self.adversary, statistics=self.statistics, skip=self.skip)
-        at_least(self.skip + 1 if self.life else 0, life=self.life)
+        at_least(2, batch_size=self.batch_size, student_batch_size=self.student_batch_size)
+        at_least(1, latent_size=self.latent_size)
+        at_least(0, one_hot=self.one_hot, activation=self.activation, entropy=self.entropy)
+        at_least(0, adversary=self.adversary, statistics=self.statistics, discard_first=self.discard_first)
+        at_least(self.discard_first + 1 if self.reset_every else 0, reset_every=self.reset_every)
         at_least(1e-9, lr=self.lr)
 
     @property
     def schedule(self) -> Schedule:
-        return Schedule(every=8, keep=512) if self.life else Schedule()
+        return Schedule(refresh_every=8, pool_batches=512) if self.reset_every else Schedule()
 
     @property
     def passes(self) -> float:
-        handed = self.batch if self.reuse else self.show
-        return self.batch / handed * (self.life / (self.life - self.skip) if self.life else 1)
+        handed = self.batch_size if self.reuse_batch else self.student_batch_size
+        return (
+            self.batch_size
+            / handed
+            * (self.reset_every / (self.reset_every - self.discard_first) if self.reset_every else 1)
+        )
 
     @property
     def adaptive(self) -> bool:
@@ -104,7 +108,7 @@ class DAFLConfig(Method):
 
     @property
     def learning(self) -> int:
-        return self.life // 2 or 500
+        return self.reset_every // 2 or 500
 
     @property
     def needs(self) -> tuple[str, ...]:
@@ -131,24 +135,24 @@ class DAFL(Synthesizer):
     def begin(self) -> None:
         """A new generator."""
         network = PaperGenerator if self.config.generator == "paper" else SubpixelGenerator
-        self.generator = network(self.config.latent, self.teacher.shape).to(self.teacher.device)
+        self.generator = network(self.config.latent_size, self.teacher.shape).to(self.teacher.device)
         learned = self.generator.to(memory_format=torch.channels_last).parameters()
         self.optimizer = torch.optim.Adam(learned, lr=self.config.lr, betas=(0.5, 0.999), fused=True)
         self.age = 0
 
     def objective(self, images: Images, student: nn.Module | None = None) -> Terms:
         c = self.config
-        with record(*self.layers) as visits, record(*self.norms) as statistics:
+        with record(*self.layers) as calls, record(*self.norms) as statistics:
             logits = self.teacher(images)
         self.answers = logits.detach()
         by_paper, by_authors = (activation_loss, information_entropy_loss), (mean_activation, log10_entropy)
         activation, entropy = by_paper if c.units == "paper" else by_authors
         terms = {
-            "one-hot": c.onehot * one_hot_loss(self.teacher.decisions(logits)),
+            "one-hot": c.one_hot * one_hot_loss(self.teacher.decisions(logits)),
             "entropy": c.entropy * entropy(self.teacher.votes(logits)),
         }
         if c.activation and self.layers:
-            features = torch.cat([visit.input.flatten(1) for visit in visits], 1)
+            features = torch.cat([call.input.flatten(1) for call in calls], 1)
             terms["activation"] = c.activation * activation(features)
         if statistics:
             terms["statistics"] = c.statistics * batch_norm_statistics(statistics)
@@ -159,24 +163,24 @@ class DAFL(Synthesizer):
 
     def imagine(self, count: int) -> Images:
         """Images of fresh latents."""
-        latents = torch.randn(count, self.config.latent, device=self.teacher.device)
+        latents = torch.randn(count, self.config.latent_size, device=self.teacher.device)
         return self.teacher.denormalize(self.generator(latents)).clamp(0, 1)
 
     def synthesize(self, student: nn.Module | None = None) -> Batch:
         c = self.config
-        if c.life and self.age >= c.life:
+        if c.reset_every and self.age >= c.reset_every:
             self.begin()
         with frozen(self.teacher, student):
             while True:
-                images = self.imagine(c.batch)
+                images = self.imagine(c.batch_size)
                 terms = descend(self.objective(images, student), self.optimizer)
                 self.age += 1
-                if self.age > c.skip:
+                if self.age > c.discard_first:
                     break
-            if c.reuse:
+            if c.reuse_batch:
                 return Batch(images.detach(), self.teacher.answer(self.answers), terms, self.answers)
             with torch.no_grad():
-                images = self.imagine(c.show)
+                images = self.imagine(c.student_batch_size)
                 answers = self.teacher(images)
         return Batch(images, self.teacher.answer(answers), terms, answers)
 

@@ -36,12 +36,12 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from datafree.augmentation import jitter
 from datafree.classifier import Classifier, batch_norms, frozen, record
-from datafree.features import load, measured_statistics
 from datafree.losses import batch_norm_statistics, image_norm, js_divergence, total_variation
-from datafree.spectrum import Spectrum, noise
 from datafree.synthesis import Method, Schedule, Synthesizer, descend
+from datafree.synthesis.augmentation import jitter
+from datafree.synthesis.features import load, measured_statistics
+from datafree.synthesis.spectrum import Spectrum, noise
 from datafree.types import Batch, Images, InputError, Logits, Scalar, Targets, Terms, at_least, at_most
 
 
@@ -65,7 +65,7 @@ class DeepInversionConfig(Method):
     """alpha_l2, weight of the image's norm"""
     statistics: float = 10.0
     """alpha_f, weight of the batch-norm statistics; 0 makes it DeepDream"""
-    measured: str = ""
+    feature_statistics: str = ""
     """file that `datafree statistics` wrote, in the place of batch norm's memory, for teachers that have none"""
     layers: tuple[float, ...] = (1.0,)
     """weights of the first layers' statistics, the last one for all that follow; the authors' ImageNet code: (10, 1)"""
@@ -75,7 +75,7 @@ class DeepInversionConfig(Method):
     """the divergence in the competition: the paper's, or the authors' code's"""
     temperature: float = 3.0
     """of both predictions in the competition"""
-    more: float = 0.15
+    extra_label_probability: float = 0.15
     """probability of each further label, of a teacher of several labels"""
     spectrum: Spectrum = "white"
     """of the noise at which images begin: white, as in the paper, or natural; see `noise`"""
@@ -88,14 +88,18 @@ class DeepInversionConfig(Method):
         super().__post_init__()
         at_least(1, steps=self.steps)
         at_least(0, tv=self.tv, l2=self.l2, statistics=self.statistics, compete=self.compete, jitter=self.jitter)
-        at_least(0, layers=self.layers, betas=self.betas, more=self.more)
+        at_least(0, layers=self.layers, betas=self.betas, extra_label_probability=self.extra_label_probability)
         at_least(1e-9, lr=self.lr, temperature=self.temperature)
-        at_most(1, more=self.more)
+        at_most(1, extra_label_probability=self.extra_label_probability)
         at_most(0.99999, betas=max(self.betas))
 
     @property
     def schedule(self) -> Schedule:
-        return Schedule(warmup=2, every=50, keep=128) if self.compete else Schedule(warmup=8, every=0, keep=8)
+        return (
+            Schedule(warmup_batches=2, refresh_every=50, pool_batches=128)
+            if self.compete
+            else Schedule(warmup_batches=8, refresh_every=0, pool_batches=8)
+        )
 
     @property
     def passes(self) -> float:
@@ -107,7 +111,7 @@ class DeepInversionConfig(Method):
 
     @property
     def needs(self) -> tuple[str, ...]:
-        return ("batch-norm statistics",) if self.statistics and not self.measured else ()
+        return ("batch-norm statistics",) if self.statistics and not self.feature_statistics else ()
 
     def build(self, teacher: Classifier) -> "DeepInversion":
         return DeepInversion(teacher, self)
@@ -120,7 +124,9 @@ class DeepInversion(Synthesizer):
         if min(teacher.shape[1:]) < 2 ** (count := len(config.steps)):
             raise InputError(f"{count} resolutions are too many for images of {teacher.shape}; give fewer steps")
         self.teacher, self.config = teacher, config
-        self.measured = load(config.measured, teacher) if config.statistics and config.measured else None
+        self.measured = (
+            load(config.feature_statistics, teacher) if config.statistics and config.feature_statistics else None
+        )
         stored = self.measured.by_layer(teacher) if self.measured else {}
         self.layers = list(stored) or (batch_norms(teacher) if config.statistics else [])
         self.distance = partial(measured_statistics, stored) if stored else batch_norm_statistics
@@ -131,11 +137,11 @@ class DeepInversion(Synthesizer):
 
     @property
     def rests_on(self) -> Mapping[str, str]:
-        return {self.config.measured: self.measured.digest} if self.measured else {}
+        return {self.config.feature_statistics: self.measured.digest} if self.measured else {}
 
     def objective(self, images: Images, labels: Targets, student: nn.Module | None = None) -> Terms:
         c = self.config
-        with record(*self.layers) as visits:
+        with record(*self.layers) as calls:
             logits = self.teacher(images)
         normalized = self.teacher.normalize(images)
         terms = {
@@ -144,7 +150,7 @@ class DeepInversion(Synthesizer):
             "l2": c.l2 * image_norm(normalized),
         }
         if c.statistics:
-            terms["statistics"] = c.statistics * self.distance(visits, c.layers)
+            terms["statistics"] = c.statistics * self.distance(calls, c.layers)
         if c.compete and student is not None:
             divergence = js_divergence if c.js == "paper" else clamped_divergence
             ours, theirs = map(self.teacher.decisions, (logits, student(images)))
@@ -158,14 +164,14 @@ class DeepInversion(Synthesizer):
 
     def synthesize(self, student: nn.Module | None = None) -> Batch:
         teacher, c = self.teacher, self.config
-        labels = teacher.draw(c.batch, c.more)
-        pixels = noise(c.batch, teacher, c.spectrum).requires_grad_()
+        labels = teacher.draw(c.batch_size, c.extra_label_probability)
+        pixels = noise(c.batch_size, teacher, c.spectrum).requires_grad_()
         low, high = (teacher.normalize(torch.full_like(pixels[:1], bound)) for bound in (0.0, 1.0))
         terms: Terms = {}
         with frozen(teacher, student):
             for coarser, steps in zip(reversed(range(len(c.steps))), c.steps, strict=True):
                 optimizer = torch.optim.Adam([pixels], lr=c.lr, betas=c.betas, fused=True)
-                for step in self.watch.track(range(steps), "dream"):
+                for step in self.callback.track(range(steps), "dream"):
                     if c.cosine:
                         optimizer.param_groups[0]["lr"] = c.lr * (1 + math.cos(math.pi * step / steps)) / 2
                     moved = jitter(pixels, c.jitter, c.flip)

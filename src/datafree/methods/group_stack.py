@@ -18,7 +18,7 @@ The image is to be answered like training data; the features, like the image (Eq
 Differences from the paper, whose values and architectures of groups were not to be had:
 
 1. Weights, latents, learning rate and the layers of a group are ours.
-2. With teachers of one answer each, the union is one softmax over all their classes (see `Committee`) and the label of
+2. With teachers of one answer each, the union is one softmax over all their classes (see `Ensemble`) and the label of
    Eq 5 is its highest class: of probabilities under 0.5 the threshold would make no label at all.
 3. The image is shown to each teacher as it is, since the TargetNet will see it so; filters stand before features only.
 4. `statistics` adds DeepInversion's batch-norm term for teachers that remember statistics; 0 leaves it out.
@@ -35,11 +35,8 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-from datafree.blocks import Blocks
 from datafree.classifier import Classifier, batch_norms, frozen, record
-from datafree.committee import Committee
-from datafree.filters import Filter
-from datafree.generators import GroupStackGenerator
+from datafree.ensemble import Ensemble
 from datafree.losses import (
     activation_loss,
     batch_norm_statistics,
@@ -48,7 +45,10 @@ from datafree.losses import (
     soft_cross_entropy,
     sparsity_loss,
 )
+from datafree.networks.blocks import Blocks
+from datafree.networks.filters import Filter
 from datafree.synthesis import Method, Schedule, Synthesizer, descend
+from datafree.synthesis.generators import GroupStackGenerator
 from datafree.types import Batch, Images, InputError, Logits, Terms, at_least
 
 
@@ -58,13 +58,13 @@ class GroupStackConfig(Method):
 
     paper: ClassVar[str] = "Ye et al. 2020, arXiv 2003.09088"
 
-    batch: int = 256
+    batch_size: int = 256
     """latents per step of the generator"""
-    latent: int = 100
+    latent_size: int = 100
     """numbers in a latent"""
     lr: float = 5e-3
     """Adam's learning rate for generator and filters"""
-    onehot: float = 1.0
+    one_hot: float = 1.0
     """weight of the one-hot loss"""
     activation: float = 1e-3
     """alpha, weight of the activation loss"""
@@ -80,20 +80,20 @@ class GroupStackConfig(Method):
     """one filter per teacher and depth; else the teachers take the features as they are"""
     blocks: int = 0
     """B; as many as the teachers fall into, if 0"""
-    life: int = 0
+    reset_every: int = 0
     """steps after which a new generator begins; 0: never"""
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        at_least(2, batch=self.batch)
-        at_least(1, latent=self.latent)
-        at_least(0, onehot=self.onehot, activation=self.activation, entropy=self.entropy, sparsity=self.sparsity)
-        at_least(0, groups=self.groups, statistics=self.statistics, blocks=self.blocks, life=self.life)
+        at_least(2, batch_size=self.batch_size)
+        at_least(1, latent_size=self.latent_size)
+        at_least(0, one_hot=self.one_hot, activation=self.activation, entropy=self.entropy, sparsity=self.sparsity)
+        at_least(0, groups=self.groups, statistics=self.statistics, blocks=self.blocks, reset_every=self.reset_every)
         at_least(1e-9, lr=self.lr)
 
     @property
     def schedule(self) -> Schedule:
-        return Schedule(every=4, keep=128)
+        return Schedule(refresh_every=4, pool_batches=128)
 
     @property
     def passes(self) -> float:
@@ -115,22 +115,22 @@ class GroupStack(Synthesizer):
     """`objective` is Eq 11, `synthesize` one step of the generator."""
 
     def __init__(self, teacher: Classifier, config: GroupStackConfig) -> None:
-        self.committee = teacher if isinstance(teacher, Committee) else Committee([teacher])
+        self.ensemble = teacher if isinstance(teacher, Ensemble) else Ensemble([teacher])
         self.config = config
-        self.discriminators = [Blocks(teacher, config.blocks) for teacher in self.committee.teachers]
+        self.discriminators = [Blocks(teacher, config.blocks) for teacher in self.ensemble.teachers]
         self.shapes = self.discriminators[0].shapes
         for other in self.discriminators[1:]:
             if other.shapes != self.shapes:
                 raise InputError(
                     f"the teachers' blocks take {self.shapes} and {other.shapes}; use teachers of one shape or another method"
                 )
-        self.norms = batch_norms(self.committee) if config.statistics else []
+        self.norms = batch_norms(self.ensemble) if config.statistics else []
         self.begin()
 
     def begin(self) -> None:
         """A new generator, and new filters."""
-        teachers, device = len(self.discriminators), self.committee.device
-        self.generator = GroupStackGenerator(self.config.latent, self.shapes).to(device)
+        teachers, device = len(self.discriminators), self.ensemble.device
+        self.generator = GroupStackGenerator(self.config.latent_size, self.shapes).to(device)
         self.generator.to(memory_format=torch.channels_last)
         self.filters = nn.ModuleList(
             nn.ModuleList(Filter(shape[0]) if self.config.filters else nn.Identity() for _ in range(teachers))
@@ -144,47 +144,47 @@ class GroupStack(Synthesizer):
         """What the teachers together say of what a group (counted from 1) made, short of the last."""
         filters = self.filters[group - 1]
         pairs = zip(self.discriminators, filters, strict=True)  # type: ignore[arg-type]
-        return self.committee.unite([blocks(through(features), last=group) for blocks, through in pairs])
+        return self.ensemble.unite([blocks(through(features), last=group) for blocks, through in pairs])
 
     def objective(self, images: Images, features: list[Tensor]) -> Terms:
-        c, committee = self.config, self.committee
-        seen = committee.feature_layers() if c.activation else []
-        with record(*seen, *self.norms) as visits:
-            self.logits = committee(images)
-        layers = [visit for visit in visits if visit.module in seen]
-        statistics = [visit for visit in visits if visit.module in self.norms]
+        c, ensemble = self.config, self.ensemble
+        seen = ensemble.feature_layers() if c.activation else []
+        with record(*seen, *self.norms) as calls:
+            self.logits = ensemble(images)
+        layers = [call for call in calls if call.module in seen]
+        statistics = [call for call in calls if call.module in self.norms]
         terms = {
-            "one-hot": c.onehot * one_hot_loss(committee.decisions(self.logits)),
-            "entropy": c.entropy * information_entropy_loss(committee.votes(self.logits)),
+            "one-hot": c.one_hot * one_hot_loss(ensemble.decisions(self.logits)),
+            "entropy": c.entropy * information_entropy_loss(ensemble.votes(self.logits)),
         }
         if layers:
             terms["activation"] = c.activation * activation_loss(
-                torch.cat([visit.input.flatten(1) for visit in layers], 1)
+                torch.cat([call.input.flatten(1) for call in layers], 1)
             )
-        if committee.multi_label:
-            terms["sparsity"] = c.sparsity * sparsity_loss(committee.probabilities(self.logits))
+        if ensemble.multi_label:
+            terms["sparsity"] = c.sparsity * sparsity_loss(ensemble.probabilities(self.logits))
         if statistics:
             terms["statistics"] = c.statistics * batch_norm_statistics(statistics)
         if c.groups and features:
-            like = committee.decisions(self.logits).softmax(1).detach()
-            answers = [committee.decisions(self.answer(made, group)) for group, made in enumerate(features, 1)]
+            like = ensemble.decisions(self.logits).softmax(1).detach()
+            answers = [ensemble.decisions(self.answer(made, group)) for group, made in enumerate(features, 1)]
             agreement = torch.stack([soft_cross_entropy(answer, like) for answer in answers]).mean()
             terms["groups"] = c.groups * agreement
         return terms
 
     def synthesize(self, student: nn.Module | None = None) -> Batch:
-        c, committee = self.config, self.committee
-        if c.life and self.age >= c.life:
+        c, ensemble = self.config, self.ensemble
+        if c.reset_every and self.age >= c.reset_every:
             self.begin()
-        with frozen(committee):
-            latents = torch.randn(c.batch, c.latent, device=committee.device)
+        with frozen(ensemble):
+            latents = torch.randn(c.batch_size, c.latent_size, device=ensemble.device)
             *features, made = self.generator(latents)
-            images = committee.denormalize(made).clamp(0, 1)
+            images = ensemble.denormalize(made).clamp(0, 1)
             terms = descend(self.objective(images, features), self.optimizer)
             self.age += 1
         answers = self.logits.detach()
-        targets = committee.answer(answers)
-        if committee.multi_label:
+        targets = ensemble.answer(answers)
+        if ensemble.multi_label:
             terms = {**terms, "positives": targets.sum(1).mean()}
         inner = tuple(feature.detach() for feature in reversed(features))
         return Batch(images.detach(), targets, terms, answers, inner)

@@ -11,8 +11,8 @@ import torch
 from torch import nn
 
 from datafree.classifier import Classifier, frozen
-from datafree.spectrum import Spectrum, noise
 from datafree.synthesis import Method, Schedule, Synthesizer
+from datafree.synthesis.spectrum import Spectrum, noise
 from datafree.types import Batch
 
 
@@ -44,7 +44,7 @@ class Noise(Synthesizer):
         self.teacher, self.config = teacher, config
 
     def synthesize(self, student: nn.Module | None = None) -> Batch:
-        pixels = noise(self.config.batch, self.teacher, self.config.spectrum)
+        pixels = noise(self.config.batch_size, self.teacher, self.config.spectrum)
         images = self.teacher.denormalize(pixels).clamp(0, 1)
         with frozen(self.teacher), torch.no_grad():
             return Batch(images, self.teacher.answer(self.teacher(images)), {})

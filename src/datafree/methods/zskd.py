@@ -40,11 +40,11 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from datafree.augmentation import Augmentation
 from datafree.classifier import Classifier, frozen
-from datafree.generators import binomial
 from datafree.losses import soft_cross_entropy
 from datafree.synthesis import Method, Schedule, Synthesizer, descend
+from datafree.synthesis.augmentation import Augmentation
+from datafree.synthesis.generators import binomial
 from datafree.types import Batch, Images, InputError, Probabilities, Terms, at_least
 
 
@@ -54,7 +54,7 @@ class ZSKDConfig(Method):
 
     paper: ClassVar[str] = "Nayak et al. 2019, arXiv 1905.08114"
 
-    batch: int = 200
+    batch_size: int = 200
     """impressions made at a time"""
     steps: int = 25
     """descent steps per batch; the authors' code for CIFAR-10 takes 1500 on bare pixels, at a learning rate of 0.001"""
@@ -67,7 +67,7 @@ class ZSKDConfig(Method):
     floor: float = 1e-4
     """smallest concentration"""
     smooth: bool = True
-    """describe images as said above; False: bare pixels"""
+    """to_json images as said above; False: bare pixels"""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -76,7 +76,7 @@ class ZSKDConfig(Method):
 
     @property
     def schedule(self) -> Schedule:
-        return Schedule(warmup=120, every=0, keep=120)
+        return Schedule(warmup_batches=120, refresh_every=0, pool_batches=120)
 
     @property
     def passes(self) -> float:
@@ -131,14 +131,14 @@ class ZSKD(Synthesizer):
     def synthesize(self, student: nn.Module | None = None) -> Batch:
         c = self.config
         channels, height, width = self.teacher.shape
-        targets = self.soft_labels(c.batch)
+        targets = self.soft_labels(c.batch_size)
         half = (math.ceil(height / 2), math.ceil(width / 2)) if c.smooth else (height, width)
         begin = torch.randn if c.smooth else torch.rand
-        description = begin(c.batch, channels, *half, device=self.teacher.device).requires_grad_()
+        description = begin(c.batch_size, channels, *half, device=self.teacher.device).requires_grad_()
         optimizer = torch.optim.Adam([description], lr=c.lr, fused=True)
         terms: Terms = {}
         with frozen(self.teacher):
-            for step in self.watch.track(range(c.steps), "impress"):
+            for step in self.callback.track(range(c.steps), "impress"):
                 optimizer.param_groups[0]["lr"] = c.lr * (1 + math.cos(math.pi * step / c.steps)) / 2
                 terms = descend(self.objective(self.picture(description), targets), optimizer)
             with torch.no_grad():

@@ -1,0 +1,1 @@
+"""Architectures, and operations on the layers of a network."""

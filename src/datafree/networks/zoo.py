@@ -1,0 +1,260 @@
+"""The papers' networks, registered in timm: `timm.create_model("wrn_40_2", num_classes=10)` once this file is imported."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from timm.models import build_model_with_cfg, generate_default_cfgs, register_model
+from torch import Tensor, nn
+
+from datafree.types import Preprocessing
+
+
+class LeNet5(nn.Module):
+    """LeNet-5 for 32 x 32 images, as the data-free papers use it: three convolutions; batch norm only where it is asked for.
+
+    References:
+        | Data-Free Learning of Student Networks (Chen et al., 2019), section 4.1
+        | https://arxiv.org/abs/1904.01186
+    """
+
+    def __init__(
+        self,
+        *,
+        num_classes: int = 10,
+        in_chans: int = 1,
+        widths: Sequence[int] = (6, 16, 120, 84),
+        norm: bool = False,
+        **_: Any,
+    ) -> None:
+        super().__init__()
+        self.num_classes = num_classes
+        self.conv1 = PooledConv2d(in_chans, widths[0], 5, bias=not norm)
+        self.conv2 = PooledConv2d(widths[0], widths[1], 5, bias=not norm)
+        self.conv3 = nn.Conv2d(widths[1], widths[2], 5, bias=not norm)
+        self.bn1, self.bn2, self.bn3 = (nn.BatchNorm2d(width) if norm else nn.Identity() for width in widths[:3])
+        self.fc1 = nn.Linear(widths[2], widths[3])
+        self.fc2 = nn.Linear(widths[3], num_classes)
+
+    @property
+    def widths(self) -> tuple[int, ...]:
+        """The argument with which it would be made as it is, pruned or not."""
+        return self.conv1.out_channels, self.conv2.out_channels, self.conv3.out_channels, self.fc1.out_features
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = F.relu(self.bn2(self.conv2(F.relu(self.bn1(self.conv1(x))))))
+        x = F.relu(self.bn3(self.conv3(x))).flatten(1)
+        return self.fc2(F.relu(self.fc1(x)))
+
+
+class PooledConv2d(nn.Conv2d):
+    """`max_pool2d(conv(x), 2)` for an odd kernel without padding, up to rounding, and cheaper on a CPU.
+
+    The four pixels that meet in a pool are four convolutions of stride 2. Over blocks of 2 x 2 pixels they are one
+    convolution with half the kernel and four times the channels, by which a CPU's vectors are filled.
+    """
+
+    def forward(self, input: Tensor) -> Tensor:
+        shifted = [F.pad(self.weight, (right, 1 - right, down, 1 - down)) for down in (0, 1) for right in (0, 1)]
+        kernels = torch.cat([F.pixel_unshuffle(kernel, 2) for kernel in shifted])
+        pooled = F.conv2d(F.pixel_unshuffle(input, 2), kernels).unflatten(1, (4, -1)).amax(1)
+        return pooled if self.bias is None else pooled + self.bias[:, None, None]
+
+
+class ConvNet(nn.Module):
+    """Blocks of convolution, batch norm, ReLU and a pool while there is room; small enough for a laptop.
+
+    The first block keeps its resolution, so that 8 x 8 images survive three blocks.
+    """
+
+    def __init__(
+        self, *, num_classes: int = 10, in_chans: int = 3, widths: Sequence[int] = (32, 64, 64), **_: Any
+    ) -> None:
+        super().__init__()
+        self.num_classes = num_classes
+        blocks: list[nn.Module] = []
+        for before, after in zip((in_chans, *widths), widths, strict=False):
+            pool = nn.AvgPool2d(2) if blocks else nn.Identity()
+            blocks.append(
+                nn.Sequential(
+                    pool, nn.Conv2d(before, after, 3, padding=1, bias=False), nn.BatchNorm2d(after), nn.ReLU()
+                )
+            )
+        self.blocks = nn.Sequential(*blocks)
+        self.head = nn.Linear(widths[-1], num_classes)
+
+    @property
+    def widths(self) -> tuple[int, ...]:
+        """The argument with which it would be made as it is, pruned or not."""
+        return tuple(module.out_channels for module in self.blocks.modules() if isinstance(module, nn.Conv2d))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(self.blocks(x).mean((2, 3)))
+
+
+class BasicBlock(nn.Module):
+    """Two 3 x 3 convolutions around a shortcut."""
+
+    def __init__(self, before: int, after: int, stride: int) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(before, after, 3, stride, 1, bias=False)
+        self.bn1 = nn.BatchNorm2d(after)
+        self.conv2 = nn.Conv2d(after, after, 3, 1, 1, bias=False)
+        self.bn2 = nn.BatchNorm2d(after)
+        self.shortcut = (
+            nn.Identity()
+            if stride == 1 and before == after
+            else nn.Sequential(nn.Conv2d(before, after, 1, stride, bias=False), nn.BatchNorm2d(after))
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = F.relu(self.bn1(self.conv1(x)), inplace=True)
+        return F.relu(self.bn2(self.conv2(y)) + self.shortcut(x))
+
+
+class ResNetCifar(nn.Module):
+    """The ImageNet ResNet with a 3 x 3 stem and no pool, for 32 x 32 images.
+
+    References:
+        | Deep Residual Learning for Image Recognition (He et al., 2016); stem as in arXiv 1904.01186, section 4.2
+        | https://arxiv.org/abs/1512.03385
+    """
+
+    def __init__(
+        self, *, depths: tuple[int, ...], num_classes: int = 10, in_chans: int = 3, width: int = 64, **_: Any
+    ) -> None:
+        super().__init__()
+        self.num_classes = num_classes
+        self.conv1 = nn.Conv2d(in_chans, width, 3, 1, 1, bias=False)
+        self.bn1 = nn.BatchNorm2d(width)
+        stages: list[nn.Module] = []
+        before = width
+        for stage, depth in enumerate(depths):
+            after = width * 2**stage
+            strides = [1 if stage == 0 else 2] + [1] * (depth - 1)
+            stages.append(
+                nn.Sequential(*(BasicBlock(before if i == 0 else after, after, s) for i, s in enumerate(strides)))
+            )
+            before = after
+        self.stages = nn.Sequential(*stages)
+        self.head = nn.Linear(before, num_classes)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(self.stages(F.relu(self.bn1(self.conv1(x)))).mean((2, 3)))
+
+
+class WideBlock(nn.Module):
+    """Batch norm and ReLU come before each convolution."""
+
+    def __init__(self, before: int, after: int, stride: int) -> None:
+        super().__init__()
+        self.bn1 = nn.BatchNorm2d(before)
+        self.conv1 = nn.Conv2d(before, after, 3, stride, 1, bias=False)
+        self.bn2 = nn.BatchNorm2d(after)
+        self.conv2 = nn.Conv2d(after, after, 3, 1, 1, bias=False)
+        self.shortcut = None if before == after and stride == 1 else nn.Conv2d(before, after, 1, stride, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = F.relu(self.bn1(x))
+        shortcut = x if self.shortcut is None else self.shortcut(y)
+        return self.conv2(F.relu(self.bn2(self.conv1(y)))) + shortcut
+
+
+class WideResNet(nn.Module):
+    """Three stages of pre-activation blocks, `widen` times as wide as a ResNet of that depth.
+
+    References:
+        | Wide Residual Networks (Zagoruyko and Komodakis, 2016)
+        | https://arxiv.org/abs/1605.07146
+    """
+
+    def __init__(self, *, depth: int, widen: int, num_classes: int = 10, in_chans: int = 3, **_: Any) -> None:
+        super().__init__()
+        self.num_classes = num_classes
+        count = (depth - 4) // 6
+        widths = (16, 16 * widen, 32 * widen, 64 * widen)
+        self.conv1 = nn.Conv2d(in_chans, widths[0], 3, 1, 1, bias=False)
+        stages = []
+        for stage, (before, after) in enumerate(zip(widths, widths[1:], strict=False)):
+            strides = [1 if stage == 0 else 2] + [1] * (count - 1)
+            stages.append(
+                nn.Sequential(*(WideBlock(before if i == 0 else after, after, s) for i, s in enumerate(strides)))
+            )
+        self.stages = nn.Sequential(*stages)
+        self.bn = nn.BatchNorm2d(widths[-1])
+        self.head = nn.Linear(widths[-1], num_classes)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(F.relu(self.bn(self.stages(self.conv1(x)))).mean((2, 3)))
+
+
+class VGGCifar(nn.Module):
+    """VGG-11 with batch norm, a global average pool and one linear layer, for 32 x 32 images.
+
+    References:
+        | Very Deep Convolutional Networks for Large-Scale Image Recognition (Simonyan and Zisserman, 2015), column A
+        | https://arxiv.org/abs/1409.1556
+    """
+
+    def __init__(self, *, num_classes: int = 10, in_chans: int = 3, **_: Any) -> None:
+        super().__init__()
+        self.num_classes = num_classes
+        layers: list[nn.Module] = []
+        before = in_chans
+        for block, widths in enumerate(((64,), (128,), (256, 256), (512, 512), (512, 512))):
+            for after in widths:
+                layers += [nn.Conv2d(before, after, 3, padding=1, bias=False), nn.BatchNorm2d(after), nn.ReLU()]
+                before = after
+            if block < 3:
+                layers.append(nn.MaxPool2d(2))
+        self.features = nn.Sequential(*layers)
+        self.head = nn.Linear(before, num_classes)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(self.features(x).mean((2, 3)))
+
+
+NETWORKS: dict[str, tuple[type[nn.Module], dict[str, Any], tuple[int, int, int]]] = {
+    "lenet5": (LeNet5, {}, (1, 32, 32)),
+    "lenet5_half": (LeNet5, {"widths": (3, 8, 60, 42)}, (1, 32, 32)),
+    "lenet5_bn": (LeNet5, {"norm": True}, (1, 32, 32)),
+    "convnet_w64": (ConvNet, {}, (1, 8, 8)),
+    "convnet_w16": (ConvNet, {"widths": (16, 24, 24)}, (1, 8, 8)),
+    "resnet_w16": (ResNetCifar, {"depths": (1, 1, 1), "width": 16}, (1, 8, 8)),
+    "convnet_mnist": (ConvNet, {"widths": (16, 32, 64)}, (1, 28, 28)),
+    "convnet_mnist_deep": (ConvNet, {"widths": (16, 32, 64, 64)}, (1, 28, 28)),
+    "resnet10_cifar_w16": (ResNetCifar, {"depths": (1, 1, 1, 1), "width": 16}, (3, 32, 32)),
+    "resnet18_cifar_w16": (ResNetCifar, {"depths": (2, 2, 2, 2), "width": 16}, (3, 32, 32)),
+    "resnet18_cifar": (ResNetCifar, {"depths": (2, 2, 2, 2)}, (3, 32, 32)),
+    "resnet34_cifar": (ResNetCifar, {"depths": (3, 4, 6, 3)}, (3, 32, 32)),
+    "vgg11_bn_cifar": (VGGCifar, {}, (3, 32, 32)),
+    **{
+        f"wrn_{depth}_{widen}": (WideResNet, {"depth": depth, "widen": widen}, (3, 32, 32))
+        for depth, widen in ((16, 1), (16, 2), (40, 1), (40, 2))
+    },
+}
+"""name: class, its settings, the input it was made for"""
+
+
+default_cfgs = generate_default_cfgs(
+    {
+        name: {"input_size": shape, "num_classes": 10, "mean": (0.0,), "std": (1.0,), **asdict(Preprocessing())}
+        for name, (_, _, shape) in NETWORKS.items()
+    }
+)
+
+
+def _entrypoint(name: str) -> Callable[..., nn.Module]:
+    network, settings, shape = NETWORKS[name]
+
+    def create(pretrained: bool = False, **kwargs: Any) -> nn.Module:
+        return build_model_with_cfg(network, name, pretrained, **{"in_chans": shape[0], **settings, **kwargs})
+
+    create.__name__, create.__module__ = name, __name__
+    return create
+
+
+for _name in NETWORKS:
+    globals()[_name] = register_model(_entrypoint(_name))

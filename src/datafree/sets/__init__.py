@@ -1,0 +1,1 @@
+"""Synthesized images that are kept on disk."""

@@ -1,0 +1,6 @@
+"""Where a classifier comes from and where it goes."""
+
+from datafree.teachers.sources import create as create
+from datafree.teachers.sources import load as load
+from datafree.teachers.sources import load_folder as load_folder
+from datafree.teachers.sources import save_folder as save_folder

@@ -1,0 +1,171 @@
+"""A student learns to answer as the teacher does."""
+
+import itertools
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
+
+import pytest
+import torch
+import toys
+from torch import Tensor
+
+from datafree.applications.distillation import DistillationConfig, distill
+from datafree.callback import Callback
+from datafree.classifier import Classifier
+from datafree.synthesis.augmentation import Augmentation
+from datafree.types import Batch, InputError, Terms
+
+PLAIN = DistillationConfig(steps=150, lr=3e-2)
+
+
+def forever(batch: Batch, size: int = 64) -> Iterator[Batch]:
+    while True:
+        places = torch.randint(len(batch), (size,))
+        yield replace(batch, images=batch.images[places], targets=batch.targets[places])
+
+
+class Diary(Callback):
+    """Writes down the student's weights after each step."""
+
+    def __init__(self, student: Classifier) -> None:
+        self.student = student
+        self.steps: list[int] = []
+        self.weights: list[dict[str, Tensor]] = []
+        self.losses: list[float] = []
+
+    def log(self, step: int, terms: Terms) -> None:
+        self.steps.append(step)
+        self.weights.append({name: tensor.clone() for name, tensor in self.student.state_dict().items()})
+        self.losses.append(float(terms["distillation"]))
+
+
+def test_the_student_comes_to_answer_as_the_teacher_does(teacher: Classifier, student: Classifier, bars: Batch):
+    diary = Diary(student)
+    learned = distill(student, teacher, forever(bars), PLAIN, callback=diary)
+    assert (learned(bars.images).argmax(1) == teacher(bars.images).argmax(1)).float().mean() > 0.95
+    assert sum(diary.losses[-5:]) < 0.2 * sum(diary.losses[:5])
+
+
+def test_the_result_is_the_student_itself_ready_to_be_used(teacher: Classifier, student: Classifier, bars: Batch):
+    student.train()
+    assert distill(student, teacher, forever(bars), replace(PLAIN, steps=2)) is student
+    assert not any(module.training for module in student.modules())
+
+
+def test_the_teacher_is_not_touched(teacher: Classifier, student: Classifier, bars: Batch):
+    before = toys.snapshot(teacher)
+    distill(student, teacher, forever(bars), replace(PLAIN, steps=5))
+    assert toys.same(toys.snapshot(teacher), before)
+
+
+def test_labels_are_not_looked_at(teacher: Classifier, bars: Batch):
+    wrong = replace(bars, targets=bars.targets.flip(0))
+    results = []
+    for batch in (bars, wrong):
+        torch.manual_seed(4)
+        results.append(distill(toys.conv_net((4, 4)), teacher, forever(batch), replace(PLAIN, steps=5)))
+    assert toys.same(*(toys.snapshot(result)["weights"] for result in results))
+
+
+def test_the_watch_sees_each_step_once(teacher: Classifier, student: Classifier, bars: Batch):
+    diary = Diary(student)
+    distill(student, teacher, forever(bars), replace(PLAIN, steps=7), callback=diary)
+    assert diary.steps == [1, 2, 3, 4, 5, 6, 7]
+
+
+def test_takes_exactly_as_many_batches_as_steps(teacher: Classifier, student: Classifier, bars: Batch):
+    stream = forever(bars)
+    taken: list[Batch] = []
+
+    def counted() -> Iterator[Batch]:
+        for batch in stream:
+            taken.append(batch)
+            yield batch
+
+    distill(student, teacher, counted(), replace(PLAIN, steps=4))
+    assert len(taken) == 4
+
+
+@pytest.mark.parametrize("kind", [list, tuple])
+def test_any_iterable_of_batches_will_do(teacher: Classifier, student: Classifier, bars: Batch, kind: type):
+    batches: Iterable[Batch] = kind(itertools.islice(forever(bars), 3))
+    distill(student, teacher, batches, replace(PLAIN, steps=3))
+
+
+def test_batches_that_end_too_early_are_refused(teacher: Classifier, student: Classifier, bars: Batch):
+    with pytest.raises(InputError, match="the batches ended after 2 of 5 steps"):
+        distill(student, teacher, [bars, bars], replace(PLAIN, steps=5))
+
+
+def test_the_moving_average_by_hand(teacher: Classifier, student: Classifier, bars: Batch):
+    diary = Diary(student)
+    averaged = distill(student, teacher, forever(bars), replace(PLAIN, steps=3, ema=0.75), callback=diary)
+    one, two, three = diary.weights
+    for name, found in averaged.state_dict().items():
+        if found.is_floating_point():
+            expected = 0.75 * (0.75 * one[name] + 0.25 * two[name]) + 0.25 * three[name]
+            assert torch.allclose(found, expected, atol=1e-6), name
+    assert not torch.allclose(averaged.model.head.weight, three["model.head.weight"])  # type: ignore[union-attr]
+
+
+def test_the_learning_rate_rises_and_then_falls_along_a_cosine():
+    config = DistillationConfig(steps=100, lr_warmup=0.1)
+    assert [config.lr_factor(step) for step in (0, 4, 9)] == pytest.approx([1 / 11, 5 / 11, 10 / 11])
+    assert [config.lr_factor(step) for step in (10, 40, 55, 100)] == pytest.approx([1, 0.75, 0.5, 0])
+
+
+def test_without_warmup_the_learning_rate_begins_at_its_highest():
+    assert DistillationConfig(lr_warmup=0.0).lr_factor(0) == 1
+
+
+def test_images_are_moved_before_both_see_them(teacher: Classifier, student: Classifier, bars: Batch):
+    shown: list[Tensor] = []
+    handles = [
+        model.register_forward_pre_hook(lambda _, inputs: shown.append(inputs[0])) for model in (teacher, student)
+    ]
+    distill(student, teacher, [bars], replace(PLAIN, steps=1, augment=Augmentation(shift=2.0)))
+    for handle in handles:
+        handle.remove()
+    assert torch.equal(shown[0], shown[1])
+    assert not torch.allclose(shown[0], bars.images)
+
+
+def test_the_temperature_softens_what_is_learned(teacher: Classifier, bars: Batch):
+    losses = []
+    for temperature in (1.0, 8.0):
+        torch.manual_seed(0)
+        student = toys.conv_net((4, 4))
+        diary = Diary(student)
+        distill(student, teacher, [bars], replace(PLAIN, steps=1, temperature=temperature), callback=diary)
+        losses += diary.losses
+    assert losses[0] != pytest.approx(losses[1], rel=0.01)
+
+
+@pytest.mark.parametrize("name", ["sgd", "adam", "lamb"])
+def test_takes_any_optimizer_of_timm(teacher: Classifier, student: Classifier, bars: Batch, name: str):
+    before = student.model.head.weight.clone()  # type: ignore[union-attr,operator]
+    distill(student, teacher, [bars], replace(PLAIN, steps=1, optimizer=name))
+    assert not torch.equal(student.model.head.weight, before)  # type: ignore[union-attr,arg-type]
+
+
+def test_an_unknown_optimizer_is_refused(teacher: Classifier, student: Classifier, bars: Batch):
+    with pytest.raises(InputError, match="optimizer 'adamm' is unknown"):
+        distill(student, teacher, [bars], replace(PLAIN, steps=1, optimizer="adamm"))
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        {"steps": 0},
+        {"lr": 0.0},
+        {"lr": float("nan")},
+        {"temperature": 0.0},
+        {"ema": 1.0},
+        {"ema": -0.1},
+        {"lr_warmup": 1.5},
+        {"weight_decay": -1.0},
+    ],
+)
+def test_refuses_settings_that_cannot_be(bad: dict[str, float]):
+    with pytest.raises(InputError, match=next(iter(bad)).replace("_", "-")):
+        DistillationConfig(**bad)  # type: ignore[arg-type]

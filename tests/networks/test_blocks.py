@@ -1,0 +1,114 @@
+"""A network in blocks: together they are the network, and each takes what it says."""
+
+import pytest
+import torch
+import toys
+from torch import Tensor, nn
+
+from datafree import teachers
+from datafree.classifier import Classifier
+from datafree.networks.blocks import Blocks
+from datafree.types import InputError
+
+NETWORKS = {
+    "lenet5": 4,
+    "convnet_w16": 4,
+    "resnet18_cifar": 5,
+    "vgg11_bn_cifar": 5,
+    "wrn_16_1": 4,
+    "resnet10t": 5,
+    "test_resnet": 5,
+}
+"""and how many blocks they fall into by themselves"""
+
+
+def network(name: str) -> Classifier:
+    shape = None if name in ("lenet5", "convnet_w16") or "_" in name and "test" not in name else (3, 64, 64)
+    return teachers.create(name, shape=shape).eval()
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_the_last_blocks_go_on_where_the_first_ended(name: str):
+    classifier = network(name)
+    blocks = Blocks(classifier)
+    assert len(blocks) == len(blocks.shapes) == NETWORKS[name]
+    images = torch.rand(2, *classifier.shape)
+    with torch.no_grad():
+        expected, x = classifier(images), classifier.normalize(images)
+        torch.testing.assert_close(blocks(images), expected)
+        for place, block in enumerate(blocks):
+            assert x.shape[1:] == blocks.shapes[place]
+            last = len(blocks) - place
+            torch.testing.assert_close(blocks(images if place == 0 else x, last), expected)
+            x = block(x)
+
+
+def test_blocks_share_the_weights():
+    classifier = network("convnet_w16")
+    assert {id(p) for p in Blocks(classifier).parameters()} == {id(p) for p in classifier.model.parameters()}
+
+
+def test_residual_blocks_are_not_cut_inside():
+    blocks = Blocks(network("resnet18_cifar"))
+    assert blocks.shapes[1:] == ((64, 32, 32), (64, 32, 32), (128, 16, 16), (256, 8, 8))
+
+
+def test_fewer_blocks_join_the_first():
+    few, all_of_them = Blocks(network("convnet_w16"), 2), Blocks(network("convnet_w16"))
+    assert few.shapes == (all_of_them.shapes[0], all_of_them.shapes[-1])
+
+
+def test_features_have_a_gradient():
+    blocks = Blocks(network("convnet_w16"))
+    features = torch.rand(2, *blocks.shapes[2], requires_grad=True)
+    blocks(features, last=2).sum().backward()
+    assert features.grad is not None and features.grad.abs().sum() > 0
+
+
+def test_a_resolution_may_come_back():
+    network = nn.Sequential(
+        nn.Conv2d(1, 4, 3, padding=1),
+        nn.MaxPool2d(2),
+        nn.Conv2d(4, 6, 3, padding=1),
+        nn.Upsample(scale_factor=2),
+        nn.Conv2d(6, 2, 3, padding=1),
+        nn.AdaptiveAvgPool2d(1),
+        nn.Flatten(),
+        nn.Linear(2, 4),
+    )
+    classifier = toys.classifier(network)
+    blocks, images = Blocks(classifier), torch.rand(2, *toys.SHAPE)
+    assert blocks.shapes == (toys.SHAPE, (6, 4, 4), (2, 8, 8), (2, 1, 1))
+    torch.testing.assert_close(blocks(images), classifier(images))
+
+
+def test_a_network_of_a_family_may_begin_with_its_first_stage():
+    class Stages(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layer1, self.layer2 = nn.Conv2d(1, 2, 3), nn.Conv2d(2, 2, 3)
+            self.layer3, self.layer4 = nn.Conv2d(2, 2, 3), nn.Conv2d(2, 4, 2)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.layer4(self.layer3(self.layer2(self.layer1(x)))).flatten(1)
+
+    assert Blocks(toys.classifier(Stages())).shapes == (toys.SHAPE, (2, 6, 6), (2, 4, 4), (2, 2, 2))
+
+
+class Undecided(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return x.flatten(1)[:, :4] if x.sum() > 0 else -x.flatten(1)[:, :4]
+
+
+@pytest.mark.parametrize(
+    ("model", "count", "match"),
+    [
+        (toys.conv_net().model, 9, "cannot be used as 9"),
+        (toys.conv_net().model, 1, "cannot be used as 1"),
+        (nn.Sequential(nn.Flatten(), nn.Linear(64, 4)), 0, "cannot be used as several"),
+        (Undecided(), 0, "cannot be cut into blocks"),
+    ],
+)
+def test_what_cannot_be_cut_is_refused(model: nn.Module, count: int, match: str):
+    with pytest.raises(InputError, match=match):
+        Blocks(toys.classifier(model), count)

@@ -1,0 +1,130 @@
+"""Which channels belong together, and networks that have lost some."""
+
+import pytest
+import torch
+import toys
+from torch import Tensor, nn
+
+from datafree import teachers
+from datafree.classifier import Classifier
+from datafree.evaluation import measure
+from datafree.networks.pruning_surgery import Channels, layers_of, narrow, require_removable, widths_of
+from datafree.types import InputError
+
+SHAPES = {
+    "convnet_w16": (1, 8, 8),
+    "lenet5": (1, 32, 32),
+    "resnet18_cifar_w16": (1, 8, 8),
+    "wrn_16_1": (3, 8, 8),
+    "vgg11_bn_cifar": (1, 8, 8),
+}
+
+
+def network(name: str) -> Classifier:
+    """With statistics that are not those of an untrained network."""
+    made = teachers.create(name, shape=SHAPES[name]).eval()
+    for buffer_name, buffer in made.named_buffers():
+        if buffer_name.endswith(("running_mean", "running_var")):
+            buffer.uniform_(0.5, 1.5)
+    return made
+
+
+class Rigid(nn.Module):
+    """Knows how many channels it has."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.head = nn.Conv2d(1, 4, 3, padding=1), nn.Linear(4, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(self.conv(x).view(-1, 4, 64).mean(2))
+
+
+class Silent(nn.Module):
+    """Hides from autograd what it does."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.head = nn.Linear(64, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(x.flatten(1)).detach()
+
+
+@pytest.mark.parametrize("name", SHAPES)
+def test_a_channel_that_nobody_reads_is_removed_without_a_trace(name: str):
+    model = network(name)
+    images = torch.rand(2, *model.shape)
+    channels = Channels(model.model, model.shape)
+    with torch.no_grad():
+        for group in channels.groups:
+            for layer, columns, channel in group.readers:
+                layer.weight[:, columns[channel == 1]] = 0
+        before = model(images)
+        for group in channels.groups:
+            if group.removable:
+                channels.remove(group, [1])
+        after = model(images)
+    assert torch.allclose(before, after, atol=1e-5)
+    assert sum(widths_of(model).values()) < sum(widths_of(network(name)).values())
+
+
+def test_filters_by_hand():
+    model = network("resnet18_cifar_w16")
+    channels = Channels(model.model, model.shape)
+    stem, stages, shortcuts = 16, 4 * (16 + 32 + 64 + 128), 32 + 64 + 128
+    assert channels.filters == stem + stages + shortcuts
+    joined = [group for group in channels.groups if layers_of(model.model)["conv1"] in group.writers]
+    assert len(joined[0].writers) == 3  # the stem, and the last convolution of each block of the first stage
+
+
+def test_looking_leaves_flags_and_modes_alone():
+    model = network("convnet_w16").train()
+    model.model.head.requires_grad_(False)
+    before = toys.snapshot(model)
+    Channels(model.model, model.shape)
+    assert toys.same(toys.snapshot(model), before)
+    assert model.training and not model.model.head.weight.requires_grad  # type: ignore[union-attr]
+
+
+def test_a_network_is_narrowed_to_given_widths():
+    model = network("resnet18_cifar_w16")
+    wanted = widths_of(model.model) | {"stages.0.0.conv1": 5, "stages.1.1.conv1": 7}
+    narrow(model.model, model.shape, wanted)
+    assert widths_of(model.model) == wanted
+    assert model(torch.rand(1, *model.shape)).shape == (1, 10)
+
+
+@pytest.mark.parametrize(
+    ("widths", "fault"),
+    [
+        ({"stages.0.0.conv9": 4}, "no layer 'stages.0.0.conv9' to narrow; did you mean stages"),
+        ({"stages.0.0.conv1": 0}, "cannot be 0 wide; it has 16"),
+        ({"stages.0.0.conv1": 10**12}, "cannot be 1000000000000 wide"),
+        ({"stages.0.0.conv1": "8"}, "cannot be '8' wide"),
+        ({"stages.0.0.conv1": True}, "cannot be True wide"),
+        ({"conv1": 8}, "cannot be 8 and 16 channels wide"),
+        ({"head": 9}, "the layers head cannot be 9 channels wide"),
+    ],
+)
+def test_widths_that_cannot_be_are_refused(widths: dict[str, int], fault: str):
+    model = network("resnet18_cifar_w16")
+    with pytest.raises(InputError, match=fault):
+        narrow(model.model, model.shape, widths)
+
+
+def test_a_network_that_counts_its_channels_is_refused():
+    with pytest.raises(InputError, match="does not run with fewer channels"):
+        require_removable(Rigid(), (1, 8, 8))
+
+
+def test_a_network_that_cannot_be_followed_is_refused():
+    with pytest.raises(InputError, match="cannot be followed"):
+        Channels(Silent(), (1, 8, 8))
+
+
+def test_few_channels_before_a_strided_shortcut_can_be_trained():
+    model = network("resnet18_cifar_w16")
+    narrow(model.model, model.shape, {"conv1": 3, "stages.0.0.conv2": 3, "stages.0.1.conv2": 3})
+    model(torch.rand(8, *model.shape)).sum().backward()
+    assert measure(model).parameters < measure(network("resnet18_cifar_w16")).parameters
