@@ -1,1 +1,1 @@
-"""The only room through which real images pass; methods and applications cannot import it."""
+"""Real images: the only room that opens them. Methods and applications cannot import it."""

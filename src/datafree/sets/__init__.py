@@ -1,1 +1,1 @@
-"""Synthesized images that are kept on disk."""
+"""Image sets: synthesized images saved to disk, to train on, inspect or share."""

@@ -1,21 +1,29 @@
-"""One picture of many images, sorted by class."""
+"""Contact sheets: one picture that shows many images, sorted by class."""
 
-from collections.abc import Sequence
 from typing import Any
 
 from torch import Tensor
 
-from datafree.types import Batch
+from datafree.types import Batch, Labels
 
 
-def contact_sheet(batch: Batch, classes: Sequence[str], columns: int = 16, rows: int = 8, pixels: int = 48) -> Any:
-    """Up to 128 images, sorted by what they should be, enlarged without smoothing where they are small."""
+def contact_sheet(batch: Batch, columns: int = 16, rows: int = 8, pixels: int = 48) -> Any:
+    """Return a picture of up to `columns * rows` images, evenly sampled and sorted by class.
+
+    Args:
+        batch: The images and their targets.
+        columns: Images per row.
+        rows: Maximum number of rows.
+        pixels: Smaller images are enlarged to about this width, without smoothing.
+
+    Returns:
+        A `PIL.Image.Image`.
+    """
     from PIL import Image
     from torchvision.transforms.v2.functional import to_pil_image
     from torchvision.utils import make_grid
 
-    targets = batch.targets if batch.targets.ndim == 1 else batch.targets.argmax(1)
-    order = targets.argsort(stable=True)
+    order = labels_of(batch).argsort(stable=True)
     order = order[:: max(1, len(order) // (columns * rows))][: columns * rows]
     images = displayable(batch.images[order].cpu())
     zoom = max(1, pixels // images.shape[-1])
@@ -25,7 +33,12 @@ def contact_sheet(batch: Batch, classes: Sequence[str], columns: int = 16, rows:
     return sheet
 
 
+def labels_of(batch: Batch) -> Labels:
+    """Return the class of each image; the most probable class for soft labels."""
+    return batch.targets if batch.targets.ndim == 1 else batch.targets.argmax(1)
+
+
 def displayable(images: Tensor) -> Tensor:
-    """Three channels in [0, 1]: more than three are cut; of fewer, the first is shown in grey."""
+    """Return images with three channels in [0, 1]: the first three, or the first one as grey."""
     images = images.float().clamp(0, 1)
     return images[:, :3] if images.shape[1] >= 3 else images[:, :1].expand(-1, 3, -1, -1)

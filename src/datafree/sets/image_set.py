@@ -1,6 +1,7 @@
-"""Synthesized images to keep: exact tensors in shards, and beside them PNG files by class and a parquet data set.
+"""Write and read image sets: exact tensors in shards, with optional PNG files by class and a parquet data set.
 
-A set is a folder. `set.json` says what is in it, and the hash of each shard; `datafree.sets.saved` hands it out again.
+An image set is a folder. Its `set.json` holds the metadata and the SHA-256 of each shard. `datafree.sets.saved` trains
+students on it.
 """
 
 import json
@@ -17,7 +18,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from datafree.classifier import Classifier, frozen
-from datafree.files import replacing, sha256_of, write_json
+from datafree.files import atomic_folder, sha256_of, write_json
 from datafree.sets.contact_sheet import contact_sheet
 from datafree.sets.pictures import write_folder, write_parquet
 from datafree.types import Batch, InputError, Logits
@@ -27,125 +28,136 @@ PRIVACY = (
     "are anonymised or differentially private. Treat both as you treat the training data; invert only models you may invert."
 )
 
-INDEX, SCHEMA = "set.json", 1
-SHARD = 2**28
-"""bytes of pixels in one shard, at most"""
+INDEX, SCHEMA = "set.json", 2
+SHARD_BYTES = 2**28
+"""maximum size of the pixels in one shard"""
 
 Format = Literal["folder", "parquet"]
 
 
 @dataclass(frozen=True, kw_only=True)
 class ImageSet:
-    """Images that were synthesized, and what is known of them."""
+    """Synthesized images and their metadata."""
 
     batch: Batch
-    """answers are those the method kept; None if the teacher has to be asked again"""
+    """the images, targets and, if the method kept them, the teacher's logits"""
     classes: tuple[str, ...]
-    """names, in the order of the teacher's logits"""
-    teacher: str
-    """SHA-256 of the weights they come from"""
+    """class names, in the order of the teacher's logits"""
+    teacher_sha256: str
+    """SHA-256 of the teacher's weights"""
     made_by: str
-    """the method's settings and the seed"""
-    measured_from: Mapping[str, int] = field(default_factory=dict)
-    """real images that statistics were measured from to make them, by their source"""
+    """method settings and seed"""
+    measured_images: Mapping[str, int] = field(default_factory=dict)
+    """number of real images, by source, on which the feature statistics used were measured"""
     seconds: float = 0.0
-    """that it took to make them; 0: not known"""
+    """synthesis time; 0 if unknown"""
 
 
-def write(made: ImageSet, teacher: Classifier, out: Path, format: Sequence[Format] = ()) -> None:
-    """Writes a set; the folder appears at once and complete.
+def write(image_set: ImageSet, teacher: Classifier, out: Path, format: Sequence[Format] = ()) -> None:
+    """Write an image set. The folder appears only when it is complete.
 
     Args:
-        made: The images; where the method kept no answers the teacher is asked for them.
-        teacher: Who answers.
-        out: The folder.
-        format: What is written beside the exact shards.
+        image_set: The images. If they come without the teacher's logits, these are computed.
+        teacher: The classifier the images were synthesized from.
+        out: The output folder.
+        format: Exports to write in addition to the exact shards.
     """
-    answers = ask(teacher, made.batch) if made.batch.answers is None else made.batch.answers
-    with replacing(out) as new:
-        shards = write_shards(made.batch, answers, new)
-        contact_sheet(made.batch, made.classes).save(new / "grid.png")
-        (new / "README.md").write_text(card(made, format))
+    batch = image_set.batch
+    logits = compute_logits(teacher, batch) if batch.teacher_logits is None else batch.teacher_logits
+    with atomic_folder(out) as new:
+        shards = write_shards(batch, logits, new)
+        contact_sheet(batch).save(new / "grid.png")
+        (new / "README.md").write_text(card(image_set, format))
         if "folder" in format:
-            write_folder(made.batch, new / "png")
+            write_folder(batch, new / "png")
         if "parquet" in format:
-            write_parquet(made.batch, teacher.probabilities(answers), made.classes, new / "parquet")
-        told = {name: value for name, value in vars(made).items() if name != "batch"}
-        counts = {"images": len(made.batch), "answers kept": made.batch.answers is not None}
-        write_json(new / INDEX, {"schema": SCHEMA, **counts, **told, "shards": shards})
+            write_parquet(batch, teacher.probabilities(logits), image_set.classes, new / "parquet")
+        metadata = {name: value for name, value in vars(image_set).items() if name != "batch"}
+        counts = {"images": len(batch), "logits_kept": batch.teacher_logits is not None}
+        write_json(new / INDEX, {"schema": SCHEMA, **counts, **metadata, "shards": shards})
 
 
-def ask(teacher: Classifier, batch: Batch) -> Logits:
-    """The teacher's logits on a whole set."""
+def compute_logits(teacher: Classifier, batch: Batch) -> Logits:
+    """Return the teacher's logits for a whole image set."""
     with frozen(teacher), torch.no_grad():
         return torch.cat([teacher(images) for images in batch.images.split(512)])
 
 
-def write_shards(batch: Batch, answers: Logits, folder: Path) -> dict[str, str]:
-    """Tensors in order, in files that are not too large; returns the hash of each."""
-    parts = {"images": batch.images, "targets": batch.targets, "answers": answers}
-    each = max(1, SHARD // batch.images[0].nbytes)
-    bounds = [*range(0, len(batch), each), len(batch)]
+def write_shards(batch: Batch, logits: Logits, folder: Path) -> dict[str, str]:
+    """Write the tensors in order, in files of limited size, and return the SHA-256 of each file by name."""
+    tensors = {"images": batch.images, "targets": batch.targets, "logits": logits}
+    images_per_shard = max(1, SHARD_BYTES // batch.images[0].nbytes)
+    bounds = [*range(0, len(batch), images_per_shard), len(batch)]
     hashes = {}
     for number, (begin, end) in enumerate(pairwise(bounds), start=1):
         name = f"images-{number:05d}-of-{len(bounds) - 1:05d}.safetensors"
-        save_file({key: part[begin:end].cpu().contiguous() for key, part in parts.items()}, folder / name)
+        save_file({key: tensor[begin:end].cpu().contiguous() for key, tensor in tensors.items()}, folder / name)
         hashes[name] = sha256_of(folder / name)
     return hashes
 
 
 def read(folder: Path) -> ImageSet:
-    """A set that was written.
+    """Read an image set.
 
     Raises:
-        InputError: If there is none, or a shard is missing, damaged or of another set.
+        InputError: If the folder is no image set, or a shard is missing, damaged or belongs to another set.
     """
     try:
-        told: dict[str, Any] = json.loads((folder / INDEX).read_text())
-        if told.pop("schema") != SCHEMA:
-            raise InputError(f"{folder} was written by another version; read it with that version of datafree")
-        shards, count, kept = told.pop("shards"), told.pop("images"), told.pop("answers kept")
-        parts = read_shards(folder, shards)
-        if {len(part) for part in parts.values()} != {count}:
-            raise ValueError
-        batch = Batch(parts["images"], parts["targets"], {}, parts["answers"] if kept else None)
-        made = ImageSet(batch=batch, **{**told, "classes": tuple(told["classes"])})
-        texts = (made.teacher, made.made_by, *made.classes, *made.measured_from)
-        if not all(isinstance(text, str) for text in texts) or not isinstance(told["classes"], list):
-            raise ValueError
-        if not all(type(count) is int for count in made.measured_from.values()) or not 0 <= made.seconds < math.inf:
-            raise ValueError
-        return made
+        metadata: dict[str, Any] = json.loads((folder / INDEX).read_text())
+        if metadata.pop("schema") != SCHEMA:
+            raise InputError(f"{folder} was written by another version of datafree; synthesize the set again")
+        return _assemble(folder, metadata)
     except InputError:
         raise
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, RuntimeError) as fault:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RuntimeError) as error:
         raise InputError(
-            f"{folder} holds no set of images (its {INDEX} is missing or damaged); give a folder that "
-            "`datafree synthesize` wrote"
-        ) from fault
+            f"{folder} is not an image set ({INDEX} is missing or damaged); give a folder written by "
+            "`datafree synthesize`"
+        ) from error
+
+
+def _assemble(folder: Path, metadata: dict[str, Any]) -> ImageSet:
+    """Build the set from the content of `set.json`; any exception means that this file is damaged."""
+    shards, count, logits_kept = (metadata.pop(key) for key in ("shards", "images", "logits_kept"))
+    tensors = read_shards(folder, shards)
+    if {len(tensor) for tensor in tensors.values()} != {count}:
+        raise ValueError
+    batch = Batch(tensors["images"], tensors["targets"], {}, tensors["logits"] if logits_kept else None)
+    image_set = ImageSet(batch=batch, **{**metadata, "classes": tuple(metadata["classes"])})
+    texts = (image_set.teacher_sha256, image_set.made_by, *image_set.classes, *image_set.measured_images)
+    if not all(isinstance(text, str) for text in texts) or not isinstance(metadata["classes"], list):
+        raise ValueError
+    counts_valid = all(type(count) is int for count in image_set.measured_images.values())
+    if not counts_valid or not 0 <= image_set.seconds < math.inf:
+        raise ValueError
+    return image_set
 
 
 def read_shards(folder: Path, hashes: Mapping[str, str]) -> dict[str, Tensor]:
-    """All shards as one."""
+    """Read all shards and concatenate their tensors.
+
+    Raises:
+        InputError: If a shard is missing, damaged or belongs to another set.
+    """
     shards = []
     for name, digest in hashes.items():
         try:
             if Path(name).name != name or sha256_of(folder / name) != digest:
-                raise InputError(f"{folder / name} is damaged or of another set; synthesize the set again")
+                raise InputError(f"{folder / name} is damaged or belongs to another set; synthesize the set again")
             shards.append(load_file(folder / name))
-        except (OSError, SafetensorError) as fault:
-            raise InputError(f"{folder / name} is missing or no shard; synthesize the set again") from fault
-    return {name: torch.cat([shard[name] for shard in shards]) for name in ("images", "targets", "answers")}
+        except (OSError, SafetensorError) as error:
+            raise InputError(f"{folder / name} is missing or not a shard; synthesize the set again") from error
+    return {name: torch.cat([shard[name] for shard in shards]) for name in ("images", "targets", "logits")}
 
 
-def card(made: ImageSet, format: Sequence[Format]) -> str:
-    """The data card; its head tells Hugging Face's `datasets` which files to load."""
+def card(image_set: ImageSet, format: Sequence[Format]) -> str:
+    """Return the data card. Its YAML header tells Hugging Face's `datasets` which files to load."""
     files = {"parquet": "parquet/*.parquet", "folder": "png/**"}
-    shown = next((files[name] for name in ("parquet", "folder") if name in format), "images-*.safetensors")
-    names = "\n".join(f"- `{label:04d}`: {name}" for label, name in enumerate(made.classes))
+    data_files = next((files[name] for name in ("parquet", "folder") if name in format), "images-*.safetensors")
+    class_list = "\n".join(f"- `{label:04d}`: {name}" for label, name in enumerate(image_set.classes))
     measured = "\n".join(
-        f"Statistics of the teacher's features were measured on {count:,} real images of `{source}` to make them."
-        for source, count in made.measured_from.items()
+        f"The feature statistics used were measured on {count:,} real images of `{source}`."
+        for source, count in image_set.measured_images.items()
     )
     return f"""---
 tags: [synthetic, data-free, image-classification]
@@ -153,21 +165,22 @@ configs:
 - config_name: default
   data_files:
   - split: train
-    path: {shown}
+    path: {data_files}
 ---
-# {len(made.batch):,} synthesized images
+# {len(image_set.batch):,} synthesized images
 
-Made by `{made.made_by}` from a teacher whose weights have SHA-256 `{made.teacher}`.
+Synthesized by `{image_set.made_by}` from a teacher whose weights have SHA-256 `{image_set.teacher_sha256}`.
 {measured or "No real image was used."}
 
-The `images-*.safetensors` hold them exactly: `images`, float32 pixels in [0, 1]; `targets`, what they should be; `answers`,
-the teacher's logits. `{INDEX}` has the hash of each. Files in `png` and `parquet`, if there are any, are in eight bits.
+The `images-*.safetensors` files hold the exact tensors: `images`, float32 pixels in [0, 1]; `targets`, the class each image
+was synthesized for, or soft labels; `logits`, the teacher's logits. `{INDEX}` lists the SHA-256 of each file. The optional
+exports in `png` and `parquet` have 8 bits per channel.
 
-Students learn from it with `datafree distill --method saved --method.images FOLDER`.
+Train a student on them with `datafree distill --method saved --method.images FOLDER`.
 
-Classes, which are the folders in `png`:
+Classes, with the names of their folders in `png`:
 
-{names}
+{class_list}
 
 **Privacy.** {PRIVACY}
 """

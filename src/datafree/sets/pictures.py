@@ -1,4 +1,4 @@
-"""Synthesized images as other programs take them, in eight bits: PNG files by class, a Hugging Face parquet data set."""
+"""Export synthesized images for other programs, with 8 bits per channel: PNG files by class, or a parquet data set."""
 
 import io
 import json
@@ -9,17 +9,12 @@ from typing import Any
 from torch import Tensor
 from torchvision.transforms.v2.functional import to_pil_image
 
-from datafree.sets.contact_sheet import displayable
-from datafree.types import Batch, InputError, Labels, Probabilities
-
-
-def labels_of(batch: Batch) -> Labels:
-    """The class of each image; of a soft label, the most probable one."""
-    return batch.targets if batch.targets.ndim == 1 else batch.targets.argmax(1)
+from datafree.sets.contact_sheet import displayable, labels_of
+from datafree.types import Batch, InputError, Probabilities
 
 
 def png_files(images: Tensor) -> Iterator[bytes]:
-    """Each image as the bytes of a PNG file, in colours if it has three channels."""
+    """Yield each image as the bytes of a PNG file: RGB for three or more channels, else grey."""
     channels = 3 if images.shape[1] >= 3 else 1
     for image in displayable(images.cpu()):
         file = io.BytesIO()
@@ -28,39 +23,47 @@ def png_files(images: Tensor) -> Iterator[bytes]:
 
 
 def write_folder(batch: Batch, folder: Path) -> None:
-    """An image folder: one folder a class, named by its number, since a class may be called anything."""
-    for place, (png, label) in enumerate(zip(png_files(batch.images), labels_of(batch).tolist(), strict=True)):
-        path = folder / f"{label:04d}" / f"{place:06d}.png"
+    """Write an image folder with one subfolder per class.
+
+    Subfolders are named by class index, because a class name may not be a valid or safe file name.
+    """
+    for index, (png, label) in enumerate(zip(png_files(batch.images), labels_of(batch).tolist(), strict=True)):
+        path = folder / f"{label:04d}" / f"{index:06d}.png"
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(png)
 
 
 def require_pyarrow() -> tuple[Any, Any]:
-    """What writes parquet files.
+    """Return the modules `pyarrow` and `pyarrow.parquet`.
 
     Raises:
-        InputError: If it is not installed.
+        InputError: If pyarrow is not installed.
     """
     try:
         import pyarrow
         from pyarrow import parquet
-    except ImportError as fault:
-        raise InputError("parquet needs pyarrow; install datafree[hub], or give --format folder") from fault
+    except ImportError as error:
+        raise InputError("parquet needs pyarrow; install datafree[hub], or use --format folder") from error
     return pyarrow, parquet
 
 
-def write_parquet(batch: Batch, soft: Probabilities, classes: Sequence[str], folder: Path) -> None:
-    """A data set that `datasets.load_dataset` reads: image, label, and the teacher's probabilities as a soft label.
+def write_parquet(batch: Batch, soft_labels: Probabilities, classes: Sequence[str], folder: Path) -> None:
+    """Write a data set for `datasets.load_dataset`, with the columns `image`, `label` and `soft_label`.
+
+    Args:
+        batch: The images and their targets.
+        soft_labels: The teacher's probabilities, of shape `(n, k)`.
+        classes: Class names, in the order of the labels.
+        folder: The output folder.
 
     Raises:
         InputError: If pyarrow is not installed.
     """
     pyarrow, parquet = require_pyarrow()
-    places = enumerate(png_files(batch.images))
     columns = {
-        "image": [{"bytes": png, "path": f"{place:06d}.png"} for place, png in places],
+        "image": [{"bytes": png, "path": f"{index:06d}.png"} for index, png in enumerate(png_files(batch.images))],
         "label": labels_of(batch).tolist(),
-        "soft_label": soft.tolist(),
+        "soft_label": soft_labels.tolist(),
     }
     features = {
         "image": {"_type": "Image"},

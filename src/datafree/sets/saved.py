@@ -1,7 +1,7 @@
-"""A set that was written, in the place of a synthesizer: its images are handed out as if they had just been made.
+"""Train on a saved image set: a method whose synthesizer reads images from disk instead of synthesizing them.
 
-It is a method like any other to a stream and to an application, but is not in `METHODS`, since it needs a folder. Only
-sets of synthesized images are taken: real ones pass the gate of `datafree.real.data`, which counts them.
+Streams and applications use it like any other method. It is not in `METHODS`, because it needs a folder. It reads
+synthesized images only; real images are opened by `datafree.real.data`, which counts them.
 """
 
 from collections.abc import Mapping
@@ -16,25 +16,27 @@ from datafree.classifier import Classifier, fingerprint
 from datafree.ensemble import Ensemble
 from datafree.files import sha256_of
 from datafree.methods import METHODS
-from datafree.sets.image_set import INDEX, read
+from datafree.sets.image_set import INDEX, ImageSet, read
 from datafree.synthesis import Method, Schedule, Synthesizer
-from datafree.types import Batch, InputError, at_least
+from datafree.types import Batch, InputError, require_at_least
 
 
 @dataclass(frozen=True, kw_only=True)
 class SavedConfig(Method):
-    """Which set; the same student comes of it as of the stream that made it, where that made all images first."""
+    """Read the images of a saved set.
 
-    paper: ClassVar[str] = "none, a set that was written"
+    The student is the same as that of the stream that synthesized the set, if that stream synthesized all images first.
+    """
+
+    paper: ClassVar[str] = "none, a saved image set"
 
     images: str = ""
-    """folder that `datafree synthesize` wrote"""
+    """folder written by `datafree synthesize`"""
     batch_size: int = 0
-    """images handed out at a time, in their order and then from the beginning, where the schedule asks for more than
-    one batch; 0: all at once"""
+    """images per batch, in order and cyclic, if the schedule asks for more than one batch; 0: all images"""
 
     def __post_init__(self) -> None:
-        at_least(0, batch_size=self.batch_size)
+        require_at_least(0, batch_size=self.batch_size)
 
     @property
     def schedule(self) -> Schedule:
@@ -49,57 +51,77 @@ class SavedConfig(Method):
 
 
 class Saved(Synthesizer):
-    """Hands out a set."""
+    """Return the images of a saved set, batch by batch.
+
+    Args:
+        teacher: The classifier the student is trained to imitate.
+        config: The folder and the batch size.
+
+    Raises:
+        InputError: If the folder is not given or no image set, or its images or classes do not fit the teacher.
+    """
 
     def __init__(self, teacher: Classifier, config: SavedConfig) -> None:
         if not config.images:
-            raise InputError("the set of images is missing; name its folder with --method.images")
-        self.teacher, self.config, self.made = teacher, config, read(Path(config.images))
-        self.digest = sha256_of(Path(config.images) / INDEX)  # which has the hashes of all shards
-        theirs, ours = tuple(self.made.batch.images.shape[1:]), teacher.shape
-        if theirs != ours:
-            raise InputError(f"{config.images} has images of {theirs} and the teacher takes {ours}; they must be equal")
-        if len(self.made.classes) != len(teacher.classes):
-            raise InputError(
-                f"{config.images} has {len(self.made.classes)} classes and the teacher {len(teacher.classes)}; "
-                "they must be equal"
-            )
-        self.count, self.place = config.batch_size or len(self.made.batch), 0
-        self.found = {
-            "the images were synthesized from another teacher than this one": self.made.teacher
-            != fingerprint(teacher.model),
-            "the images' classes have other names than the teacher's": self.made.classes != teacher.classes,
+            raise InputError("the folder of the image set is missing; give it with --method.images")
+        self.teacher, self.config, self.image_set = teacher, config, read(Path(config.images))
+        self.digest = sha256_of(Path(config.images) / INDEX)  # covers all shards, whose hashes it lists
+        require_fit(self.image_set, teacher, config.images)
+        self.count, self.position = config.batch_size or len(self.image_set.batch), 0
+        same_teacher = self.image_set.teacher_sha256 == fingerprint(teacher.model)
+        same_names = self.image_set.classes == teacher.classes
+        self.warnings = {
+            "the images were synthesized from a different teacher": not same_teacher,
+            "the class names of the image set differ from the teacher's": not same_names,
         }
-        unlike = any(self.found.values()) or isinstance(teacher, Ensemble)
-        self.answers = None if unlike else self.made.batch.answers
-        """what the same teacher said; another one has to be asked, and so has a ensemble, which may unite otherwise"""
+        # An ensemble may combine its members in another way than when the set was written.
+        reusable = same_teacher and same_names and not isinstance(teacher, Ensemble)
+        self.logits = self.image_set.batch.teacher_logits if reusable else None
+        """stored teacher logits; None if the teacher must compute them"""
 
     @property
     def notes(self) -> tuple[str, ...]:
-        made_by = (f"the images were made by {self.made.made_by}",) if self.made.made_by else ()
-        return (*made_by, *(note for note, holds in self.found.items() if holds))
+        made_by = (f"images synthesized by {self.image_set.made_by}",) if self.image_set.made_by else ()
+        return (*made_by, *(warning for warning, applies in self.warnings.items() if applies))
 
     @property
-    def measured_from(self) -> Mapping[str, int]:
-        return self.made.measured_from
+    def measured_images(self) -> Mapping[str, int]:
+        return self.image_set.measured_images
 
     @property
-    def rests_on(self) -> Mapping[str, str]:
+    def dependencies(self) -> Mapping[str, str]:
         return {self.config.images: self.digest}
 
     def synthesize(self, student: nn.Module | None = None) -> Batch:
-        batch, kept, device = self.made.batch, self.answers, self.teacher.device
-        places = torch.arange(self.place, self.place + self.count) % len(batch)
-        self.place = (self.place + self.count) % len(batch)
-        answers = None if kept is None else kept[places].to(device)
-        return Batch(batch.images[places].to(device), batch.targets[places].to(device), {}, answers)
+        batch, device = self.image_set.batch, self.teacher.device
+        indices = torch.arange(self.position, self.position + self.count) % len(batch)
+        self.position = (self.position + self.count) % len(batch)
+        logits = None if self.logits is None else self.logits[indices].to(device)
+        return Batch(batch.images[indices].to(device), batch.targets[indices].to(device), {}, logits)
 
     def state_dict(self) -> dict[str, Any]:
-        return {"place": self.place}
+        return {"position": self.position}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        self.place = state["place"]
+        self.position = state["position"]
 
 
-NAMED: dict[str, Method] = METHODS | {"saved": SavedConfig()}
-"""every method that can be named where images are used"""
+def require_fit(image_set: ImageSet, teacher: Classifier, folder: str) -> None:
+    """Check that an image set has the teacher's image shape and number of classes.
+
+    Raises:
+        InputError: If it has not.
+    """
+    shape = tuple(image_set.batch.images.shape[1:])
+    if shape != teacher.shape:
+        raise InputError(
+            f"{folder} has images of shape {shape}, but the teacher takes {teacher.shape}; use another set"
+        )
+    if len(image_set.classes) != len(teacher.classes):
+        raise InputError(
+            f"{folder} has {len(image_set.classes)} classes, but the teacher has {len(teacher.classes)}; use another set"
+        )
+
+
+ALL_METHODS: dict[str, Method] = METHODS | {"saved": SavedConfig()}
+"""every method that can be selected by name, `saved` included"""
