@@ -1,22 +1,24 @@
-r"""DAFL: a generator learns to make what the fixed teacher, as its discriminator, takes for training data.
+r"""DAFL: a generator is trained so that the fixed teacher, as the discriminator, takes its images for training data.
 
 .. math::
     \mathcal{L}_\text{total} = \mathcal{L}_{oh} + \alpha \mathcal{L}_a + \beta \mathcal{L}_{ie}
 
-An image of the training data is answered with one class (one-hot), excites the features (activation), and a batch of
-them has all classes alike (information entropy). The student learns alongside, on images of fresh latents.
+On training data the teacher predicts one class with high confidence (one-hot) and its features are large (activation);
+over a batch all classes are equally frequent (information entropy). The student is trained alternately with the
+generator, on images of new latent vectors.
 
-`fast` is our own recipe on the same terms: a small generator that begins anew every 200 steps, a term that asks for
-images on which the student's probabilities still differ, and a student that learns from all images kept.
+`fast` is our own recipe on the same terms: a small generator that is re-initialised every 200 steps, an additional term
+for images on which the probabilities of the student still differ, and a student that learns from a pool of images.
 
 .. math:: \mathcal{L}_\text{adv} = -\frac1n \sum_i \mathbb{1}[\arg\max t_i = \arg\max s_i] \; \text{KL}(p_i \Vert q_i)
 
 Differences from the paper:
 
-1. Images are clipped to their range, so that a student sees what it will see in use; the authors' code does not clip.
-2. Adam's averages (0.5, 0.999) are usual for generators; the paper names none.
-3. `dafl` follows the paper's definitions, with weights that make its objective equal to the authors' code's for MNIST.
-   `dafl-authors` follows that code: see `mean_activation` and `log10_entropy`; the student learns on the generator's batch.
+1. Images are clipped to [0, 1], the range of the images that the student sees in use. The authors' code does not clip.
+2. Adam's averages (0.5, 0.999) are usual for generators; the paper gives none.
+3. `dafl` uses the definitions of the paper, with weights that reproduce the objective of the authors' code for MNIST.
+   `dafl-authors` uses the definitions of that code (`mean_activation`, `log10_entropy`), and the student learns from the
+   batch that the generator was trained on.
 
 References:
     | Data-Free Learning of Student Networks (Chen et al., 2019), section 3
@@ -40,54 +42,44 @@ from datafree.losses import (
     information_entropy_loss,
     one_hot_loss,
 )
-from datafree.synthesis import Method, Schedule, Synthesizer, descend
+from datafree.synthesis import Schedule, Synthesizer
+from datafree.synthesis.generator_training import GeneratorMethod, GeneratorTraining
 from datafree.synthesis.generators import PaperGenerator, SubpixelGenerator
-from datafree.types import Batch, Images, Scalar, Terms, at_least
+from datafree.types import Batch, Images, Scalar, Terms, require_at_least
 
 
 @dataclass(frozen=True, kw_only=True)
-class DAFLConfig(Method):
-    """The paper's settings for MNIST; its weights follow from the authors' by d = 120 features and k = 10 classes."""
+class DAFLConfig(GeneratorMethod):
+    """The settings of the paper for MNIST. The weights are those of the authors' code for 120 features and 10 classes."""
 
     paper: ClassVar[str] = "Chen et al. 2019, arXiv 1904.01186"
 
     batch_size: int = 512
-    """latents per generator step"""
-    latent_size: int = 100
-    """numbers in a latent"""
+    """latent vectors per generator step"""
     lr: float = 0.2
-    """Adam's learning rate for the generator"""
-    one_hot: float = 1.0
-    """weight of the one-hot loss"""
+    """learning rate of the generator (Adam)"""
     activation: float = 8.33e-4
     """alpha, weight of the activation loss; 0.1 / d in the authors' units"""
     entropy: float = 21.7
     """beta, weight of the information-entropy loss; 5 k / ln 10 in the authors' units"""
     adversary: float = 0.0
-    """weight of the decision-adversarial term; 0: the student is not looked at"""
-    statistics: float = 0.0
-    """weight of the teacher's batch-norm statistics, where it remembers any; not in the paper"""
+    """weight of the decision-adversarial term; 0: the student is not used"""
     units: Literal["paper", "authors"] = "paper"
-    """whose definitions of the activation and entropy loss the weights belong to"""
+    """whether the activation and entropy weights refer to the definitions of the paper or of the authors' code"""
     generator: Literal["paper", "subpixel"] = "paper"
-    """which network; see `generators`"""
-    reset_every: int = 0
-    """generator steps after which a new generator begins; 0: never"""
+    """architecture: that of the paper, or a smaller one with a pixel shuffle"""
     discard_first: int = 0
-    """steps of a new generator whose images no student sees"""
+    """generator steps after a reset whose images are discarded"""
     student_batch_size: int = 512
-    """images handed out per generator step"""
+    """images per batch for the student; not used with reuse-batch"""
     reuse_batch: bool = False
-    """hand out the images of the generator's own step, as the authors' code does; else of fresh latents, after it"""
+    """give the student the batch that the generator was trained on, as in the authors' code, instead of new images"""
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        at_least(2, batch_size=self.batch_size, student_batch_size=self.student_batch_size)
-        at_least(1, latent_size=self.latent_size)
-        at_least(0, one_hot=self.one_hot, activation=self.activation, entropy=self.entropy)
-        at_least(0, adversary=self.adversary, statistics=self.statistics, discard_first=self.discard_first)
-        at_least(self.discard_first + 1 if self.reset_every else 0, reset_every=self.reset_every)
-        at_least(1e-9, lr=self.lr)
+        require_at_least(2, student_batch_size=self.student_batch_size)
+        require_at_least(0, adversary=self.adversary, discard_first=self.discard_first)
+        require_at_least(self.discard_first + 1 if self.reset_every else 0, reset_every=self.reset_every)
 
     @property
     def schedule(self) -> Schedule:
@@ -95,110 +87,98 @@ class DAFLConfig(Method):
 
     @property
     def passes(self) -> float:
-        handed = self.batch_size if self.reuse_batch else self.student_batch_size
-        return (
-            self.batch_size
-            / handed
-            * (self.reset_every / (self.reset_every - self.discard_first) if self.reset_every else 1)
-        )
+        images = self.batch_size if self.reuse_batch else self.student_batch_size
+        steps_per_batch = self.reset_every / (self.reset_every - self.discard_first) if self.reset_every else 1
+        return self.batch_size / images * steps_per_batch
+
+    @property
+    def burn_in(self) -> int:
+        return self.reset_every // 2 or 500
 
     @property
     def adaptive(self) -> bool:
         return self.adversary > 0
-
-    @property
-    def learning(self) -> int:
-        return self.reset_every // 2 or 500
-
-    @property
-    def needs(self) -> tuple[str, ...]:
-        return ("batch-norm statistics",) if self.statistics else ()
 
     def build(self, teacher: Classifier) -> "DAFL":
         return DAFL(teacher, self)
 
 
 class DAFL(Synthesizer):
-    """`objective` is the equation above, `synthesize` Algorithm 1 up to the student's step."""
+    """`objective` is the equation above, `synthesize` is Algorithm 1 up to the step of the student."""
 
     def __init__(self, teacher: Classifier, config: DAFLConfig) -> None:
         self.teacher, self.config = teacher, config
         self.layers = teacher.feature_layers()
         self.norms = batch_norms(teacher) if config.statistics else []
-        self.begin()
+        self.reset()
 
     @property
     def notes(self) -> tuple[str, ...]:
-        blind = self.config.activation > 0 and not self.layers
-        return ("no layer of features is to be seen in this teacher: the activation loss is off",) if blind else ()
+        no_features = self.config.activation > 0 and not self.layers
+        return ("the activation loss is off: the teacher has no feature layer",) if no_features else ()
 
-    def begin(self) -> None:
-        """A new generator."""
+    def reset(self) -> None:
+        """Re-initialise the generator and its optimizer."""
         network = PaperGenerator if self.config.generator == "paper" else SubpixelGenerator
         self.generator = network(self.config.latent_size, self.teacher.shape).to(self.teacher.device)
-        learned = self.generator.to(memory_format=torch.channels_last).parameters()
-        self.optimizer = torch.optim.Adam(learned, lr=self.config.lr, betas=(0.5, 0.999), fused=True)
-        self.age = 0
+        self.training = GeneratorTraining(self.config, generator=self.generator)
 
     def objective(self, images: Images, student: nn.Module | None = None) -> Terms:
         c = self.config
-        with record(*self.layers) as calls, record(*self.norms) as statistics:
+        with record(*self.layers) as feature_calls, record(*self.norms) as norm_calls:
             logits = self.teacher(images)
-        self.answers = logits.detach()
-        by_paper, by_authors = (activation_loss, information_entropy_loss), (mean_activation, log10_entropy)
-        activation, entropy = by_paper if c.units == "paper" else by_authors
+        self.teacher_logits = logits.detach()
+        paper, authors = (activation_loss, information_entropy_loss), (mean_activation, log10_entropy)
+        activation, entropy = paper if c.units == "paper" else authors
         terms = {
             "one-hot": c.one_hot * one_hot_loss(self.teacher.decisions(logits)),
-            "entropy": c.entropy * entropy(self.teacher.votes(logits)),
+            "entropy": c.entropy * entropy(self.teacher.softmax_logits(logits)),
         }
         if c.activation and self.layers:
-            features = torch.cat([call.input.flatten(1) for call in calls], 1)
+            features = torch.cat([call.input.flatten(1) for call in feature_calls], 1)
             terms["activation"] = c.activation * activation(features)
-        if statistics:
-            terms["statistics"] = c.statistics * batch_norm_statistics(statistics)
+        if norm_calls:
+            terms["statistics"] = c.statistics * batch_norm_statistics(norm_calls)
         if c.adversary and student is not None:
-            ours, theirs = map(self.teacher.decisions, (logits, student(images)))
-            terms["adversary"] = c.adversary * decision_adversarial_loss(ours, theirs)
+            decisions = self.teacher.decisions
+            terms["adversary"] = c.adversary * decision_adversarial_loss(decisions(logits), decisions(student(images)))
         return terms
 
-    def imagine(self, count: int) -> Images:
-        """Images of fresh latents."""
+    def generate(self, count: int) -> Images:
+        """Return images of new latent vectors."""
         latents = torch.randn(count, self.config.latent_size, device=self.teacher.device)
         return self.teacher.denormalize(self.generator(latents)).clamp(0, 1)
 
     def synthesize(self, student: nn.Module | None = None) -> Batch:
         c = self.config
-        if c.reset_every and self.age >= c.reset_every:
-            self.begin()
+        if self.training.finished:
+            self.reset()
         with frozen(self.teacher, student):
             while True:
-                images = self.imagine(c.batch_size)
-                terms = descend(self.objective(images, student), self.optimizer)
-                self.age += 1
-                if self.age > c.discard_first:
+                images = self.generate(c.batch_size)
+                terms = self.training.step(self.objective(images, student))
+                if self.training.steps > c.discard_first:
                     break
-            if c.reuse_batch:
-                return Batch(images.detach(), self.teacher.answer(self.answers), terms, self.answers)
-            with torch.no_grad():
-                images = self.imagine(c.student_batch_size)
-                answers = self.teacher(images)
-        return Batch(images, self.teacher.answer(answers), terms, answers)
+            logits = self.teacher_logits
+            if not c.reuse_batch:
+                with torch.no_grad():
+                    images = self.generate(c.student_batch_size)
+                    logits = self.teacher(images)
+        return Batch(images.detach(), self.teacher.predict(logits), terms, logits)
 
     def state_dict(self) -> dict[str, Any]:
-        return {"generator": self.generator.state_dict(), "optimizer": self.optimizer.state_dict(), "age": self.age}
+        return self.training.state_dict()
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        self.generator.load_state_dict(state["generator"])
-        self.optimizer.load_state_dict(state["optimizer"])
-        self.age = state["age"]
+        self.training.load_state_dict(state)
 
 
 def mean_activation(features: Tensor) -> Scalar:
-    r"""The authors' activation loss: :math:`-\operatorname{mean} |f|` over images and features, 1/d of the paper's."""
+    r"""Activation loss of the authors' code: :math:`-\operatorname{mean} |f|`, that of the paper divided by d."""
     return -features.abs().mean()
 
 
 def log10_entropy(logits: Tensor) -> Scalar:
-    r"""The authors' information-entropy loss: :math:`\sum_j \bar p_j \log_{10} \bar p_j`, k / ln 10 times the paper's."""
+    r"""Entropy loss of the authors' code: :math:`\sum_j \bar p_j \log_{10} \bar p_j`, k / ln 10 times that of the paper."""
     mean = logits.softmax(1).mean(0)
     return torch.special.entr(mean).sum().neg() / math.log(10)

@@ -1,7 +1,9 @@
-"""Noise: the floor that every method has to beat. Nothing is optimised, nothing is kept, nobody is looked at.
+r"""Noise: the baseline that every method has to beat.
 
-Pixels are Gaussian in the teacher's normalised space and clipped to the range of an image. The targets are the
-classes the teacher sees in them.
+.. math:: x = \operatorname{clip}_{[0, 1]} (\mu + \sigma \epsilon), \quad \epsilon \sim \mathcal{N}(0, 1)
+
+with the mean and standard deviation of the teacher's normalisation. Nothing is optimized and the student is not used.
+The target of an image is the class that the teacher predicts.
 """
 
 from dataclasses import dataclass
@@ -18,12 +20,12 @@ from datafree.types import Batch
 
 @dataclass(frozen=True, kw_only=True)
 class NoiseConfig(Method):
-    """Nothing to set but how many images at a time, and of which noise."""
+    """The batch size and the spectrum of the noise."""
 
-    paper: ClassVar[str] = "the floor; Table 2 of arXiv 1904.01186 and Table 1 of arXiv 1912.08795 have it"
+    paper: ClassVar[str] = "baseline in Table 2 of arXiv 1904.01186 and Table 1 of arXiv 1912.08795"
 
     spectrum: Spectrum = "white"
-    """of the noise: white, or natural, as that of photographs is"""
+    """white, or natural: the spectrum of photographs"""
 
     @property
     def schedule(self) -> Schedule:
@@ -38,7 +40,7 @@ class NoiseConfig(Method):
 
 
 class Noise(Synthesizer):
-    """Images that know nothing of the teacher."""
+    """Clipped Gaussian noise. Only the targets depend on the weights of the teacher."""
 
     def __init__(self, teacher: Classifier, config: NoiseConfig) -> None:
         self.teacher, self.config = teacher, config
@@ -47,4 +49,4 @@ class Noise(Synthesizer):
         pixels = noise(self.config.batch_size, self.teacher, self.config.spectrum)
         images = self.teacher.denormalize(pixels).clamp(0, 1)
         with frozen(self.teacher), torch.no_grad():
-            return Batch(images, self.teacher.answer(self.teacher(images)), {})
+            return Batch(images, self.teacher.predict(self.teacher(images)), {})

@@ -1,29 +1,29 @@
-r"""ZSKD: data impressions, images that the teacher answers with soft labels drawn from its own idea of the classes.
+r"""ZSKD: data impressions, images for which the teacher predicts soft labels sampled from the similarity of its classes.
 
-1. Classes are as similar as their weights in the last layer, each row stretched to [0, 1]:
+1. The similarity of two classes is the cosine of their weights in the last layer, each row scaled to [0, 1]:
 
    .. math:: C_{ij} = \frac{w_i^\top w_j}{\lVert w_i \rVert \lVert w_j \rVert}, \quad
        \alpha^k_j = \frac{C_{kj} - \min_l C_{kl}}{\max_l C_{kl} - \min_l C_{kl}}
 
-2. Soft labels of class k are drawn from :math:`y \sim \text{Dir}(\beta \alpha^k)`, for each scale :math:`\beta` in turn.
+2. Soft labels of class k are sampled from :math:`y \sim \text{Dir}(\beta \alpha^k)`, for each scale :math:`\beta` in turn.
 
-3. An impression is an image that the teacher, softened, answers so:
+3. An impression is an image for which the teacher predicts these labels at a high temperature:
 
    .. math:: \bar x = \arg\min_x H_\text{cross}\bigl(y, \text{softmax}(f_T(x) / \tau)\bigr), \quad \tau = 20
 
-The student is then distilled at the same temperature on augmented impressions, without labels.
+The student is distilled at the same temperature on augmented impressions, without labels.
 
-Many targets cannot be reached: with ten classes a probability of 0.9 at temperature 20 needs a gap of 88 between
-logits. How far an impression stays away is reported as `residual`, the divergence from its target.
+Many targets are out of reach: with ten classes, a probability of 0.9 at temperature 20 needs a gap of 88 between logits.
+The term `residual` is the mean divergence of the impressions from their targets.
 
 Differences from the paper:
 
-1. A concentration must be positive and the row's minimum is 0: nothing is under `floor`. The authors' code adds as much.
-2. Both scales act. The authors' code stretches the rows once more after scaling, which undoes the scale.
-3. `smooth` describes an image by half of its pixels, enlarged, blurred and standardised over the batch. Bare pixels, the
-   paper's, end saturated on a network without batch norm; set `smooth` to False for them.
-4. The teacher's own answer on the impression teaches the student, not the target that was drawn; likewise in the
+1. A concentration must be positive, but the minimum of a row is 0. Values below `floor` are raised to it, as in the
    authors' code.
+2. Both scales have an effect. The authors' code rescales the rows after scaling, which cancels the scale.
+3. With `smooth` an image is optimized at half its height and width, then enlarged, blurred and standardised over the
+   batch. Pixels optimized directly, as in the paper, saturate on networks without batch norm (`smooth=False`).
+4. The student learns the prediction of the teacher on the impression, not the sampled target, as in the authors' code.
 
 References:
     | Zero-Shot Knowledge Distillation in Deep Networks (Nayak et al., 2019), sections 3.2-3.3, Algorithm 1
@@ -42,37 +42,37 @@ from torch import Tensor, nn
 
 from datafree.classifier import Classifier, frozen
 from datafree.losses import soft_cross_entropy
-from datafree.synthesis import Method, Schedule, Synthesizer, descend
+from datafree.synthesis import Method, Schedule, Synthesizer, descend, half_cosine
 from datafree.synthesis.augmentation import Augmentation
 from datafree.synthesis.generators import binomial
-from datafree.types import Batch, Images, InputError, Probabilities, Terms, at_least
+from datafree.types import Batch, Images, InputError, Probabilities, Terms, require_at_least
 
 
 @dataclass(frozen=True, kw_only=True)
 class ZSKDConfig(Method):
-    """The paper's scales and temperature; steps and learning rate are ours, found on MNIST."""
+    """The scales and the temperature of the paper; steps and learning rate are ours, found on MNIST."""
 
     paper: ClassVar[str] = "Nayak et al. 2019, arXiv 1905.08114"
 
     batch_size: int = 200
-    """impressions made at a time"""
+    """impressions synthesized at once"""
     steps: int = 25
-    """descent steps per batch; the authors' code for CIFAR-10 takes 1500 on bare pixels, at a learning rate of 0.001"""
+    """optimization steps per batch; the authors' code for CIFAR-10 takes 1500 on pixels, at a learning rate of 0.001"""
     lr: float = 0.15
-    """Adam's learning rate, falling to zero along a half cosine"""
+    """initial learning rate of the images (Adam); it is annealed to zero along a half cosine"""
     scales: tuple[float, ...] = (1.0, 0.1)
-    """beta, of the concentration; each gets its part of the impressions"""
+    """beta, scales of the Dirichlet concentration; each is used for an equal share of the impressions"""
     temperature: float = 20.0
-    """tau, softens the teacher's answer"""
+    """tau, softmax temperature of the teacher"""
     floor: float = 1e-4
     """smallest concentration"""
     smooth: bool = True
-    """to_json images as said above; False: bare pixels"""
+    """optimize images at half resolution and blur them; off: optimize pixels directly, as in the paper"""
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        at_least(1, steps=self.steps)
-        at_least(1e-9, lr=self.lr, temperature=self.temperature, floor=self.floor, scales=self.scales)
+        require_at_least(1, steps=self.steps)
+        require_at_least(1e-9, lr=self.lr, temperature=self.temperature, floor=self.floor, scales=self.scales)
 
     @property
     def schedule(self) -> Schedule:
@@ -95,69 +95,75 @@ class ZSKDConfig(Method):
 
 
 class ZSKD(Synthesizer):
-    """`soft_labels` is step 2, `objective` step 3, `synthesize` both in turn."""
+    """`soft_labels` is step 2, `objective` is the equation of step 3, `synthesize` is Algorithm 1."""
 
     def __init__(self, teacher: Classifier, config: ZSKDConfig) -> None:
         weights = teacher.class_weights()
         if teacher.multi_label or weights is None or len(weights) < 2:
-            raise InputError(
-                "the teacher has no last layer whose weights are to be seen; choose a method that needs none"
-            )
+            raise InputError("the teacher has no last layer with one row of weights per class; use another method")
         self.teacher, self.config = teacher, config
         self.concentration = class_similarity(weights).clamp_min(config.floor)
         self.blur = binomial(teacher.shape[0]).to(teacher.device)
 
     def soft_labels(self, count: int) -> Probabilities:
-        """Targets: every class and every scale in turn."""
-        place = torch.arange(count, device=self.teacher.device)
+        """Sample soft labels of shape `(count, k)`, cycling through classes and scales."""
+        index = torch.arange(count, device=self.teacher.device)
         classes = len(self.concentration)
-        scale = torch.tensor(self.config.scales, device=place.device)[place // classes % len(self.config.scales)]
+        scale = torch.tensor(self.config.scales, device=index.device)[index // classes % len(self.config.scales)]
         # Concentrations near zero underflow in single precision.
-        concentration = (scale[:, None] * self.concentration[place % classes]).double()
+        concentration = (scale[:, None] * self.concentration[index % classes]).double()
         return torch.distributions.Dirichlet(concentration).sample().float()
 
     def objective(self, images: Images, targets: Probabilities) -> Terms:
         return {"impression": soft_cross_entropy(self.teacher(images) / self.config.temperature, targets)}
 
-    def picture(self, description: Tensor) -> Images:
-        """From what is optimised to pixels."""
+    def render(self, parameters: Tensor) -> Images:
+        """Return the images in [0, 1] that are described by the optimized parameters."""
         if not self.config.smooth:
-            return description.clamp(0, 1)
+            return parameters.clamp(0, 1)
         channels, height, width = self.teacher.shape
-        x = F.interpolate(description, (height, width), mode="bilinear", align_corners=False)
+        x = F.interpolate(parameters, (height, width), mode="bilinear", align_corners=False)
         x = torch.tanh(F.conv2d(x, self.blur, padding=1, groups=channels))
         return self.teacher.denormalize(F.batch_norm(x, None, None, training=True)).clamp(0, 1)
 
+    def initial_parameters(self) -> Tensor:
+        """Return random parameters of one batch: Gaussian at half resolution, or uniform pixels without `smooth`."""
+        channels, height, width = self.teacher.shape
+        if self.config.smooth:
+            half = math.ceil(height / 2), math.ceil(width / 2)
+            return torch.randn(self.config.batch_size, channels, *half, device=self.teacher.device)
+        return torch.rand(self.config.batch_size, channels, height, width, device=self.teacher.device)
+
     def synthesize(self, student: nn.Module | None = None) -> Batch:
         c = self.config
-        channels, height, width = self.teacher.shape
         targets = self.soft_labels(c.batch_size)
-        half = (math.ceil(height / 2), math.ceil(width / 2)) if c.smooth else (height, width)
-        begin = torch.randn if c.smooth else torch.rand
-        description = begin(c.batch_size, channels, *half, device=self.teacher.device).requires_grad_()
-        optimizer = torch.optim.Adam([description], lr=c.lr, fused=True)
+        parameters = self.initial_parameters().requires_grad_()
+        optimizer = torch.optim.Adam([parameters], lr=c.lr, fused=True)
         terms: Terms = {}
         with frozen(self.teacher):
-            for step in self.callback.track(range(c.steps), "impress"):
-                optimizer.param_groups[0]["lr"] = c.lr * (1 + math.cos(math.pi * step / c.steps)) / 2
-                terms = descend(self.objective(self.picture(description), targets), optimizer)
+            for step in self.callback.track(range(c.steps), "invert"):
+                optimizer.param_groups[0]["lr"] = half_cosine(c.lr, step, c.steps)
+                terms = descend(self.objective(self.render(parameters), targets), optimizer)
             with torch.no_grad():
-                images = self.picture(description)
-                answers = self.teacher(images)
+                images = self.render(parameters)
+                logits = self.teacher(images)
                 entropy = torch.special.entr(targets).sum(1).mean()
-                residual = soft_cross_entropy(answers / c.temperature, targets) - entropy
-        return Batch(images, targets, {**terms, "residual": residual}, answers)
+                residual = soft_cross_entropy(logits / c.temperature, targets) - entropy
+        return Batch(images, targets, {**terms, "residual": residual}, logits)
 
 
 def class_similarity(weights: Float[Tensor, "k d"]) -> Float[Tensor, "k k"]:
-    r"""How alike classes are to a teacher: the cosine of their last layer's weights, each row stretched to [0, 1].
+    r"""Return the similarity of classes: the cosine of their weights in the last layer, each row scaled to [0, 1].
 
     References:
         | Zero-Shot Knowledge Distillation in Deep Networks (Nayak et al., 2019), section 3.2.2, Eq 5
         | https://arxiv.org/abs/1905.08114
 
+    Args:
+        weights: Weights of the last layer, one row per class.
+
     Returns:
-        Of shape `(k, k)`, ones on its diagonal, a zero in every row; not symmetric.
+        Of shape `(k, k)`, with ones on the diagonal and at least one zero in each row; not symmetric.
     """
     unit = F.normalize(weights, dim=1)
     cosine = unit @ unit.T

@@ -1,8 +1,9 @@
-"""How images are made, when, and where they are kept until a student has seen them."""
+"""How images are synthesized: the interface of methods, the schedule and the stream of batches, and shared building blocks."""
 
-from datafree.synthesis.stream import Method as Method
-from datafree.synthesis.stream import Schedule as Schedule
+from datafree.synthesis.method import Method as Method
+from datafree.synthesis.method import Synthesizer as Synthesizer
+from datafree.synthesis.method import descend as descend
+from datafree.synthesis.method import half_cosine as half_cosine
+from datafree.synthesis.method import total as total
+from datafree.synthesis.schedule import Schedule as Schedule
 from datafree.synthesis.stream import Stream as Stream
-from datafree.synthesis.stream import Synthesizer as Synthesizer
-from datafree.synthesis.stream import descend as descend
-from datafree.synthesis.stream import total as total

@@ -1,7 +1,7 @@
-"""Small movements of images, a different one for each, in one pass; and blends of two.
+"""Random affine augmentation, drawn for each image, and blending of image pairs.
 
 References:
-    | Blends: Knowledge distillation: A good teacher is patient and consistent (Beyer et al., 2022)
+    | Blending: Knowledge distillation: A good teacher is patient and consistent (Beyer et al., 2022)
     | https://arxiv.org/abs/2106.05237
 """
 
@@ -10,76 +10,86 @@ from dataclasses import dataclass
 import torch
 import torch.nn.functional as F
 
-from datafree.types import Images, InputError, at_least
+from datafree.types import Images, InputError, require_at_least
 
 
 @dataclass(frozen=True, kw_only=True)
 class Augmentation:
-    """By how much an image may move before a student sees it. All zero: it is shown as it is."""
+    """Random augmentation of the images that a student sees. With the defaults images are unchanged."""
 
     shift: float = 0.0
-    """up to so many pixels in either direction, not only whole ones; the border is repeated"""
+    """maximum shift in pixels, fractions included, along both axes; the border is replicated"""
     rotate: float = 0.0
-    """up to so many degrees in either direction"""
+    """maximum rotation in degrees, in both directions"""
     scale: float = 0.0
-    """larger or smaller by up to this part"""
+    """maximum relative change in size; 0.1 is 10 %"""
     flip: bool = False
-    """mirror half of them left to right; leave it off where left and right mean something"""
+    """mirror each image left to right with probability 0.5; leave it off where the orientation carries the class"""
     mix: float = 0.0
-    """part of them that is blended with another of the batch, each in a share from 0 to 1; for images without labels"""
+    """fraction of images that are blended with another image of the batch; only where the teacher labels the images"""
 
     def __post_init__(self) -> None:
-        at_least(0, shift=self.shift, rotate=self.rotate, scale=self.scale)
+        require_at_least(0, shift=self.shift, rotate=self.rotate, scale=self.scale)
         if not 0 <= self.mix <= 1:
-            raise InputError(f"mix is {self.mix}, but a part is from 0 to 1")
+            raise InputError(f"mix is {self.mix}, but it must be between 0 and 1")
 
     def __bool__(self) -> bool:
-        """Whether anything is changed."""
+        """Whether images are changed at all."""
         return bool(self.shift or self.rotate or self.scale or self.flip or self.mix)
 
-    def must_keep_labels(self) -> None:
-        """For images that are shown with their labels.
+    def require_no_mix(self) -> None:
+        """Check that images keep their labels.
 
         Raises:
-            InputError: If it blends images: a blend has no label, it can only be shown to a teacher.
+            InputError: If images are blended. A blended image has no label.
         """
         if self.mix:
-            raise InputError("a blend of two images has no label of its own; leave mix out where labels are learned")
+            raise InputError("a blended image has no label, but this training needs labels; set mix to 0")
 
     def __call__(self, images: Images) -> Images:
-        moved = self.move(images)
-        if not self.mix:
-            return moved
-        n, device = len(moved), moved.device
-        blended = torch.rand(n, 1, 1, 1, device=device) < self.mix
-        share = torch.where(blended, torch.rand(n, 1, 1, 1, device=device), 1.0)
-        return torch.lerp(moved[torch.randperm(n, device=device)], moved, share)
+        """Return augmented images of the same shape `(n, c, h, w)`.
 
-    def move(self, images: Images) -> Images:
-        """All but the blending."""
+        A blend is :math:`w x_i + (1 - w) x_j` with :math:`w` uniform in [0, 1] and :math:`j` a random permutation.
+        """
+        images = self.transform(images)
+        if not self.mix:
+            return images
+        n, device = len(images), images.device
+        blended = torch.rand(n, 1, 1, 1, device=device) < self.mix
+        weight = torch.where(blended, torch.rand(n, 1, 1, 1, device=device), 1.0)
+        return torch.lerp(images[torch.randperm(n, device=device)], images, weight)
+
+    def transform(self, images: Images) -> Images:
+        """Flip, rotate, scale and shift each image, without blending."""
         n, _, height, width = images.shape
         if self.flip:
             mirrored = torch.rand(n, 1, 1, 1, device=images.device) < 0.5
             images = torch.where(mirrored, images.flip(-1), images)
         if not (self.shift or self.rotate or self.scale):
             return images
-        draws = torch.rand(4, n, device=images.device) * 2 - 1
-        angle = draws[0] * self.rotate * torch.pi / 180
-        cos, sin = angle.cos() * (1 + draws[1] * self.scale), angle.sin() * (1 + draws[1] * self.scale)
-        right, down = draws[2] * 2 * self.shift / width, draws[3] * 2 * self.shift / height
-        motion = torch.stack([cos, -sin, right, sin, cos, down], 1).view(n, 2, 3)
-        grid = F.affine_grid(motion, list(images.shape), align_corners=False)
+        uniform = torch.rand(4, n, device=images.device) * 2 - 1
+        angle = uniform[0] * self.rotate * torch.pi / 180
+        cos, sin = angle.cos() * (1 + uniform[1] * self.scale), angle.sin() * (1 + uniform[1] * self.scale)
+        right, down = uniform[2] * 2 * self.shift / width, uniform[3] * 2 * self.shift / height
+        affine = torch.stack([cos, -sin, right, sin, cos, down], 1).view(n, 2, 3)
+        grid = F.affine_grid(affine, list(images.shape), align_corners=False)
         return F.grid_sample(images, grid, padding_mode="border", align_corners=False)
 
 
-def jitter(images: Images, reach: int, flip: bool) -> Images:
-    """Shifts each image cyclically by up to `reach` pixels, so that no pixel grid is special; flips half of them if asked."""
+def jitter(images: Images, max_shift: int, flip: bool) -> Images:
+    """Shift each image cyclically by a random whole number of pixels, so that optimization favours no pixel grid.
+
+    Args:
+        images: Of shape `(n, c, h, w)`.
+        max_shift: Maximum shift along both axes, in pixels.
+        flip: Mirror each image left to right with probability 0.5.
+    """
     n, _, height, width = images.shape
-    down, right = torch.randint(-reach, reach + 1, (2, n, 1), device=images.device)
+    down, right = torch.randint(-max_shift, max_shift + 1, (2, n, 1), device=images.device)
     rows = (torch.arange(height, device=images.device) + down) % height
     columns = (torch.arange(width, device=images.device) + right) % width
     if flip:
         mirrored = torch.rand(n, 1, device=images.device) < 0.5
         columns = torch.where(mirrored, columns.flip(1), columns)
-    one = torch.arange(n, device=images.device)[:, None, None]
-    return images[one, :, rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2)
+    index = torch.arange(n, device=images.device)[:, None, None]
+    return images[index, :, rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2)

@@ -1,13 +1,13 @@
-r"""What a teacher's features look like on real images: measured once, wherever those may still be seen, and kept in a file.
+r"""Feature statistics: mean and variance of a teacher's features, measured on real images and stored in a file.
 
 .. math:: \hat\mu_l = \mathbb{E}[f_l(x)], \quad \hat\sigma_l^2 = \mathbb{E}[f_l(x)^2] - \hat\mu_l^2
 
-for each channel of each layer l, over images and places. It stands in for the running statistics that a batch-norm layer
-remembers, for teachers that have none. The file holds two numbers per channel, no image.
+for each channel of each layer l, over images and positions. They replace the running statistics of batch norm for
+teachers without batch norm. The file contains two numbers per channel and no image.
 
 References:
-    | Dreaming to Distill: Data-free Knowledge Transfer via DeepInversion (Yin et al., 2020), section 3.2: statistics from
-    | a few real images do where there is no batch norm
+    | Dreaming to Distill: Data-free Knowledge Transfer via DeepInversion (Yin et al., 2020), section 3.2: without batch
+    | norm, statistics of a small number of real images suffice
     | https://arxiv.org/abs/1912.08795
 """
 
@@ -20,7 +20,7 @@ from jaxtyping import Float
 from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
-from datafree.classifier import Classifier, LayerCall, fingerprint, frozen, hash_of, last_layer, record
+from datafree.classifier import Classifier, LayerCall, fingerprint, frozen, hash_tensors, last_layer, record
 from datafree.losses import feature_statistics
 from datafree.types import Images, InputError, Scalar
 
@@ -30,151 +30,165 @@ CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 
 @dataclass(frozen=True)
 class FeatureStatistics:
-    """Mean and variance of each channel of some layers, and where they come from."""
+    """Mean and variance of each channel of some layers, and what they were measured on."""
 
     layers: Mapping[str, tuple[Channels, Channels]]
-    """mean and biased variance by the layer's name, in the order in which the layers are called"""
+    """mean and biased variance by layer name, in the order in which the layers are called"""
     teacher: str
-    """SHA-256 of its weights"""
+    """SHA-256 of the teacher's weights"""
     source: str
-    """the real images, as they are named to the command"""
+    """name of the real images, as given to `--data`"""
     images: int
-    """how many of them were looked at"""
+    """number of real images"""
 
     @property
     def tensors(self) -> dict[str, Tensor]:
-        """All numbers, as the file holds them."""
+        """The mean and variance of every layer under the names used in the file."""
         return {
-            f"{name}.{what}": numbers
+            f"{name}.{statistic}": tensor
             for name, pair in self.layers.items()
-            for what, numbers in zip(("mean", "var"), pair, strict=True)
+            for statistic, tensor in zip(("mean", "var"), pair, strict=True)
         }
 
     @property
     def digest(self) -> str:
-        """SHA-256 of all numbers."""
-        return hash_of(self.tensors)
+        """SHA-256 of all tensors."""
+        return hash_tensors(self.tensors)
 
     def by_layer(self, teacher: Classifier) -> dict[nn.Module, tuple[Channels, Channels]]:
-        """The same by the teacher's own layers, where the teacher is."""
+        """Return mean and variance by module of the teacher, on its device."""
         layers = feature_layers(teacher.model)
         return {layers[n]: (mean.to(teacher.device), var.to(teacher.device)) for n, (mean, var) in self.layers.items()}
 
 
 def feature_layers(model: nn.Module) -> dict[str, nn.Module]:
-    """Layers whose outputs are features: the convolutions.
+    """Return the layers whose outputs count as features, by name.
 
-    Where there is at most one, the patches of a transformer or a mixer, also the fully connected layers, whose channels
-    are those of the tokens; but not the one that makes the logits.
+    These are the convolutions. A network with at most one convolution, such as a transformer or a mixer, also
+    contributes its fully connected layers, except the one that returns the logits.
     """
-    kinds = (*CONVOLUTIONS, nn.Linear)
-    layers: dict[str, nn.Module] = {name: layer for name, layer in model.named_modules() if isinstance(layer, kinds)}
-    many = sum(isinstance(layer, CONVOLUTIONS) for layer in layers.values()) > 1
+    layer_types = (*CONVOLUTIONS, nn.Linear)
+    layers: dict[str, nn.Module] = {n: module for n, module in model.named_modules() if isinstance(module, layer_types)}
+    convolutional = sum(isinstance(layer, CONVOLUTIONS) for layer in layers.values()) > 1
     last = last_layer(model)
-    wanted = CONVOLUTIONS if many else nn.Module
+    wanted = CONVOLUTIONS if convolutional else nn.Module
     return {name: layer for name, layer in layers.items() if isinstance(layer, wanted) and layer is not last}
 
 
 def features_of(call: LayerCall) -> Tensor:
-    """What a layer made, of shape `(n, c, *)`: a fully connected layer has its channels last, for tokens too."""
+    """Return the output of a layer in shape `(n, c, *)`. Fully connected layers have the channels last, even for tokens."""
     return call.output if isinstance(call.module, CONVOLUTIONS) else call.output.movedim(-1, 1)
 
 
 class Moments:
-    """Sums in double precision around a first guess of the mean, so that one pass is enough."""
+    """Mean and variance of each channel in one pass, in double precision.
+
+    Sums are taken around a shift, the mean of the first batch, because the difference of two large sums of squares
+    would lose the variance of a channel that is far from zero.
+    """
 
     def __init__(self) -> None:
         self.count = 0
-        self.near = self.sums = self.squares = torch.zeros(0, dtype=torch.float64)
+        self.shift = self.sums = self.squares = torch.zeros(0, dtype=torch.float64)
 
     def add(self, features: Tensor) -> None:
+        """Add features of shape `(n, c, *)`."""
         rows = features.movedim(1, -1).flatten(0, -2).double()
         if not self.count:
-            self.near = rows.mean(0)
-            self.sums = self.squares = torch.zeros_like(self.near)
+            self.shift = rows.mean(0)
+            self.sums = self.squares = torch.zeros_like(self.shift)
         self.count += len(rows)
-        self.sums = self.sums + (rows - self.near).sum(0)
-        self.squares = self.squares + (rows - self.near).square().sum(0)
+        self.sums = self.sums + (rows - self.shift).sum(0)
+        self.squares = self.squares + (rows - self.shift).square().sum(0)
 
     def result(self) -> tuple[Channels, Channels]:
-        """Mean and biased variance."""
+        """Return mean and biased variance of each channel, in float32 on the CPU."""
         offset = self.sums / self.count
         var = (self.squares / self.count - offset.square()).clamp_min(0)
-        return (self.near + offset).float().cpu(), var.float().cpu()
+        return (self.shift + offset).float().cpu(), var.float().cpu()
 
 
 def measure_features(teacher: Classifier, batches: Iterable[Images], source: str = "") -> FeatureStatistics:
-    """Looks at every image once; labels are not needed.
+    """Measure the feature statistics of a teacher in one pass over real images. No labels are needed.
 
     Args:
-        teacher: Whose features. It is not changed.
-        batches: Pixels in [0, 1], of the teacher's shape.
-        source: What the images are called.
+        teacher: The teacher; it is not changed.
+        batches: Batches of pixels in [0, 1], of the shape that the teacher takes.
+        source: Name of the images, stored with the statistics.
 
     Raises:
-        InputError: If no layer of features is to be seen in this teacher.
+        InputError: If the teacher has no convolution or fully connected layer besides the one that returns the logits.
     """
     layers = feature_layers(teacher.model)
-    found = {layer: Moments() for layer in layers.values()}
+    moments = {layer: Moments() for layer in layers.values()}
     names, images = {layer: name for name, layer in layers.items()}, 0
-    with frozen(teacher), torch.no_grad(), record(*found) as calls:
+    with frozen(teacher), torch.no_grad(), record(*moments) as calls:
         for batch in batches:
             teacher(batch.to(teacher.device))
             images += len(batch)
             for call in calls:
-                found[call.module].add(features_of(call))
+                moments[call.module].add(features_of(call))
             calls.clear()
-    called = {names[layer]: moments.result() for layer, moments in found.items() if moments.count}
-    if not called:
-        raise InputError("no layer of features is to be seen in the teacher; nothing can be measured")
-    return FeatureStatistics(called, fingerprint(teacher.model), source, images)
-
-
-def save(statistics: FeatureStatistics, path: Path) -> None:
-    """Writes a safetensors file that appears complete or not at all."""
-    from safetensors.torch import save_file
-
-    from datafree.files import new_file
-
-    told = {"teacher": statistics.teacher, "source": statistics.source, "images": str(statistics.images)}
-    told |= {"layers": "\n".join(statistics.layers), "sha256": statistics.digest}
-    with new_file(path) as new:
-        save_file(statistics.tensors, new, {"datafree": "feature statistics", **told})
+    measured = {names[layer]: moment.result() for layer, moment in moments.items() if moment.count}
+    if not measured:
+        raise InputError(
+            "the teacher has no layer whose features can be measured; use a method that needs no statistics"
+        )
+    return FeatureStatistics(measured, fingerprint(teacher.model), source, images)
 
 
 def measured_statistics(
     stored: Mapping[nn.Module, tuple[Channels, Channels]], calls: Sequence[LayerCall], weights: Sequence[float] = (1.0,)
 ) -> Scalar:
-    """How far a batch is from what was measured; see `feature_statistics`.
+    """Return the distance of a batch to measured statistics; see `feature_statistics`.
 
     Args:
-        stored: Mean and variance of each layer that was measured; see `FeatureStatistics.by_layer`.
-        calls: Their calls; see `record`.
-        weights: Of the first calls; the last one holds for all that follow.
+        stored: Mean and variance by layer; see `FeatureStatistics.by_layer`.
+        calls: The calls of these layers; see `record`.
+        weights: Weights of the first calls. The last weight applies to all further calls.
     """
-    return feature_statistics([features_of(call) for call in calls], [stored[v.module] for v in calls], weights)
+    return feature_statistics([features_of(call) for call in calls], [stored[c.module] for c in calls], weights)
+
+
+def save(statistics: FeatureStatistics, path: Path) -> None:
+    """Write the statistics to a safetensors file, atomically."""
+    from safetensors.torch import save_file
+
+    from datafree.files import atomic_file
+
+    metadata = {
+        "datafree": "feature statistics",
+        "teacher": statistics.teacher,
+        "source": statistics.source,
+        "images": str(statistics.images),
+        "layers": "\n".join(statistics.layers),
+        "sha256": statistics.digest,
+    }
+    with atomic_file(path) as temporary:
+        save_file(statistics.tensors, temporary, metadata)
 
 
 def load(path: str, teacher: Classifier) -> FeatureStatistics:
-    """Statistics of this teacher.
+    """Load the statistics of this teacher.
 
     Raises:
         InputError: If the file is missing or damaged, or was measured on another teacher.
     """
     try:
         with safe_open(path, "pt") as file:
-            told = file.metadata() or {}
-            if told.get("datafree") != "feature statistics":
+            metadata = file.metadata() or {}
+            if metadata.get("datafree") != "feature statistics":
                 raise KeyError("datafree")
-            names = told["layers"].split("\n")
+            names = metadata["layers"].split("\n")
             layers = {name: (file.get_tensor(f"{name}.mean"), file.get_tensor(f"{name}.var")) for name in names}
-        found = FeatureStatistics(layers, told["teacher"], told["source"], int(told["images"]))
-        if told["sha256"] != found.digest:
+        statistics = FeatureStatistics(layers, metadata["teacher"], metadata["source"], int(metadata["images"]))
+        if metadata["sha256"] != statistics.digest:
             raise ValueError
     except (OSError, SafetensorError, KeyError, ValueError) as fault:
         raise InputError(
-            f"{path} is missing, damaged or no file that `datafree statistics` wrote; measure again"
+            f"{path} is missing, damaged or not written by `datafree statistics`; measure again"
         ) from fault
-    if found.teacher != fingerprint(teacher.model) or not feature_layers(teacher.model).keys() >= layers.keys():
+    known_layers = feature_layers(teacher.model).keys()
+    if statistics.teacher != fingerprint(teacher.model) or not known_layers >= layers.keys():
         raise InputError(f"{path} was measured on another teacher; measure this one with `datafree statistics`")
-    return found
+    return statistics

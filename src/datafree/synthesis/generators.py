@@ -1,7 +1,7 @@
-"""Networks that turn a latent vector into an image in the teacher's normalised space.
+"""Generators: networks that map latent vectors to images in the normalised space of the teacher.
 
-All end in a batch norm without scale and shift: what they make has mean 0 and variance 1 in each channel over the
-batch, as normalised training data has.
+All end in a batch norm without scale and shift. Their images have mean 0 and variance 1 in each channel over the batch,
+like normalised training data.
 """
 
 import math
@@ -15,18 +15,25 @@ from datafree.types import InputError
 
 
 class PaperGenerator(nn.Module):
-    """The generator of DAFL: a linear layer to a quarter of the size, two doublings, three convolutions.
+    """The generator of DAFL: a linear layer to a quarter of the size, two upsamplings, three convolutions.
 
     References:
         | Data-Free Learning of Student Networks (Chen et al., 2019), section 4; layers as in the authors' code, whose
         | batch norms have eps 0.8
         | https://arxiv.org/abs/1904.01186
+
+    Args:
+        latent_size: Size of a latent vector.
+        shape: Channels, height and width of an image.
+
+    Raises:
+        InputError: If height or width is not divisible by 4.
     """
 
-    def __init__(self, latent: int, shape: tuple[int, int, int]) -> None:
+    def __init__(self, latent_size: int, shape: tuple[int, int, int]) -> None:
         super().__init__()
-        channels, self.height, self.width = _divisible(shape, 4)
-        self.first = nn.Linear(latent, 128 * self.height * self.width)
+        channels, self.height, self.width = _quarter(shape)
+        self.first = nn.Linear(latent_size, 128 * self.height * self.width)
         self.trunk = nn.Sequential(
             nn.BatchNorm2d(128),
             nn.Upsample(scale_factor=2),
@@ -47,18 +54,27 @@ class PaperGenerator(nn.Module):
 
 
 class SubpixelGenerator(nn.Module):
-    """A small generator: all its convolutions run at a quarter and half of the size, sub-pixels and a blur do the rest.
+    """A small generator: convolutions at a quarter and half of the size, then a pixel shuffle and a blur.
 
-    It costs less than the paper's generator. The blur ties the four sub-pixels of a place together.
+    It is cheaper than the paper's generator. The blur smooths over the four sub-pixels that the shuffle places side by
+    side.
+
+    Args:
+        latent_size: Size of a latent vector.
+        shape: Channels, height and width of an image.
+        width: Channels of the hidden layers.
+
+    Raises:
+        InputError: If height or width is not divisible by 4.
     """
 
     blur: Tensor
 
-    def __init__(self, latent: int, shape: tuple[int, int, int], width: int = 16) -> None:
+    def __init__(self, latent_size: int, shape: tuple[int, int, int], width: int = 16) -> None:
         super().__init__()
-        self.shape = _divisible(shape, 4)
+        self.shape = _quarter(shape)
         self.channels, self.features = shape[0], width
-        self.first = nn.Linear(latent, width * self.shape[1] * self.shape[2])
+        self.first = nn.Linear(latent_size, width * self.shape[1] * self.shape[2])
         self.norm1 = nn.BatchNorm2d(width)
         self.conv1 = nn.Conv2d(width, width, 3, padding=1)
         self.norm2 = nn.BatchNorm2d(width)
@@ -75,68 +91,69 @@ class SubpixelGenerator(nn.Module):
 
 
 class GroupStackGenerator(nn.Module):
-    """Groups that grow an image from a latent; what leaves each group is what a block of a teacher takes.
+    """A stack of generator groups. The output of each group has the shape that a block of a teacher takes.
 
     References:
         | Data-Free Knowledge Amalgamation via Group-Stack Dual-GAN (Ye et al., 2020), section 3.2, Eq 2
         | https://arxiv.org/abs/2003.09088
 
     Args:
-        latent: Numbers in a latent.
-        shapes: What the teachers' blocks take, first block first: the image, then features.
+        latent_size: Size of a latent vector.
+        shapes: Input shapes `(c, h, w)` of the teachers' blocks, first block first: the image, then features.
     """
 
-    def __init__(self, latent: int, shapes: Sequence[tuple[int, ...]]) -> None:
+    def __init__(self, latent_size: int, shapes: Sequence[tuple[int, ...]]) -> None:
         super().__init__()
-        deep = list(reversed(shapes))
-        self.shape = deep[0]
-        self.first = nn.Linear(latent, math.prod(deep[0]), bias=False)
-        self.start = nn.Sequential(nn.BatchNorm2d(deep[0][0]), nn.ReLU())
+        deepest_first = list(reversed(shapes))
+        self.shape = deepest_first[0]
+        self.first = nn.Linear(latent_size, math.prod(self.shape), bias=False)
+        self.start = nn.Sequential(nn.BatchNorm2d(self.shape[0]), nn.ReLU())
         self.groups = nn.ModuleList(
-            _group(before, after, image=place == len(deep) - 2)
-            for place, (before, after) in enumerate(zip(deep, deep[1:], strict=False))
+            _group(before, after, image=index == len(deepest_first) - 2)
+            for index, (before, after) in enumerate(zip(deepest_first, deepest_first[1:], strict=False))
         )
 
     def forward(self, z: Tensor) -> list[Tensor]:
-        r""":math:`F_g^1, \dots, F_g^B`, the last one the image, with mean 0 and variance 1 in each channel over the batch."""
-        made = [self.start(self.first(z).view(len(z), *self.shape))]
+        r"""Return :math:`F_g^1, \dots, F_g^B`: features of decreasing depth, the last entry the image."""
+        outputs = [self.start(self.first(z).view(len(z), *self.shape))]
         for group in self.groups:
-            made.append(group(made[-1]))
-        return made
+            outputs.append(group(outputs[-1]))
+        return outputs
 
 
 def _group(before: tuple[int, ...], after: tuple[int, ...], *, image: bool) -> nn.Sequential:
-    """From the features of one depth to those of the one before: enlarged, then two convolutions.
+    """Map features of one depth to those of the depth before: an upsampling and two convolutions.
 
-    A single place is enlarged by weights of its own for each place it becomes: copies of it would all be alike, and no
-    convolution could tell them apart. Features of a teacher follow a ReLU, so a group ends in one; the image ends as it
-    does in the other generators.
+    A 1 x 1 map is enlarged by a transposed convolution with separate weights for each position. Copies would all be
+    equal, and no convolution could tell them apart. Features of a teacher follow a ReLU, so a group ends in one; the
+    image ends like that of the other generators.
     """
     channels = max(before[0] // 2, 16) if image else after[0]
     height, width = after[1:]
-    enlarged: tuple[nn.Module, ...] = (nn.ConvTranspose2d(before[0], channels, (height, width)),)
+    upsampled: tuple[nn.Module, ...] = (nn.ConvTranspose2d(before[0], channels, (height, width)),)
     if before[1:] != (1, 1):
-        enlarged = nn.Upsample(size=(height, width)), nn.Conv2d(before[0], channels, 3, padding=1)
-    end = (nn.Tanh(), nn.BatchNorm2d(after[0], affine=False)) if image else (nn.BatchNorm2d(after[0]), nn.ReLU())
+        upsampled = nn.Upsample(size=(height, width)), nn.Conv2d(before[0], channels, 3, padding=1)
+    tail = (nn.Tanh(), nn.BatchNorm2d(after[0], affine=False)) if image else (nn.BatchNorm2d(after[0]), nn.ReLU())
     return nn.Sequential(
-        *enlarged,
+        *upsampled,
         nn.BatchNorm2d(channels),
         nn.LeakyReLU(0.2),
         nn.Conv2d(channels, after[0], 3, padding=1),
-        *end,
+        *tail,
     )
 
 
 def binomial(channels: int) -> Tensor:
-    """The 3 x 3 binomial blur, one kernel a channel."""
+    """Return the kernels of a depthwise 3 x 3 binomial blur, of shape `(channels, 1, 3, 3)`."""
     row = torch.tensor([1.0, 2.0, 1.0]) / 4
     return (row[:, None] * row).expand(channels, 1, 3, 3).clone()
 
 
-def _divisible(shape: tuple[int, int, int], by: int) -> tuple[int, int, int]:
+def _quarter(shape: tuple[int, int, int]) -> tuple[int, int, int]:
     channels, height, width = shape
-    if height % by or width % by:
+    if height % 4 or width % 4:
         raise InputError(
-            f"a generator doubles twice, but {height} x {width} is not divisible by {by}; use another method"
+            f"the generator needs a height and width divisible by 4, but images are {height} x {width}; "
+            "use a method without a generator"
         )
-    return channels, height // by, width // by
+    return channels, height // 4, width // 4

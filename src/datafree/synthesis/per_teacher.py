@@ -1,28 +1,29 @@
-"""Images made from each teacher of a ensemble by itself, in turn, so that it is known where each one came from."""
+"""Images synthesized from each teacher of an ensemble in turn, so that the source of each image is known."""
 
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
-from torch import nn
+from torch import Tensor, nn
 
 from datafree.classifier import Classifier, ClassSubset
 from datafree.ensemble import Ensemble, SingleTeacher
-from datafree.synthesis import Method, Schedule, Synthesizer
-from datafree.types import Batch
+from datafree.synthesis.method import Method, Synthesizer
+from datafree.synthesis.schedule import Schedule
+from datafree.types import Batch, Targets
 
 
 @dataclass(frozen=True, kw_only=True)
 class PerTeacher(Method):
-    """A method that is used on one teacher after another; on a single one as it is."""
+    """A method applied to the teachers of an ensemble in turn. With a single teacher it is the method itself."""
 
     paper: ClassVar[str] = "that of the method"
 
     method: Method
-    """how images are made from each teacher"""
+    """the method that synthesizes the images of each teacher"""
     origin: bool = False
-    """the teacher that an image was made from answers alone"""
+    """label each image by the teacher it was synthesized from only; otherwise by the ensemble"""
 
     @property
     def schedule(self) -> Schedule:
@@ -39,13 +40,14 @@ class PerTeacher(Method):
 
 
 class PerTeacherSynthesizer(Synthesizer):
-    """A method on one teacher after another.
+    """One synthesizer per teacher; batches come from each in turn.
 
     Args:
-        ensemble: Whose teachers are taken in turn, each with those of its labels that are wanted, if there are any.
-        method: How images are made from each.
-        origin: The answer is that of the teacher the image was made from, all other labels being ruled out; else the
-            ensemble answers.
+        ensemble: Its teachers take turns. Each one is restricted to those of its classes that the ensemble has; teachers
+            without any are skipped.
+        method: The method that synthesizes the images of each teacher.
+        origin: Whether batches carry the logits of the teacher they were synthesized from, with all classes that it does
+            not know excluded. Otherwise they carry no logits and the ensemble labels them.
     """
 
     def __init__(self, ensemble: Ensemble, method: Method, *, origin: bool) -> None:
@@ -55,37 +57,44 @@ class PerTeacherSynthesizer(Synthesizer):
             Ensemble([teacher], [label for label in ensemble.classes if label in teacher.classes])
             for teacher in teachers
         ]
-        self.alone = [
+        self.single_teachers = [
             SingleTeacher(teacher, ensemble.classes, multi_label=ensemble.multi_label).eval() for teacher in teachers
         ]
         self.synthesizers = [method.build(member) for member in self.members]
-        self.columns = [[ensemble.classes.index(label) for label in member.classes] for member in self.members]
+        self.class_indices = [[ensemble.classes.index(label) for label in member.classes] for member in self.members]
 
     @property
     def notes(self) -> tuple[str, ...]:
-        return tuple(dict.fromkeys(note for one in self.synthesizers for note in one.notes))
+        return tuple(dict.fromkeys(note for synthesizer in self.synthesizers for note in synthesizer.notes))
 
     def synthesize(self, student: nn.Module | None = None) -> Batch:
-        place = self.turn % len(self.members)
+        index = self.turn % len(self.members)
         self.turn += 1
-        synthesizer, columns = self.synthesizers[place], self.columns[place]
+        synthesizer = self.synthesizers[index]
         synthesizer.callback = self.callback
-        batch = synthesizer.synthesize(None if student is None else ClassSubset(student, columns))
-        targets = batch.targets
-        if targets.ndim == 1 and not self.ensemble.multi_label:
-            targets = torch.tensor(columns, device=targets.device)[targets]
-        else:
-            wanted = F.one_hot(targets, len(columns)).float() if targets.ndim == 1 else targets
-            targets = torch.zeros(len(batch), len(self.ensemble.classes), device=targets.device)
-            targets[:, columns] = wanted
+        batch = synthesizer.synthesize(None if student is None else ClassSubset(student, self.class_indices[index]))
         with torch.no_grad():
-            answers = self.alone[place](batch.images) if self.origin else None
-        return Batch(batch.images, targets, batch.terms, answers)
+            logits = self.single_teachers[index](batch.images) if self.origin else None
+        return Batch(batch.images, self.ensemble_targets(batch.targets, self.class_indices[index]), batch.terms, logits)
+
+    def ensemble_targets(self, targets: Targets, class_indices: list[int]) -> Tensor:
+        """Return the targets of one teacher as targets over all classes of the ensemble.
+
+        Args:
+            targets: Targets over the classes of the teacher.
+            class_indices: The index of each of these classes in the ensemble.
+        """
+        if targets.ndim == 1 and not self.ensemble.multi_label:
+            return torch.tensor(class_indices, device=targets.device)[targets]
+        rows = F.one_hot(targets, len(class_indices)).float() if targets.ndim == 1 else targets
+        scattered = torch.zeros(len(targets), len(self.ensemble.classes), device=targets.device)
+        scattered[:, class_indices] = rows
+        return scattered
 
     def state_dict(self) -> dict[str, Any]:
-        return {"turn": self.turn, "each": [one.state_dict() for one in self.synthesizers]}
+        return {"turn": self.turn, "synthesizers": [synthesizer.state_dict() for synthesizer in self.synthesizers]}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self.turn = state["turn"]
-        for one, kept in zip(self.synthesizers, state["each"], strict=True):
-            one.load_state_dict(kept)
+        for synthesizer, synthesizer_state in zip(self.synthesizers, state["synthesizers"], strict=True):
+            synthesizer.load_state_dict(synthesizer_state)

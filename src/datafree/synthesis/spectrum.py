@@ -1,4 +1,4 @@
-"""Noise, white or with the spectrum of photographs: where images begin.
+"""Gaussian noise, white or with the spectrum of natural images.
 
 References:
     | Relations between the Statistics of Natural Images and the Response Properties of Cortical Cells (Field, 1987)
@@ -18,21 +18,21 @@ Spectrum = Literal["white", "natural"]
 
 
 def noise(count: int, teacher: Classifier, spectrum: Spectrum = "white") -> Float[Tensor, "n c h w"]:
-    r"""Gaussian pixels of mean 0 and variance 1 in a teacher's normalised space.
+    r"""Return Gaussian noise with mean 0 and variance 1 in the normalised space of a teacher.
 
-    Photographs have large light and dark parts, white noise has none: at 32 x 32 the means of its 8 x 8 squares deviate
-    by 1/8. With a natural spectrum amplitudes fall with the spatial frequency as those of photographs do (Field 1987),
-    and colours have most of their variance in common; how much is our choice.
+    White noise has no large light and dark regions: at 32 x 32 the means of 8 x 8 patches have a standard deviation of
+    1/8. With the natural spectrum, amplitudes fall with the spatial frequency as in photographs (Field 1987), and
+    colour channels share most of their variance; 0.7 is our choice.
 
     .. math:: x = \mathcal{F}^{-1} \Bigl( \frac{\mathcal{F}(\epsilon)}{\lvert \omega \rvert} \Bigr), \quad
         \epsilon_c = \sqrt{0.3}\, \epsilon'_c + \sqrt{0.7}\, \epsilon''
 
-    The lowest frequency stands in the place of zero. No image is looked at.
+    At :math:`\omega = 0` the lowest nonzero frequency is used. No image is needed.
 
     Args:
-        count: How many images.
-        teacher: Whose shape and device they have.
-        spectrum: White, or natural.
+        count: Number of images.
+        teacher: Defines shape and device of the images.
+        spectrum: White or natural.
     """
     channels, height, width = teacher.shape
     pixels = torch.randn(count, channels, height, width, device=teacher.device)
