@@ -1,4 +1,4 @@
-"""A network in blocks: together they are the network, and each takes what it says."""
+"""The blocks of a network compute the same logits as the network, from the input shapes they declare."""
 
 import pytest
 import torch
@@ -19,7 +19,7 @@ NETWORKS = {
     "resnet10t": 5,
     "test_resnet": 5,
 }
-"""and how many blocks they fall into by themselves"""
+"""default number of blocks of each network"""
 
 
 def network(name: str) -> Classifier:
@@ -28,7 +28,7 @@ def network(name: str) -> Classifier:
 
 
 @pytest.mark.parametrize("name", NETWORKS)
-def test_the_last_blocks_go_on_where_the_first_ended(name: str):
+def test_the_last_blocks_continue_from_the_output_of_the_first(name: str):
     classifier = network(name)
     blocks = Blocks(classifier)
     assert len(blocks) == len(blocks.shapes) == NETWORKS[name]
@@ -36,10 +36,10 @@ def test_the_last_blocks_go_on_where_the_first_ended(name: str):
     with torch.no_grad():
         expected, x = classifier(images), classifier.normalize(images)
         torch.testing.assert_close(blocks(images), expected)
-        for place, block in enumerate(blocks):
-            assert x.shape[1:] == blocks.shapes[place]
-            last = len(blocks) - place
-            torch.testing.assert_close(blocks(images if place == 0 else x, last), expected)
+        for index, block in enumerate(blocks):
+            assert x.shape[1:] == blocks.shapes[index]
+            last = len(blocks) - index
+            torch.testing.assert_close(blocks(images if index == 0 else x, last), expected)
             x = block(x)
 
 
@@ -48,24 +48,24 @@ def test_blocks_share_the_weights():
     assert {id(p) for p in Blocks(classifier).parameters()} == {id(p) for p in classifier.model.parameters()}
 
 
-def test_residual_blocks_are_not_cut_inside():
+def test_residual_blocks_are_not_split_inside():
     blocks = Blocks(network("resnet18_cifar"))
     assert blocks.shapes[1:] == ((64, 32, 32), (64, 32, 32), (128, 16, 16), (256, 8, 8))
 
 
-def test_fewer_blocks_join_the_first():
-    few, all_of_them = Blocks(network("convnet_w16"), 2), Blocks(network("convnet_w16"))
-    assert few.shapes == (all_of_them.shapes[0], all_of_them.shapes[-1])
+def test_with_fewer_blocks_the_first_are_merged():
+    few, default = Blocks(network("convnet_w16"), 2), Blocks(network("convnet_w16"))
+    assert few.shapes == (default.shapes[0], default.shapes[-1])
 
 
-def test_features_have_a_gradient():
+def test_gradients_reach_the_features():
     blocks = Blocks(network("convnet_w16"))
     features = torch.rand(2, *blocks.shapes[2], requires_grad=True)
     blocks(features, last=2).sum().backward()
     assert features.grad is not None and features.grad.abs().sum() > 0
 
 
-def test_a_resolution_may_come_back():
+def test_a_resolution_may_occur_again():
     network = nn.Sequential(
         nn.Conv2d(1, 4, 3, padding=1),
         nn.MaxPool2d(2),
@@ -82,7 +82,7 @@ def test_a_resolution_may_come_back():
     torch.testing.assert_close(blocks(images), classifier(images))
 
 
-def test_a_network_of_a_family_may_begin_with_its_first_stage():
+def test_a_network_may_start_with_its_first_stage():
     class Stages(nn.Module):
         def __init__(self) -> None:
             super().__init__()
@@ -96,6 +96,8 @@ def test_a_network_of_a_family_may_begin_with_its_first_stage():
 
 
 class Undecided(nn.Module):
+    """Its control flow depends on its input."""
+
     def forward(self, x: Tensor) -> Tensor:
         return x.flatten(1)[:, :4] if x.sum() > 0 else -x.flatten(1)[:, :4]
 
@@ -103,12 +105,12 @@ class Undecided(nn.Module):
 @pytest.mark.parametrize(
     ("model", "count", "match"),
     [
-        (toys.conv_net().model, 9, "cannot be used as 9"),
-        (toys.conv_net().model, 1, "cannot be used as 1"),
-        (nn.Sequential(nn.Flatten(), nn.Linear(64, 4)), 0, "cannot be used as several"),
-        (Undecided(), 0, "cannot be cut into blocks"),
+        (toys.conv_net().model, 9, "cannot be split into 9"),
+        (toys.conv_net().model, 1, "cannot be split into 1"),
+        (nn.Sequential(nn.Flatten(), nn.Linear(64, 4)), 0, "cannot be split into several"),
+        (Undecided(), 0, "cannot be split into blocks"),
     ],
 )
-def test_what_cannot_be_cut_is_refused(model: nn.Module, count: int, match: str):
+def test_networks_that_cannot_be_split_are_refused(model: nn.Module, count: int, match: str):
     with pytest.raises(InputError, match=match):
         Blocks(toys.classifier(model), count)

@@ -1,4 +1,4 @@
-"""A student that begins as its teacher's strongest channels."""
+"""A student is initialized with the strongest channels of its teacher."""
 
 import pytest
 import torch
@@ -11,38 +11,38 @@ from datafree.types import Batch, InputError
 pytest.importorskip("torch_pruning")
 
 
-def test_a_student_as_wide_as_its_teacher_becomes_its_teacher(teacher: Classifier, bars: Batch):
+def test_a_student_as_wide_as_its_teacher_equals_the_teacher(teacher: Classifier, bars: Batch):
     student = toys.conv_net((8, 8))
     inherit(student, teacher)
     assert torch.allclose(student(bars.images), teacher(bars.images), atol=1e-5)
 
 
-def test_a_narrow_student_has_rows_of_its_teacher(teacher: Classifier):
+def test_the_filters_of_a_narrow_student_are_those_of_its_teacher(teacher: Classifier):
     student = toys.conv_net((5, 8))
     inherit(student, teacher)
-    theirs = teacher.model.blocks[0][1].weight  # type: ignore[union-attr,index]
-    strongest = theirs.flatten(1).abs().sum(1).topk(8).indices
-    for row in student.model.blocks[0][1].weight:  # type: ignore[union-attr,index]
-        assert any(torch.allclose(row, theirs[place], atol=1e-6) for place in strongest)
+    teacher_filters = teacher.model.blocks[0][1].weight  # type: ignore[union-attr,index]
+    strongest = teacher_filters.flatten(1).abs().sum(1).topk(8).indices
+    for student_filter in student.model.blocks[0][1].weight:  # type: ignore[union-attr,index]
+        assert any(torch.allclose(student_filter, teacher_filters[index], atol=1e-6) for index in strongest)
 
 
-def test_what_was_inherited_is_a_better_beginning_than_chance(teacher: Classifier, bars: Batch):
-    heir = toys.conv_net((6, 6))
-    inherit(heir, teacher)
-    assert (heir(bars.images).argmax(1) == bars.targets).float().mean() > 0.4
+def test_an_inherited_student_is_better_than_chance(teacher: Classifier, bars: Batch):
+    student = toys.conv_net((6, 6))
+    inherit(student, teacher)
+    assert (student(bars.images).argmax(1) == bars.targets).float().mean() > 0.4
 
 
-def test_the_teacher_is_left_as_it_was(teacher: Classifier):
+def test_the_teacher_is_not_changed(teacher: Classifier):
     before = toys.snapshot(teacher)
     inherit(toys.conv_net((4, 4)), teacher)
     assert toys.same(toys.snapshot(teacher), before)
 
 
-def test_refuses_a_student_of_other_layers(teacher: Classifier):
-    with pytest.raises(InputError, match="leave --inherit out"):
+def test_a_student_with_other_layers_is_refused(teacher: Classifier):
+    with pytest.raises(InputError, match="does not have the same layers as the teacher; remove --inherit"):
         inherit(toys.conv_net((4, 4, 4)), teacher)
 
 
-def test_refuses_a_student_that_is_wider(teacher: Classifier):
-    with pytest.raises(InputError, match="not the teacher made narrower"):
+def test_a_wider_student_is_refused(teacher: Classifier):
+    with pytest.raises(InputError, match="not a narrower version of the teacher"):
         inherit(toys.conv_net((16, 8)), teacher)

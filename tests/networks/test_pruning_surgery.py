@@ -1,4 +1,4 @@
-"""Which channels belong together, and networks that have lost some."""
+"""Channel groups, and networks after channels are removed."""
 
 import pytest
 import torch
@@ -21,16 +21,16 @@ SHAPES = {
 
 
 def network(name: str) -> Classifier:
-    """With statistics that are not those of an untrained network."""
-    made = teachers.create(name, shape=SHAPES[name]).eval()
-    for buffer_name, buffer in made.named_buffers():
+    """A network whose running statistics are not the initial ones."""
+    network = teachers.create(name, shape=SHAPES[name]).eval()
+    for buffer_name, buffer in network.named_buffers():
         if buffer_name.endswith(("running_mean", "running_var")):
             buffer.uniform_(0.5, 1.5)
-    return made
+    return network
 
 
 class Rigid(nn.Module):
-    """Knows how many channels it has."""
+    """Has its number of channels written into its code."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -41,7 +41,7 @@ class Rigid(nn.Module):
 
 
 class Silent(nn.Module):
-    """Hides from autograd what it does."""
+    """Detaches its output from the autograd graph."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -52,7 +52,7 @@ class Silent(nn.Module):
 
 
 @pytest.mark.parametrize("name", SHAPES)
-def test_a_channel_that_nobody_reads_is_removed_without_a_trace(name: str):
+def test_removing_a_channel_that_no_layer_reads_changes_nothing(name: str):
     model = network(name)
     images = torch.rand(2, *model.shape)
     channels = Channels(model.model, model.shape)
@@ -69,16 +69,16 @@ def test_a_channel_that_nobody_reads_is_removed_without_a_trace(name: str):
     assert sum(widths_of(model).values()) < sum(widths_of(network(name)).values())
 
 
-def test_filters_by_hand():
+def test_number_of_filters_by_hand():
     model = network("resnet18_cifar_w16")
     channels = Channels(model.model, model.shape)
     stem, stages, shortcuts = 16, 4 * (16 + 32 + 64 + 128), 32 + 64 + 128
     assert channels.filters == stem + stages + shortcuts
-    joined = [group for group in channels.groups if layers_of(model.model)["conv1"] in group.writers]
-    assert len(joined[0].writers) == 3  # the stem, and the last convolution of each block of the first stage
+    stem_groups = [group for group in channels.groups if layers_of(model.model)["conv1"] in group.writers]
+    assert len(stem_groups[0].writers) == 3  # the stem, and the last convolution of each block of the first stage
 
 
-def test_looking_leaves_flags_and_modes_alone():
+def test_tracing_leaves_flags_and_modes_unchanged():
     model = network("convnet_w16").train()
     model.model.head.requires_grad_(False)
     before = toys.snapshot(model)
@@ -89,9 +89,9 @@ def test_looking_leaves_flags_and_modes_alone():
 
 def test_a_network_is_narrowed_to_given_widths():
     model = network("resnet18_cifar_w16")
-    wanted = widths_of(model.model) | {"stages.0.0.conv1": 5, "stages.1.1.conv1": 7}
-    narrow(model.model, model.shape, wanted)
-    assert widths_of(model.model) == wanted
+    target = widths_of(model.model) | {"stages.0.0.conv1": 5, "stages.1.1.conv1": 7}
+    narrow(model.model, model.shape, target)
+    assert widths_of(model.model) == target
     assert model(torch.rand(1, *model.shape)).shape == (1, 10)
 
 
@@ -99,27 +99,27 @@ def test_a_network_is_narrowed_to_given_widths():
     ("widths", "fault"),
     [
         ({"stages.0.0.conv9": 4}, "no layer 'stages.0.0.conv9' to narrow; did you mean stages"),
-        ({"stages.0.0.conv1": 0}, "cannot be 0 wide; it has 16"),
-        ({"stages.0.0.conv1": 10**12}, "cannot be 1000000000000 wide"),
-        ({"stages.0.0.conv1": "8"}, "cannot be '8' wide"),
-        ({"stages.0.0.conv1": True}, "cannot be True wide"),
-        ({"conv1": 8}, "cannot be 8 and 16 channels wide"),
-        ({"head": 9}, "the layers head cannot be 9 channels wide"),
+        ({"stages.0.0.conv1": 0}, "cannot be narrowed to 0 channels; give a number from 1 to 16"),
+        ({"stages.0.0.conv1": 10**12}, "cannot be narrowed to 1000000000000 channels"),
+        ({"stages.0.0.conv1": "8"}, "cannot be narrowed to '8' channels"),
+        ({"stages.0.0.conv1": True}, "cannot be narrowed to True channels"),
+        ({"conv1": 8}, "the channels of conv1, .* cannot be narrowed to 8 and 16; correct the widths"),
+        ({"head": 9}, "the channels of head cannot be narrowed to 9"),
     ],
 )
-def test_widths_that_cannot_be_are_refused(widths: dict[str, int], fault: str):
+def test_invalid_widths_are_refused(widths: dict[str, int], fault: str):
     model = network("resnet18_cifar_w16")
     with pytest.raises(InputError, match=fault):
         narrow(model.model, model.shape, widths)
 
 
-def test_a_network_that_counts_its_channels_is_refused():
+def test_a_network_with_a_fixed_number_of_channels_is_refused():
     with pytest.raises(InputError, match="does not run with fewer channels"):
         require_removable(Rigid(), (1, 8, 8))
 
 
-def test_a_network_that_cannot_be_followed_is_refused():
-    with pytest.raises(InputError, match="cannot be followed"):
+def test_a_network_that_cannot_be_traced_is_refused():
+    with pytest.raises(InputError, match="cannot be traced"):
         Channels(Silent(), (1, 8, 8))
 
 

@@ -1,4 +1,4 @@
-"""The papers' networks are the papers' networks."""
+"""The networks match the papers they come from."""
 
 import pytest
 import timm
@@ -6,7 +6,6 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-import datafree.networks.zoo
 from datafree.networks.zoo import NETWORKS, PooledConv2d
 
 PARAMETERS = {
@@ -25,30 +24,30 @@ def network(name: str, **settings: int) -> nn.Module:
 
 
 @pytest.mark.parametrize(("name", "count"), PARAMETERS.items())
-def test_has_as_many_parameters_as_published(name: str, count: int):
+def test_the_number_of_parameters_is_the_published_one(name: str, count: int):
     assert sum(parameter.numel() for parameter in network(name).parameters()) == count
 
 
 @pytest.mark.parametrize(("name", "millions"), [("wrn_16_1", 0.18), ("vgg11_bn_cifar", 9.2)])
-def test_has_about_as_many_parameters_as_published(name: str, millions: float):
+def test_the_number_of_parameters_is_close_to_the_published_one(name: str, millions: float):
     assert sum(parameter.numel() for parameter in network(name).parameters()) / 1e6 == pytest.approx(millions, rel=0.03)
 
 
 @pytest.mark.parametrize("name", NETWORKS)
-def test_takes_the_input_it_says_and_answers_for_each_class(name: str):
+def test_the_declared_input_shape_gives_one_logit_per_class(name: str):
     channels, height, width = NETWORKS[name][2]
     assert network(name)(torch.rand(2, channels, height, width)).shape == (2, 10)
     assert timm.get_pretrained_cfg(name).input_size == (channels, height, width)
 
 
 @pytest.mark.parametrize("name", NETWORKS)
-def test_takes_other_channels_and_classes(name: str):
+def test_channels_and_classes_can_be_changed(name: str):
     _, height, width = NETWORKS[name][2]
     assert network(name, in_chans=2, num_classes=7)(torch.rand(1, 2, height, width)).shape == (1, 7)
 
 
-def test_every_network_is_known_to_timm():
-    assert set(NETWORKS) <= set(timm.list_models(module="models"))
+def test_every_network_is_registered_in_timm():
+    assert set(NETWORKS) <= set(timm.list_models(module="zoo"))
     assert all(timm.is_model(name) for name in NETWORKS)
 
 
@@ -57,30 +56,32 @@ def test_the_demo_student_has_at_most_a_fifth_of_its_teachers_parameters():
     assert sizes[0] <= sizes[1] / 5
 
 
-def test_lenet5_has_no_batch_norm_and_the_others_have():
+def test_only_lenet5_has_no_batch_norm():
     assert {name for name in NETWORKS if not any(isinstance(m, nn.BatchNorm2d) for m in network(name).modules())} == {
         "lenet5",
         "lenet5_half",
     }
 
 
-def test_a_wide_resnet_is_as_deep_as_its_name():
+def test_the_depth_of_a_wide_resnet_is_in_its_name():
     convolutions = [m for m in network("wrn_40_2").modules() if isinstance(m, nn.Conv2d) and m.kernel_size == (3, 3)]
-    assert len(convolutions) == 40 - 3  # the name counts one linear layer and two shortcuts as well; see the next line
+    assert (
+        len(convolutions) == 40 - 3
+    )  # the depth in the name includes one linear layer and two shortcuts; see the next line
     assert sum(isinstance(m, nn.Conv2d) and m.kernel_size == (1, 1) for m in network("wrn_40_2").modules()) == 3
 
 
-def test_networks_learn_from_every_parameter():
+def test_every_parameter_has_a_gradient():
     for name in ("lenet5", "wrn_16_1", "convnet_w16"):
         net = network(name).train()
-        channels, height, width = datafree.networks.zoo.NETWORKS[name][2]
+        channels, height, width = NETWORKS[name][2]
         net(torch.rand(4, channels, height, width)).square().sum().backward()
         assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in net.parameters()), name
 
 
 @pytest.mark.parametrize("size", [14, 32])
 @pytest.mark.parametrize("bias", [True, False])
-def test_convolving_and_pooling_at_once_is_convolving_and_then_pooling(size: int, bias: bool):
-    at_once, images = PooledConv2d(3, 5, 5, bias=bias), torch.randn(2, 3, size, size)
-    apart = F.max_pool2d(F.conv2d(images, at_once.weight, at_once.bias), 2)
-    assert torch.allclose(at_once(images), apart, atol=1e-5)
+def test_pooled_convolution_equals_convolution_then_pooling(size: int, bias: bool):
+    pooled, images = PooledConv2d(3, 5, 5, bias=bias), torch.randn(2, 3, size, size)
+    expected = F.max_pool2d(F.conv2d(images, pooled.weight, pooled.bias), 2)
+    assert torch.allclose(pooled(images), expected, atol=1e-5)

@@ -1,8 +1,8 @@
-r"""A network as consecutive blocks: :math:`f = A^B \circ \dots \circ A^1`, so that its last j blocks stand by themselves.
+r"""A network as consecutive blocks, :math:`f = A^B \circ \dots \circ A^1`, so that its last blocks can be run alone.
 
-The network is traced to a graph of its layers. It can be cut wherever one single tensor passes from what lies before
-to what lies behind. A block ends where its resolution does, at the last such place, unless the family of the network is
-known to begin its blocks elsewhere (`BEGINNINGS`).
+The network is traced to a graph of its layers. It can be split at every cut point: a node of the graph whose output is
+the only tensor that passes from the layers before it to the layers after it. By default a block ends at the last cut
+point of each resolution. For known families of networks it ends right before a stage (`STAGES`).
 
 References:
     | Data-Free Knowledge Amalgamation via Group-Stack Dual-GAN (Ye et al., 2020), section 3.2
@@ -20,44 +20,48 @@ from torch.fx.passes.split_module import split_module
 from datafree.classifier import Classifier, frozen
 from datafree.types import InputError
 
-BEGINNINGS = (
+STAGES = (
     ("layer1", "layer2", "layer3", "layer4"),
     ("stages.0", "stages.1", "stages.2", "stages.3"),
 )
-"""modules before which a block begins: ResNets as timm and torchvision write them, and the papers' own"""
+"""module names of the stages of known families: the ResNets of timm and torchvision, and those of `networks.zoo`"""
 
 
 class Blocks(nn.ModuleList):
-    """The blocks of a classifier, which share its weights; its normalisation belongs to the first.
+    """The blocks of a classifier. They share its weights; the first one includes its normalization.
 
     Args:
-        classifier: Whose network is cut.
-        count: How many blocks. If not given, as many as its family or its resolutions make; if fewer are wanted, the
-            first ones are joined.
+        classifier: The classifier to split.
+        count: Number of blocks. 0 uses all blocks that the stages or the resolutions of the network define; with a
+            smaller count, the first blocks are merged.
+
+    Attributes:
+        shapes: Input shape `(c, h, w)` of each block.
 
     Raises:
-        InputError: If the network cannot be traced, or not be cut into so many blocks.
+        InputError: If the network cannot be traced or cannot be split into `count` blocks.
     """
 
     def __init__(self, classifier: Classifier, count: int = 0) -> None:
         graph = trace(classifier)
-        places = beginnings(graph) or resolutions(graph)
-        if not places or count == 1 or count > len(places) + 1:
+        ends = stage_ends(graph) or resolution_ends(graph)
+        if not ends or count == 1 or count > len(ends) + 1:
             raise InputError(
-                f"the network falls into {len(places) + 1} blocks and cannot be used as {count or 'several'}; "
+                f"the network has {len(ends) + 1} blocks and cannot be split into {count or 'several'}; "
                 "give another number of blocks, or use a method that needs none"
             )
-        chosen = places[len(places) + 1 - count :] if count else places
-        super().__init__(cut(graph, chosen))
-        self.shapes = (classifier.shape, *(_shape(place) for place in chosen))
-        self._classifier = [classifier]  # in a list, since its weights are the blocks' already
+        if count:
+            ends = ends[len(ends) + 1 - count :]
+        super().__init__(split(graph, ends))
+        self.shapes = (classifier.shape, *(_shape(node) for node in ends))
+        self._classifier = [classifier]  # in a list, because its weights are already registered through the blocks
 
     def forward(self, x: Tensor, last: int = 0) -> Tensor:
-        """The logits.
+        """Return the logits.
 
         Args:
-            x: What the first of the blocks takes, of shape `(n, *shapes[-last])`; pixels, if it is the first of all.
-            last: How many blocks, counted from the end; all if not given.
+            x: Input of the first block that is run, of shape `(n, *shapes[-last])`; pixels if all blocks are run.
+            last: Number of blocks to run, counted from the end; 0 runs all.
         """
         classifier = self._classifier[0]
         with torch.autocast(x.device.type, classifier.precision, enabled=classifier.precision != torch.float32):
@@ -68,82 +72,85 @@ class Blocks(nn.ModuleList):
         return x.float()
 
 
-class _Layers(fx.Tracer):
-    """Single layers are not looked into, nor what timm says cannot be."""
+class _LayerTracer(fx.Tracer):
+    """Treats single layers, and modules that timm marks as untraceable, as leaves."""
 
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
         from timm.models import get_notrace_modules
 
-        whole = isinstance(m, (nn.modules.batchnorm._BatchNorm, *get_notrace_modules()))
-        return whole or not any(True for _ in m.children())
+        leaf = isinstance(m, (nn.modules.batchnorm._BatchNorm, *get_notrace_modules()))
+        return leaf or not any(True for _ in m.children())
 
 
 def trace(classifier: Classifier) -> fx.GraphModule:
-    """The graph of a classifier's network, with the shapes of what passes through it.
+    """Return the graph of a classifier's network, annotated with the shapes of all tensors.
 
     Raises:
-        InputError: If its course depends on its input.
+        InputError: If the control flow of the network depends on its input.
     """
     with frozen(classifier), torch.no_grad():
         try:
             images = torch.full((2, *classifier.shape), 0.5, device=classifier.device)
-            classifier(images)  # what cannot run at all is not to be blamed on the tracer, which prints its faults
-            network = fx.GraphModule(classifier.model, _Layers().trace(classifier.model))
+            classifier(images)  # fails here, not in the noisy tracer, if the network does not run at all
+            network = fx.GraphModule(classifier.model, _LayerTracer().trace(classifier.model))
             ShapeProp(network).propagate(classifier.normalize(images))
-        except Exception as fault:  # whatever a network's own code raises when it meets a proxy
+        except Exception as fault:  # a network's own code may raise anything when it meets a proxy
             why = (str(fault) or type(fault).__name__).splitlines()[0]
-            raise InputError(f"the network cannot be cut into blocks ({why}); use a method that needs none") from fault
+            raise InputError(
+                f"the network cannot be split into blocks ({why}); use a method that needs none"
+            ) from fault
     return network
 
 
-def places(network: fx.GraphModule) -> list[fx.Node]:
-    """The feature maps through which everything passes: nothing else made before them is used behind them."""
+def cut_points(network: fx.GraphModule) -> list[fx.Node]:
+    """Return the nodes whose feature map `(c, h, w)` is the only tensor that later nodes use."""
     nodes = list(network.graph.nodes)
-    order = {node: place for place, node in enumerate(nodes)}
-    last_use = [max((order[user] for user in node.users), default=order[node]) for node in nodes]
-    furthest, found = 0, []
-    for place, node in enumerate(nodes[:-1]):
-        if place and furthest <= place and len(_shape(node)) == 3:
-            found.append(node)
-        furthest = max(furthest, last_use[place])
-    return found
+    position = {node: index for index, node in enumerate(nodes)}
+    last_use = [max((position[user] for user in node.users), default=position[node]) for node in nodes]
+    furthest, points = 0, []
+    for index, node in enumerate(nodes[:-1]):
+        if index and furthest <= index and len(_shape(node)) == 3:
+            points.append(node)
+        furthest = max(furthest, last_use[index])
+    return points
 
 
-def resolutions(network: fx.GraphModule) -> list[fx.Node]:
-    """The last place of each resolution, but that of the output."""
-    found: dict[tuple[int, ...], fx.Node] = {}
-    for node in places(network):
-        found.pop(_shape(node)[1:], None)  # a resolution that comes back ends where it is met last
-        found[_shape(node)[1:]] = node
-    return list(found.values())
+def resolution_ends(network: fx.GraphModule) -> list[fx.Node]:
+    """Return the last cut point of each resolution, without that of the output."""
+    ends: dict[tuple[int, ...], fx.Node] = {}
+    for node in cut_points(network):
+        resolution = _shape(node)[1:]
+        ends.pop(resolution, None)  # a resolution that occurs again ends at its last occurrence
+        ends[resolution] = node
+    return list(ends.values())
 
 
-def beginnings(network: fx.GraphModule) -> list[fx.Node]:
-    """The last places before the modules of a known family; none if it is no such family."""
+def stage_ends(network: fx.GraphModule) -> list[fx.Node]:
+    """Return the last cut point before each stage of a known family, or an empty list for other networks."""
     modules = dict(network.named_modules())
-    for family in BEGINNINGS:
-        if all(name in modules for name in family):
+    for names in STAGES:
+        if all(name in modules for name in names):
             nodes = list(network.graph.nodes)
-            order = {node: place for place, node in enumerate(nodes)}
-            firsts = [
-                next(place for place, node in enumerate(nodes) if f"{node.target}.".startswith(f"{name}."))
-                for name in family
+            position = {node: index for index, node in enumerate(nodes)}
+            starts = [
+                next(index for index, node in enumerate(nodes) if f"{node.target}.".startswith(f"{name}."))
+                for name in names
             ]
-            before = [[place for place in places(network) if order[place] < first] for first in firsts]
-            return [max(some, key=order.__getitem__) for some in before if some]
+            before = [[node for node in cut_points(network) if position[node] < start] for start in starts]
+            return [max(candidates, key=position.__getitem__) for candidates in before if candidates]
     return []
 
 
-def cut(network: fx.GraphModule, chosen: Sequence[fx.Node]) -> list[nn.Module]:
-    """The parts between the places, each a module of its own."""
-    ends = {node: number for number, node in enumerate(chosen)}
-    number, part = 0, {}
+def split(network: fx.GraphModule, ends: Sequence[fx.Node]) -> list[nn.Module]:
+    """Split a graph after each of the given nodes and return the pieces in order."""
+    block_of_end = {node: block for block, node in enumerate(ends)}
+    block, assignment = 0, {}
     for node in network.graph.nodes:
-        part[node] = number
-        if node in ends:
-            number = ends[node] + 1
-    parts = split_module(network, network, part.__getitem__)
-    return [cast(nn.Module, parts.get_submodule(f"submod_{place}")) for place in range(len(chosen) + 1)]
+        assignment[node] = block
+        if node in block_of_end:
+            block = block_of_end[node] + 1
+    pieces = split_module(network, network, assignment.__getitem__)
+    return [cast(nn.Module, pieces.get_submodule(f"submod_{block}")) for block in range(len(ends) + 1)]
 
 
 def _shape(node: fx.Node) -> tuple[int, ...]:

@@ -1,12 +1,16 @@
-"""Teacher-level filters: what of shared features a teacher looks at."""
+"""Teacher-level filters: gates on shared features, one set of gates per teacher."""
 
 from torch import Tensor, nn
 
 
 class Filter(nn.Module):
-    r"""A gate for each channel: global pooling and two fully connected layers, :math:`F^{j,m} = f_m^j(F^j)`.
+    r"""Scale each channel by a gate computed from the features, :math:`F^{j,m} = f_m^j(F^j)`.
 
-    It begins near one everywhere and stays between 0 and 2.
+    The gates come from global average pooling and two fully connected layers. They lie between 0 and 2 and are close
+    to 1 at initialization.
+
+    Args:
+        channels: Number of channels of the features.
 
     References:
         | Data-Free Knowledge Amalgamation via Group-Stack Dual-GAN (Ye et al., 2020), section 3.3, Eq 9

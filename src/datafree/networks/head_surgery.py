@@ -1,4 +1,4 @@
-"""A network with room for more classes: its last layer has a row more for each, and nothing else of it changes."""
+"""Adding classes to a network: its last layer gets one row per new class; all other weights stay the same."""
 
 from collections.abc import Sequence
 
@@ -10,28 +10,32 @@ from datafree.types import InputError
 
 
 def widen(classifier: Classifier, classes: Sequence[str]) -> Classifier:
-    """Gives a classifier more classes, in place and after those that it has, and returns it; all its weights can learn.
+    """Append classes to a classifier, in place, and make all its weights trainable.
 
-    The row and the bias of a new class are the mean of those of the old ones: before it has learned anything, a new
-    class is as probable as an old one is on average. Nothing is drawn at random.
+    The weights and the bias of each new class are the mean over the old classes, so an untrained new class gets the
+    mean of the old logits. No random number is drawn.
 
     Args:
-        classifier: Its logits must be made by one fully connected layer.
+        classifier: A classifier whose logits are the output of one fully connected layer.
         classes: Names of the new classes.
 
+    Returns:
+        The same classifier.
+
     Raises:
-        InputError: If no such layer is to be seen, there is no new class, or it has a class of that name already.
+        InputError: If there is no such layer, no new class, or a class that the classifier already has.
     """
-    known = sorted(set(classes) & set(classifier.classes))
-    if known or not classes:
-        what = f"knows class {known[0]!r} already" if known else "is given no new class"
-        raise InputError(f"the network {what}; give data of classes that are new to it")
+    if not classes:
+        raise InputError("there are no new classes to add; give data with classes that the network does not have")
+    duplicates = sorted(set(classes) & set(classifier.classes))
+    if duplicates:
+        raise InputError(f"the network already has class {duplicates[0]!r}; give data with new classes only")
     layer = logit_layer(classifier)
     classifier.requires_grad_(True)  # a copy of a teacher may be frozen
     with torch.no_grad():
-        layer.weight = nn.Parameter(_with_means(layer.weight, len(classes)))
+        layer.weight = nn.Parameter(_append_means(layer.weight, len(classes)))
         if layer.bias is not None:
-            layer.bias = nn.Parameter(_with_means(layer.bias, len(classes)))
+            layer.bias = nn.Parameter(_append_means(layer.bias, len(classes)))
     layer.out_features += len(classes)
     classifier.classes += tuple(classes)
     if hasattr(classifier.model, "num_classes"):
@@ -39,12 +43,12 @@ def widen(classifier: Classifier, classes: Sequence[str]) -> Classifier:
     return classifier
 
 
-def _with_means(rows: torch.Tensor, count: int) -> torch.Tensor:
+def _append_means(rows: torch.Tensor, count: int) -> torch.Tensor:
     return torch.cat([rows, rows.mean(0, keepdim=True).expand(count, *rows.shape[1:])])
 
 
 def logit_layer(classifier: Classifier) -> nn.Linear:
-    """The fully connected layer whose output are the logits, found by asking it.
+    """Return the fully connected layer whose output is the logits, verified by a forward pass.
 
     Raises:
         InputError: If there is none.
@@ -56,5 +60,6 @@ def logit_layer(classifier: Classifier) -> nn.Linear:
         if len(calls) == 1 and torch.equal(calls[0].output.float(), logits):
             return layer
     raise InputError(
-        "the network's logits are not made by one fully connected layer that is seen; it cannot be widened"
+        "the network's logits are not the output of a single fully connected layer; "
+        "classes can only be added to a network with such a layer"
     )

@@ -1,4 +1,4 @@
-"""How much a channel matters to a loss, what removing it saves, and which channels go first."""
+"""Channel selection for pruning: importance of a channel, operations saved without it, and the channels to remove."""
 
 from collections.abc import Sequence
 
@@ -12,30 +12,30 @@ from datafree.networks.pruning_surgery import Group, layers_of
 from datafree.types import Scalar
 
 
-def gate_slopes(loss: Scalar, groups: Sequence[Group]) -> list[Float[Tensor, " _"]]:
-    r"""The slope of a loss in a gate on each channel, :math:`\sum_{w \in g} w \, \partial L / \partial w`.
+def gate_gradients(loss: Scalar, groups: Sequence[Group]) -> list[Float[Tensor, " _"]]:
+    r"""Return the gradient of a loss in a gate on each channel, :math:`\sum_{w \in g} w \, \partial L / \partial w`.
 
     Args:
         loss: A function of the network's weights.
-        groups: Of its channels. The gate is at their readers: at 0 the channel is read as zero.
+        groups: Channel groups of the network. A gate multiplies a channel where the group's readers take it in.
 
     Returns:
-        For each group one number per channel; zeros for groups of which none can be removed.
+        One tensor per group with one value per channel; zeros for groups that cannot be pruned.
     """
     layers = list({reader.layer: None for group in groups if group.removable for reader in group.readers})
     gradients = dict(zip(layers, torch.autograd.grad(loss, [layer.weight for layer in layers]), strict=True))
-    slopes = []
+    per_group = []
     for group in groups:
-        slope = torch.zeros(len(group), device=loss.device, dtype=loss.dtype)
+        gate_gradient = torch.zeros(len(group), device=loss.device, dtype=loss.dtype)
         for layer, columns, channels in group.readers if group.removable else ():
             product = (layer.weight.detach() * gradients[layer]).transpose(0, 1).flatten(1).sum(1)
-            slope.index_add_(0, channels, product[columns])
-        slopes.append(slope)
-    return slopes
+            gate_gradient.index_add_(0, channels, product[columns])
+        per_group.append(gate_gradient)
+    return per_group
 
 
-def savings(network: Classifier, groups: Sequence[Group]) -> list[float]:
-    """Multiplications that removing one channel of each group saves, for one image."""
+def macs_saved(network: Classifier, groups: Sequence[Group]) -> list[float]:
+    """Return, for each group, the multiply-accumulate operations per image that removing one channel saves."""
     image = torch.zeros(1, *network.shape, device=network.device)
     with frozen(network), torch.no_grad(), FlopCounterMode(display=False) as counter:
         network(image)
@@ -50,31 +50,39 @@ def savings(network: Classifier, groups: Sequence[Group]) -> list[float]:
     ]
 
 
-def hardware_aware(importance: Sequence[Tensor], saving: Sequence[float], eta: float) -> list[Tensor]:
-    """Importance less what is saved, each as a part of its mean over all channels."""
-    mean = torch.cat(list(importance)).mean().clamp_min(1e-30)
-    mean_saving = sum(s * len(i) for s, i in zip(saving, importance, strict=True)) / sum(map(len, importance))
-    return [i / mean - eta * s / mean_saving for i, s in zip(importance, saving, strict=True)]
-
-
-def weakest(groups: Sequence[Group], scores: Sequence[Tensor], floors: Sequence[int], filters: int) -> list[list[int]]:
-    """The channels of least score, over all groups, until so many filters are gone or a little more.
+def hardware_aware_scores(importance: Sequence[Tensor], saved: Sequence[float], weight: float) -> list[Tensor]:
+    r"""Return importance minus savings, :math:`I_c / \bar I - \eta \, S_c / \bar S`, with means over all channels.
 
     Args:
-        groups: Removing a channel of a group removes a filter of each of its writers.
-        scores: One number per channel of each group.
-        floors: Channels that each group keeps.
-        filters: How many to remove; by less than one channel it may be more.
+        importance: One tensor per group with one value per channel.
+        saved: For each group, the operations that removing one channel saves; see `macs_saved`.
+        weight: :math:`\eta`, the weight of the savings.
+    """
+    mean = torch.cat(list(importance)).mean().clamp_min(1e-30)
+    mean_saved = sum(s * len(i) for s, i in zip(saved, importance, strict=True)) / sum(map(len, importance))
+    return [i / mean - weight * s / mean_saved for i, s in zip(importance, saved, strict=True)]
+
+
+def lowest_scoring(
+    groups: Sequence[Group], scores: Sequence[Tensor], min_kept: Sequence[int], filters: int
+) -> list[list[int]]:
+    """Select the channels with the lowest scores over all groups, until enough filters are removed.
+
+    Args:
+        groups: Channel groups. Removing one channel removes one filter of each of the group's writers.
+        scores: One tensor per group with one score per channel.
+        min_kept: Number of channels that each group keeps at least.
+        filters: Number of filters to remove. The last channel may exceed it by its own filters.
 
     Returns:
-        For each group the places to remove.
+        For each group, the indices of the channels to remove.
     """
-    places: list[list[int]] = [[] for _ in groups]
-    owners = [(number, place) for number, group in enumerate(groups) for place in range(len(group))]
+    selected: list[list[int]] = [[] for _ in groups]
+    owners = [(number, channel) for number, group in enumerate(groups) for channel in range(len(group))]
     for index in torch.cat(list(scores)).argsort(stable=True).tolist():
-        number, place = owners[index]
+        number, channel = owners[index]
         group = groups[number]
-        if filters > 0 and group.removable and len(group) - len(places[number]) > floors[number]:
-            places[number].append(place)
+        if filters > 0 and group.removable and len(group) - len(selected[number]) > min_kept[number]:
+            selected[number].append(channel)
             filters -= len(group.writers)
-    return places
+    return selected

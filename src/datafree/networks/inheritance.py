@@ -1,8 +1,8 @@
-"""A student that begins as the strongest channels of its teacher, where it is a narrower network of the same layers.
+"""Initialization of a student with the strongest channels of its teacher.
 
-No image is needed for it. Which channels belong together, across shortcuts too, is found by Torch-Pruning's dependency
-graph; the strongest by the L1 norm of their weights stay. Where a unit loses inputs, the weights of those that stay
-grow until their L1 norm is what it was.
+The student must be a narrower version of the teacher, with the same layers. No image is needed. Torch-Pruning's
+dependency graph finds the channels that belong together, across shortcuts too; those with the largest L1 norm are
+kept. Where a unit loses inputs, its remaining weights are scaled up to the L1 norm that the unit had before.
 
 References:
     | Pruning Filters for Efficient ConvNets (Li et al., 2017), section 3.1: channels ranked by their L1 norm
@@ -17,44 +17,42 @@ from torch import nn
 
 from datafree.classifier import Classifier
 from datafree.networks.pruning_surgery import Channels, Layer, layers_of, widths_of
-from datafree.networks.weights import fit
+from datafree.networks.weights import load_weights
 from datafree.types import InputError
 
 
 def inherit(student: Classifier, teacher: Classifier) -> None:
-    """Fills the student, in place, with the teacher's strongest channels.
+    r"""Initialize a student, in place, with the strongest channels of its teacher.
+
+    The weights of a unit are scaled by :math:`\lVert w^\text{before} \rVert_1 / \lVert w^\text{after} \rVert_1`, the L1
+    norms before and after its inputs are pruned.
 
     Raises:
-        InputError: If the student is not the teacher made narrower.
+        InputError: If the student is not a narrower version of the teacher.
     """
-    heir = deepcopy(teacher.model).cpu()
+    narrowed = deepcopy(teacher.model).cpu()
     widths = widths_of(student.model)
-    if list(widths) != list(layers_of(heir)):
-        raise InputError(
-            "the student has other layers than the teacher and cannot inherit from it; leave --inherit out"
-        )
-    norms = {name: _row_norms(layer) for name, layer in layers_of(heir).items()}
-    kept = _keep_strongest(heir, teacher.shape, widths)
+    if list(widths) != list(layers_of(narrowed)):
+        raise InputError("the student does not have the same layers as the teacher; remove --inherit")
+    norms = {name: _row_norms(layer) for name, layer in layers_of(narrowed).items()}
+    kept = _prune_to_widths(narrowed, teacher.shape, widths)
     with torch.no_grad():
-        for name, layer in layers_of(heir).items():
-            lost = norms[name][kept[name]] / _row_norms(layer).clamp_min(1e-12)
-            layer.weight.mul_(lost.view(-1, *[1] * (layer.weight.ndim - 1)))
+        for name, layer in layers_of(narrowed).items():
+            scale = norms[name][kept[name]] / _row_norms(layer).clamp_min(1e-12)
+            layer.weight.mul_(scale.view(-1, *[1] * (layer.weight.ndim - 1)))
+    weights = {name: tensor.to(student.device) for name, tensor in narrowed.state_dict().items()}
     try:
-        fit(
-            student.model,
-            {name: tensor.to(student.device) for name, tensor in heir.state_dict().items()},
-            "the teacher",
-        )
+        load_weights(student.model, weights, "the teacher")
     except InputError as fault:
-        raise InputError(f"the student is not the teacher made narrower ({fault}); leave --inherit out") from fault
+        raise InputError(f"the student is not a narrower version of the teacher ({fault}); remove --inherit") from fault
 
 
 def _row_norms(layer: Layer) -> torch.Tensor:
     return layer.weight.detach().flatten(1).abs().sum(1)
 
 
-def _keep_strongest(model: nn.Module, shape: tuple[int, ...], widths: dict[str, int]) -> dict[str, torch.Tensor]:
-    """Takes channels away until every layer has its width; returns which of the first ones each layer has kept."""
+def _prune_to_widths(model: nn.Module, shape: tuple[int, ...], widths: dict[str, int]) -> dict[str, torch.Tensor]:
+    """Remove the weakest channels until every layer has its width; return the original indices of those kept, by layer."""
     from torch_pruning.pruner.importance import GroupMagnitudeImportance
 
     names = {layer: name for name, layer in layers_of(model).items()}
@@ -65,8 +63,8 @@ def _keep_strongest(model: nn.Module, shape: tuple[int, ...], widths: dict[str, 
         excess = len(group) - widths[names[group.writers[0]]]
         if excess > 0:
             weakest = cast(torch.Tensor, strength(group.graph)).argsort()[:excess]
-            remains = torch.ones(len(group), dtype=torch.bool).index_fill(0, weakest, False)
+            remaining = torch.ones(len(group), dtype=torch.bool).index_fill(0, weakest, False)
             for layer in group.writers:
-                kept[names[layer]] = kept[names[layer]][remains]
+                kept[names[layer]] = kept[names[layer]][remaining]
             channels.remove(group, weakest.tolist())
     return kept

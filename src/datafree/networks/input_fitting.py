@@ -1,4 +1,4 @@
-"""Any timm network for any size of image: which of its arguments have to change, and whether it then takes the images."""
+"""Fitting a timm network to the size of the images: the arguments it needs, and whether it accepts the images."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -10,40 +10,40 @@ from datafree.classifier import Classifier, frozen
 from datafree.randomness import RandomNumbers
 from datafree.types import InputError
 
-GRID = 8
-"""patches along the shorter side of an image, at least: with fewer a transformer or a mixer has little to mix"""
+MIN_PATCHES = 8
+"""minimum number of patches along the shorter side of an image; transformers and mixers need several to mix"""
 
 
-def arguments_for(name: str, size: tuple[int, int], given: Mapping[str, Any]) -> dict[str, Any]:
-    """What timm must be told so that a network takes images of this height and width.
+def arguments_for_size(name: str, size: tuple[int, int], arguments: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the arguments with which timm creates a network for images of the given size.
 
-    Networks that take any size are told nothing. Transformers and mixers are made for one size: they are told this one,
-    and, if timm lets them be, a patch that leaves at least 8 patches along the shorter side where their own would leave
-    fewer.
+    Networks that accept any size need none. Transformers and mixers are built for one size: they get `img_size`, and
+    a smaller `patch_size` if their own leaves fewer than `MIN_PATCHES` patches along the shorter side and timm allows
+    another one.
 
     Args:
-        name: As in `timm.list_models()`.
-        size: Height and width.
-        given: What the user wants; it is kept.
+        name: A timm name.
+        size: Height and width of the images.
+        arguments: Arguments chosen by the user. They take precedence.
     """
     import timm
 
     cfg = timm.get_pretrained_cfg(name)
     if cfg is None or not cfg.fixed_input_size or cfg.input_size[1:] == size:
-        return dict(given)
-    found = {"img_size": list(size), **given}
-    if "patch_size" in given:
-        return found
-    with RandomNumbers(0):  # what is only looked at draws no number from the student
-        own = own_patch(timm.create_model(name))
-        patch = patch_for(size, own) if own else None
-        if patch != own and takes(name, **found, patch_size=patch):
-            found["patch_size"] = patch
-    return found
+        return dict(arguments)
+    fitted = {"img_size": list(size), **arguments}
+    if "patch_size" in arguments:
+        return fitted
+    with RandomNumbers(0):  # networks created here, only to be inspected, must not consume the student's random numbers
+        native = native_patch_size(timm.create_model(name))
+        patch = choose_patch_size(size, native) if native else None
+        if patch != native and accepts_arguments(name, **fitted, patch_size=patch):
+            fitted["patch_size"] = patch
+    return fitted
 
 
-def takes(name: str, **arguments: Any) -> bool:
-    """Whether timm lets a network be told these: some mixers have their patch for good."""
+def accepts_arguments(name: str, **arguments: Any) -> bool:
+    """Return whether timm can create a network with these arguments; some mixers have a fixed patch size."""
     import timm
 
     try:
@@ -53,44 +53,47 @@ def takes(name: str, **arguments: Any) -> bool:
     return True
 
 
-def own_patch(model: nn.Module) -> int | None:
-    """The side of a network's patches; None where they are not square or not to be seen."""
-    patches = [module.patch_size for module in model.modules() if hasattr(module, "patch_size")]
-    patch = patches[0] if patches else None
-    sides = set(patch) if isinstance(patch, (tuple, list)) else {patch}
+def native_patch_size(model: nn.Module) -> int | None:
+    """Return the side length of a network's patches, or None if they are not square or the network has none."""
+    sizes = [module.patch_size for module in model.modules() if hasattr(module, "patch_size")]
+    size = sizes[0] if sizes else None
+    sides = set(size) if isinstance(size, (tuple, list)) else {size}
     return sides.pop() if len(sides) == 1 else None  # type: ignore[return-value]
 
 
-def patch_for(size: tuple[int, int], own: int) -> int:
-    """The largest patch that divides both sides, is not over the network's own, and leaves enough patches."""
-    most = max(1, min(own, min(size) // GRID))
-    return max(side for side in range(1, most + 1) if size[0] % side == 0 and size[1] % side == 0)
+def choose_patch_size(size: tuple[int, int], native: int) -> int:
+    """Return the largest patch size, at most `native`, that divides both sides and leaves `MIN_PATCHES` patches."""
+    largest = max(1, min(native, min(size) // MIN_PATCHES))
+    return max(side for side in range(1, largest + 1) if size[0] % side == 0 and size[1] % side == 0)
 
 
-def require_plain(arguments: Mapping[str, Any], source: str) -> None:
-    """Refuses arguments of a network that are more than numbers: what a file says must not choose files or code.
+def require_numeric_arguments(arguments: Mapping[str, Any], source: str) -> None:
+    """Check that the arguments of a network are numbers only: a file must not be able to choose other files or code.
 
     Raises:
-        InputError: Naming the first.
+        InputError: If an argument is not a number or a list of numbers. The message names the first one.
     """
     for name, value in arguments.items():
         values = value if isinstance(value, (list, tuple)) else [value]
-        if not all(isinstance(one, (bool, int, float)) for one in values) and name != "global_pool":
-            raise InputError(f"{source} sets {name} to {value!r}; only numbers can be set")
+        if not all(isinstance(item, (bool, int, float)) for item in values) and name != "global_pool":
+            raise InputError(f"{source} sets {name} to {value!r}; only numbers are allowed")
 
 
-def require_answer(model: Classifier, name: str) -> None:
-    """Refuses a network that cannot answer images of its shape.
+def require_accepts_images(classifier: Classifier, name: str) -> None:
+    """Check that a network accepts images of its shape and returns one logit per class.
 
     Raises:
-        InputError: Saying why.
+        InputError: If it does not. The message says why.
     """
-    images = torch.zeros(2, *model.shape, device=model.device)
+    images = torch.zeros(2, *classifier.shape, device=classifier.device)
     try:
-        with frozen(model), torch.no_grad():
-            answers = model(images)
-        why = f"it answers {tuple(answers.shape)} numbers" if answers.shape != (2, len(model.classes)) else ""
-    except Exception as fault:  # whatever a layer says of a size that it was not made for
+        with frozen(classifier), torch.no_grad():
+            logits = classifier(images)
+        matches = logits.shape == (2, len(classifier.classes))
+        why = "" if matches else f"its output has shape {tuple(logits.shape)}"
+    except Exception as fault:  # a layer may raise anything for a size it was not built for
         why = str(fault).splitlines()[0] if str(fault) else type(fault).__name__
     if why:
-        raise InputError(f"network {name!r} cannot take images of {model.shape} ({why}); choose another student")
+        raise InputError(
+            f"network {name!r} does not accept images of shape {classifier.shape} ({why}); choose another student"
+        )

@@ -1,8 +1,8 @@
-"""Which channels of a network belong together, and how it loses some of them and still fits.
+"""Structural pruning: which channels of a network belong together, and how they are removed.
 
-A filter that is removed takes its batch norm, its place in every shortcut it is added to, and the weights of all that
-read it along. What hangs together is found by Torch-Pruning's dependency graph, which follows one image through the
-network. The widths of its layers are all that is needed to build a narrowed network again: see `recipe`.
+Removing a filter also removes its batch-norm channel, its index in every shortcut it is added to, and the weights of
+all layers that read it. Torch-Pruning's dependency graph finds these by tracing one image through the network. A pruned
+network can be rebuilt from its architecture and the widths of its layers; see `widths_to_config`.
 
 References:
     | DepGraph: Towards Any Structural Pruning (Fang et al., 2023), section 3.2
@@ -18,49 +18,49 @@ import torch
 from torch import Tensor, nn
 
 from datafree.classifier import frozen
-from datafree.types import InputError, nearest
+from datafree.types import InputError, suggestion
 
 LAYERS = (nn.Conv2d, nn.Linear)
 Layer = nn.Conv2d | nn.Linear
 
 
 def layers_of(model: nn.Module) -> dict[str, Layer]:
-    """Its convolutions and fully connected layers, by name."""
+    """Return the convolutions and fully connected layers of a network, by name."""
     return {name: module for name, module in model.named_modules() if isinstance(module, LAYERS)}
 
 
 def widths_of(model: nn.Module) -> dict[str, int]:
-    """How many channels each of these layers makes."""
+    """Return the number of output channels of each of these layers, by name."""
     return {name: layer.weight.shape[0] for name, layer in layers_of(model).items()}
 
 
 class Reader(NamedTuple):
-    """A layer that takes channels of a group in."""
+    """A layer whose input includes the channels of a group."""
 
     layer: Layer
     columns: Tensor
-    """of its weight's second axis, those that read the group; several for one channel after a flattening"""
+    """indices along the second axis of its weight that read the group; several per channel after a flattening"""
     channels: Tensor
-    """which channel of the group each column reads"""
+    """the channel of the group that each of these columns reads"""
 
 
 @dataclass(frozen=True, eq=False)
 class Group:
-    """Channels of one layer, or of all layers that shortcuts add up: the same channel of each goes or stays."""
+    """Channels that can only be removed together: those of one layer, or of all layers that shortcuts add up."""
 
     writers: tuple[Layer, ...]
-    """layers whose filters make the channels; removing a channel removes a filter of each"""
+    """layers whose filters compute the channels; removing a channel removes one filter of each"""
     readers: tuple[Reader, ...]
-    """layers that take the channels in; none if they are the network's answer"""
+    """layers that take the channels as input; none if the channels are the network's output"""
     graph: Any
-    """the same group as Torch-Pruning knows it"""
+    """the same group in Torch-Pruning's dependency graph"""
 
     def __len__(self) -> int:
         return self.writers[0].weight.shape[0]
 
     @property
     def removable(self) -> bool:
-        """Not the answer, and in no convolution whose channels are split into groups that would become unequal."""
+        """Whether channels can be removed: not from the output, nor from a grouped convolution that is not depthwise."""
         convolutions = [
             layer for layer in (*self.writers, *(r.layer for r in self.readers)) if hasattr(layer, "groups")
         ]
@@ -68,14 +68,14 @@ class Group:
 
 
 class Channels:
-    """The groups of a network's channels, as it is now.
+    """The channel groups of a network in its current state.
 
     Args:
-        model: Takes normalised images. It is run once, and changed by `remove` only.
+        model: A network of normalized images. It is run once, and changed only by `remove`.
         shape: Channels, height and width of an image.
 
     Raises:
-        InputError: If what the network does cannot be followed.
+        InputError: If the network cannot be traced.
     """
 
     def __init__(self, model: nn.Module, shape: Sequence[int]) -> None:
@@ -88,26 +88,30 @@ class Channels:
                 for parameter in model.parameters():
                     parameter.requires_grad_(True)  # the graph is traced through autograd
                 self.graph = tp.DependencyGraph().build_dependency(model, (image,), verbose=False)
-            found = list(self.graph.get_all_groups(root_module_types=list(LAYERS)))
-            if not found:
-                raise ValueError("no layer is behind its answer")
-        except Exception as fault:  # whatever the network or the tracer raises
-            why = str(fault).splitlines()[0] if str(fault) else type(fault).__name__
+            groups = list(self.graph.get_all_groups(root_module_types=list(LAYERS)))
+            if not groups:
+                raise ValueError("its output does not depend on any layer")
+        except Exception as fault:  # the network and the tracer may raise anything
             raise InputError(
-                f"the channels of this network cannot be followed ({why}); use a convolutional one"
+                f"the channels of this network cannot be traced ({_reason(fault)}); use a convolutional network"
             ) from fault
-        self.groups = [self._group(group) for group in found]
+        self.groups = [self._group(group) for group in groups]
 
     @property
     def filters(self) -> int:
-        """Filters (and units of fully connected layers) of all layers but those that make the answer."""
+        """Number of filters (and units of fully connected layers) in all layers except the output layer."""
         return sum(len(group) * len(group.writers) for group in self.groups if group.readers)
 
-    def remove(self, group: Group, places: Sequence[int]) -> None:
-        """Takes these channels of a group away, in place."""
+    def remove(self, group: Group, channels: Sequence[int]) -> None:
+        """Remove channels of a group from the network, in place.
+
+        Args:
+            group: One of `groups`.
+            channels: Indices of the channels within the group.
+        """
         root = group.graph[0].dep
-        self.graph.get_pruning_group(root.target.module, root.handler, sorted(places)).prune()
-        lay_out(self.model)
+        self.graph.get_pruning_group(root.target.module, root.handler, sorted(channels)).prune()
+        set_memory_format(self.model)
 
     def _group(self, group: Any) -> Group:
         writers, readers = [], []
@@ -119,49 +123,61 @@ class Channels:
                 writers.append(layer)
             else:
                 device = layer.weight.device
-                places = (torch.tensor(places, device=device) for places in (item.idxs, item.root_idxs))
-                readers.append(Reader(layer, *places))
+                indices = (torch.tensor(indices, device=device) for indices in (item.idxs, item.root_idxs))
+                readers.append(Reader(layer, *indices))
         return Group(tuple(writers), tuple(readers), group)
 
 
-def lay_out(model: nn.Module) -> None:
-    """Channels last in memory, as a classifier has them, wherever that is safe."""
-    # oneDNN (torch 2.15) crashes in the gradient of a strided 1 x 1 convolution of two to five channels that lie last.
-    fragile = any(
+def _reason(fault: Exception) -> str:
+    return str(fault).splitlines()[0] if str(fault) else type(fault).__name__
+
+
+def set_memory_format(model: nn.Module) -> None:
+    """Store a network in channels-last memory format, as `Classifier` does, unless that is unsafe."""
+    # oneDNN (torch 2.15) crashes in the gradient of a strided 1 x 1 convolution with 2 to 5 channels in channels-last.
+    unsafe = any(
         isinstance(layer, nn.Conv2d) and layer.kernel_size == (1, 1) != layer.stride and layer.in_channels < 8
         for layer in layers_of(model).values()
     )
-    model.to(memory_format=torch.contiguous_format if fragile else torch.channels_last)  # pyright: ignore[reportCallIssue]
+    model.to(memory_format=torch.contiguous_format if unsafe else torch.channels_last)  # pyright: ignore[reportCallIssue]
 
 
 def narrow(model: nn.Module, shape: Sequence[int], widths: Mapping[str, Any]) -> None:
-    """Takes the last channels away, in place, until the layers have these widths; then weights can be loaded.
+    """Remove the last channels of layers, in place, until they have the given widths, so that weights can be loaded.
+
+    Args:
+        model: A network of normalized images.
+        shape: Channels, height and width of an image.
+        widths: Number of output channels by layer name; other layers keep theirs. The values are untrusted.
 
     Raises:
-        InputError: If the network has no such layer, or it cannot be narrowed to this width.
+        InputError: If there is no such layer, or it cannot have this width.
     """
-    mine = widths_of(model)
+    current = widths_of(model)
     for name, width in widths.items():
-        if name not in mine:
-            raise InputError(f"the network has no layer {name!r} to narrow{nearest(name, mine)}")
-        if type(width) is not int or not 1 <= width <= mine[name]:
-            raise InputError(f"layer {name!r} cannot be {width!r} wide; it has {mine[name]} channels to choose from")
+        if name not in current:
+            raise InputError(f"the network has no layer {name!r} to narrow{suggestion(name, current)}")
+        if type(width) is not int or not 1 <= width <= current[name]:
+            raise InputError(
+                f"layer {name!r} cannot be narrowed to {width!r} channels; give a number from 1 to {current[name]}"
+            )
     channels = Channels(model, shape)
     names = {layer: name for name, layer in layers_of(model).items()}
     for group in channels.groups:
-        wanted = {widths.get(names[layer], len(group)) for layer in group.writers}
-        if len(wanted) > 1 or (wanted != {len(group)} and not group.removable):
-            joined = ", ".join(names[layer] for layer in group.writers[:3])
-            raise InputError(f"the layers {joined} cannot be {' and '.join(map(str, sorted(wanted)))} channels wide")
-        if wanted != {len(group)}:
-            channels.remove(group, range(wanted.pop(), len(group)))
+        targets = {widths.get(names[layer], len(group)) for layer in group.writers}
+        if len(targets) > 1 or (targets != {len(group)} and not group.removable):
+            layers = ", ".join(names[layer] for layer in group.writers[:3])
+            numbers = " and ".join(map(str, sorted(targets)))
+            raise InputError(f"the channels of {layers} cannot be narrowed to {numbers}; correct the widths")
+        if targets != {len(group)}:
+            channels.remove(group, range(targets.pop(), len(group)))
 
 
 def require_removable(model: nn.Module, shape: Sequence[int]) -> None:
-    """Tries on a copy whether the network still runs when every group has lost a channel.
+    """Check on a copy that the network still runs after every removable group has lost one channel.
 
     Raises:
-        InputError: If it does not.
+        InputError: If it does not run, or the shape of its output changes.
     """
     image = torch.zeros(1, *shape, device=next(model.parameters()).device)
     with frozen(model), torch.no_grad():
@@ -174,39 +190,40 @@ def require_removable(model: nn.Module, shape: Sequence[int]) -> None:
                 channels.remove(group, [0])
         with frozen(copy), torch.no_grad():
             after = copy(image).shape
-    except Exception as fault:  # whatever the network or the tracer raises
-        why = str(fault).splitlines()[0] if str(fault) else type(fault).__name__
-        raise InputError(f"this network does not run with fewer channels ({why}); use a convolutional one") from fault
+    except Exception as fault:  # the network and the tracer may raise anything
+        raise InputError(
+            f"this network does not run with fewer channels ({_reason(fault)}); use a convolutional network"
+        ) from fault
     if after != before:
-        raise InputError("this network answers in another shape with fewer channels; use a convolutional one")
+        raise InputError("the output of this network changes shape with fewer channels; use a convolutional network")
 
 
-def recipe(model: nn.Module, original: nn.Module) -> dict[str, Any]:
-    """What `config.json` says of a network that was pruned, so that it can be built again without its history.
+def widths_to_config(model: nn.Module, original: nn.Module) -> dict[str, Any]:
+    """Return the entries of `config.json` from which a pruned network can be rebuilt.
 
     Args:
-        model: The network as it is.
-        original: As its architecture's name makes it.
+        model: The network, pruned or not.
+        original: The network that its architecture name creates.
 
     Returns:
-        `model_args` with `widths` where the architecture has such an argument, else `widths` by the names of the
-        layers that are narrower; nothing where none is.
+        `model_args` with `widths` if the architecture takes such an argument, else `widths` by the name of each layer
+        that is narrower than in `original`; empty if no layer is.
     """
-    whole = widths_of(original)
-    narrower = {name: width for name, width in widths_of(model).items() if width != whole.get(name)}
+    original_widths = widths_of(original)
+    narrower = {name: width for name, width in widths_of(model).items() if width != original_widths.get(name)}
     if not narrower:
         return {}
     widths = getattr(model, "widths", None)
     return {"model_args": {"widths": list(widths)}} if isinstance(widths, tuple) else {"widths": narrower}
 
 
-def recorded(config: Mapping[str, Any], model: nn.Module) -> Mapping[str, Any]:
-    """The widths by layer that a `config.json` asks for, not to be believed: the inverse of `recipe`.
+def widths_from_config(config: Mapping[str, Any], model: nn.Module) -> Mapping[str, Any]:
+    """Return the widths by layer name in a `config.json`, unchecked; the inverse of `widths_to_config`.
 
     Raises:
-        ValueError: If there are more or fewer widths than layers.
+        ValueError: If the number of widths is not the number of layers.
     """
-    listed = config.get("model_args", {}).get("widths")
-    if listed is not None and isinstance(getattr(model, "widths", None), tuple):
-        return dict(zip(list(layers_of(model))[:-1], listed, strict=True))
+    widths = config.get("model_args", {}).get("widths")
+    if widths is not None and isinstance(getattr(model, "widths", None), tuple):
+        return dict(zip(list(layers_of(model))[:-1], widths, strict=True))
     return dict(config.get("widths", {}))

@@ -1,4 +1,4 @@
-"""The papers' networks, registered in timm: `timm.create_model("wrn_40_2", num_classes=10)` once this file is imported."""
+"""The papers' networks. Importing this file registers them in timm: `timm.create_model("wrn_40_2", num_classes=10)`."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
@@ -13,7 +13,13 @@ from datafree.types import Preprocessing
 
 
 class LeNet5(nn.Module):
-    """LeNet-5 for 32 x 32 images, as the data-free papers use it: three convolutions; batch norm only where it is asked for.
+    """LeNet-5 for 32 x 32 images, as in the data-free papers: three convolutions and two fully connected layers.
+
+    Args:
+        num_classes: Number of classes.
+        in_chans: Number of channels of an image.
+        widths: Output channels of the convolutions and units of the hidden layer.
+        norm: Add batch norm after each convolution.
 
     References:
         | Data-Free Learning of Student Networks (Chen et al., 2019), section 4.1
@@ -40,7 +46,7 @@ class LeNet5(nn.Module):
 
     @property
     def widths(self) -> tuple[int, ...]:
-        """The argument with which it would be made as it is, pruned or not."""
+        """The `widths` argument that creates this network, pruned or not."""
         return self.conv1.out_channels, self.conv2.out_channels, self.conv3.out_channels, self.fc1.out_features
 
     def forward(self, x: Tensor) -> Tensor:
@@ -50,10 +56,10 @@ class LeNet5(nn.Module):
 
 
 class PooledConv2d(nn.Conv2d):
-    """`max_pool2d(conv(x), 2)` for an odd kernel without padding, up to rounding, and cheaper on a CPU.
+    """Compute `max_pool2d(conv(x), 2)` for an odd kernel without padding, up to rounding, but faster on a CPU.
 
-    The four pixels that meet in a pool are four convolutions of stride 2. Over blocks of 2 x 2 pixels they are one
-    convolution with half the kernel and four times the channels, by which a CPU's vectors are filled.
+    The four values that enter one maximum are outputs of four convolutions of stride 2. After `pixel_unshuffle` these
+    become one convolution with half the kernel size and four times the channels, which fills a CPU's vector registers.
     """
 
     def forward(self, input: Tensor) -> Tensor:
@@ -64,9 +70,14 @@ class PooledConv2d(nn.Conv2d):
 
 
 class ConvNet(nn.Module):
-    """Blocks of convolution, batch norm, ReLU and a pool while there is room; small enough for a laptop.
+    """A small plain network: blocks of average pooling, 3 x 3 convolution, batch norm and ReLU.
 
-    The first block keeps its resolution, so that 8 x 8 images survive three blocks.
+    The first block has no pooling, so that 8 x 8 images pass through three blocks.
+
+    Args:
+        num_classes: Number of classes.
+        in_chans: Number of channels of an image.
+        widths: Output channels of each block.
     """
 
     def __init__(
@@ -75,11 +86,14 @@ class ConvNet(nn.Module):
         super().__init__()
         self.num_classes = num_classes
         blocks: list[nn.Module] = []
-        for before, after in zip((in_chans, *widths), widths, strict=False):
+        for in_channels, out_channels in zip((in_chans, *widths), widths, strict=False):
             pool = nn.AvgPool2d(2) if blocks else nn.Identity()
             blocks.append(
                 nn.Sequential(
-                    pool, nn.Conv2d(before, after, 3, padding=1, bias=False), nn.BatchNorm2d(after), nn.ReLU()
+                    pool,
+                    nn.Conv2d(in_channels, out_channels, 3, padding=1, bias=False),
+                    nn.BatchNorm2d(out_channels),
+                    nn.ReLU(),
                 )
             )
         self.blocks = nn.Sequential(*blocks)
@@ -87,7 +101,7 @@ class ConvNet(nn.Module):
 
     @property
     def widths(self) -> tuple[int, ...]:
-        """The argument with which it would be made as it is, pruned or not."""
+        """The `widths` argument that creates this network, pruned or not."""
         return tuple(module.out_channels for module in self.blocks.modules() if isinstance(module, nn.Conv2d))
 
     def forward(self, x: Tensor) -> Tensor:
@@ -95,18 +109,20 @@ class ConvNet(nn.Module):
 
 
 class BasicBlock(nn.Module):
-    """Two 3 x 3 convolutions around a shortcut."""
+    """Two 3 x 3 convolutions with a shortcut."""
 
-    def __init__(self, before: int, after: int, stride: int) -> None:
+    def __init__(self, in_channels: int, out_channels: int, stride: int) -> None:
         super().__init__()
-        self.conv1 = nn.Conv2d(before, after, 3, stride, 1, bias=False)
-        self.bn1 = nn.BatchNorm2d(after)
-        self.conv2 = nn.Conv2d(after, after, 3, 1, 1, bias=False)
-        self.bn2 = nn.BatchNorm2d(after)
+        self.conv1 = nn.Conv2d(in_channels, out_channels, 3, stride, 1, bias=False)
+        self.bn1 = nn.BatchNorm2d(out_channels)
+        self.conv2 = nn.Conv2d(out_channels, out_channels, 3, 1, 1, bias=False)
+        self.bn2 = nn.BatchNorm2d(out_channels)
         self.shortcut = (
             nn.Identity()
-            if stride == 1 and before == after
-            else nn.Sequential(nn.Conv2d(before, after, 1, stride, bias=False), nn.BatchNorm2d(after))
+            if stride == 1 and in_channels == out_channels
+            else nn.Sequential(
+                nn.Conv2d(in_channels, out_channels, 1, stride, bias=False), nn.BatchNorm2d(out_channels)
+            )
         )
 
     def forward(self, x: Tensor) -> Tensor:
@@ -114,8 +130,22 @@ class BasicBlock(nn.Module):
         return F.relu(self.bn2(self.conv2(y)) + self.shortcut(x))
 
 
+def _stage(
+    block: Callable[[int, int, int], nn.Module], depth: int, in_channels: int, out_channels: int, *, stride: int
+) -> nn.Sequential:
+    """Return `depth` residual blocks; the first one changes the number of channels and the resolution."""
+    channels, strides = [in_channels] + [out_channels] * (depth - 1), [stride] + [1] * (depth - 1)
+    return nn.Sequential(*(block(c, out_channels, s) for c, s in zip(channels, strides, strict=True)))
+
+
 class ResNetCifar(nn.Module):
-    """The ImageNet ResNet with a 3 x 3 stem and no pool, for 32 x 32 images.
+    """The ImageNet ResNet with a 3 x 3 stem without pooling, for 32 x 32 images.
+
+    Args:
+        depths: Number of blocks in each stage.
+        num_classes: Number of classes.
+        in_chans: Number of channels of an image.
+        width: Channels of the first stage; each further stage has twice as many.
 
     References:
         | Deep Residual Learning for Image Recognition (He et al., 2016); stem as in arXiv 1904.01186, section 4.2
@@ -130,31 +160,32 @@ class ResNetCifar(nn.Module):
         self.conv1 = nn.Conv2d(in_chans, width, 3, 1, 1, bias=False)
         self.bn1 = nn.BatchNorm2d(width)
         stages: list[nn.Module] = []
-        before = width
+        in_channels = width
         for stage, depth in enumerate(depths):
-            after = width * 2**stage
-            strides = [1 if stage == 0 else 2] + [1] * (depth - 1)
-            stages.append(
-                nn.Sequential(*(BasicBlock(before if i == 0 else after, after, s) for i, s in enumerate(strides)))
-            )
-            before = after
+            out_channels = width * 2**stage
+            stages.append(_stage(BasicBlock, depth, in_channels, out_channels, stride=1 if stage == 0 else 2))
+            in_channels = out_channels
         self.stages = nn.Sequential(*stages)
-        self.head = nn.Linear(before, num_classes)
+        self.head = nn.Linear(in_channels, num_classes)
 
     def forward(self, x: Tensor) -> Tensor:
         return self.head(self.stages(F.relu(self.bn1(self.conv1(x)))).mean((2, 3)))
 
 
 class WideBlock(nn.Module):
-    """Batch norm and ReLU come before each convolution."""
+    """A pre-activation block: batch norm and ReLU before each of two 3 x 3 convolutions, with a shortcut."""
 
-    def __init__(self, before: int, after: int, stride: int) -> None:
+    def __init__(self, in_channels: int, out_channels: int, stride: int) -> None:
         super().__init__()
-        self.bn1 = nn.BatchNorm2d(before)
-        self.conv1 = nn.Conv2d(before, after, 3, stride, 1, bias=False)
-        self.bn2 = nn.BatchNorm2d(after)
-        self.conv2 = nn.Conv2d(after, after, 3, 1, 1, bias=False)
-        self.shortcut = None if before == after and stride == 1 else nn.Conv2d(before, after, 1, stride, bias=False)
+        self.bn1 = nn.BatchNorm2d(in_channels)
+        self.conv1 = nn.Conv2d(in_channels, out_channels, 3, stride, 1, bias=False)
+        self.bn2 = nn.BatchNorm2d(out_channels)
+        self.conv2 = nn.Conv2d(out_channels, out_channels, 3, 1, 1, bias=False)
+        self.shortcut = (
+            None
+            if in_channels == out_channels and stride == 1
+            else nn.Conv2d(in_channels, out_channels, 1, stride, bias=False)
+        )
 
     def forward(self, x: Tensor) -> Tensor:
         y = F.relu(self.bn1(x))
@@ -163,7 +194,13 @@ class WideBlock(nn.Module):
 
 
 class WideResNet(nn.Module):
-    """Three stages of pre-activation blocks, `widen` times as wide as a ResNet of that depth.
+    """Three stages of pre-activation blocks.
+
+    Args:
+        depth: Number of layers, `6 n + 4` for `n` blocks per stage.
+        widen: Width relative to a ResNet of the same depth.
+        num_classes: Number of classes.
+        in_chans: Number of channels of an image.
 
     References:
         | Wide Residual Networks (Zagoruyko and Komodakis, 2016)
@@ -173,15 +210,12 @@ class WideResNet(nn.Module):
     def __init__(self, *, depth: int, widen: int, num_classes: int = 10, in_chans: int = 3, **_: Any) -> None:
         super().__init__()
         self.num_classes = num_classes
-        count = (depth - 4) // 6
+        blocks = (depth - 4) // 6
         widths = (16, 16 * widen, 32 * widen, 64 * widen)
         self.conv1 = nn.Conv2d(in_chans, widths[0], 3, 1, 1, bias=False)
         stages = []
-        for stage, (before, after) in enumerate(zip(widths, widths[1:], strict=False)):
-            strides = [1 if stage == 0 else 2] + [1] * (count - 1)
-            stages.append(
-                nn.Sequential(*(WideBlock(before if i == 0 else after, after, s) for i, s in enumerate(strides)))
-            )
+        for stage, (in_channels, out_channels) in enumerate(zip(widths, widths[1:], strict=False)):
+            stages.append(_stage(WideBlock, blocks, in_channels, out_channels, stride=1 if stage == 0 else 2))
         self.stages = nn.Sequential(*stages)
         self.bn = nn.BatchNorm2d(widths[-1])
         self.head = nn.Linear(widths[-1], num_classes)
@@ -191,7 +225,11 @@ class WideResNet(nn.Module):
 
 
 class VGGCifar(nn.Module):
-    """VGG-11 with batch norm, a global average pool and one linear layer, for 32 x 32 images.
+    """VGG-11 with batch norm, global average pooling and one linear layer, for 32 x 32 images.
+
+    Args:
+        num_classes: Number of classes.
+        in_chans: Number of channels of an image.
 
     References:
         | Very Deep Convolutional Networks for Large-Scale Image Recognition (Simonyan and Zisserman, 2015), column A
@@ -202,15 +240,19 @@ class VGGCifar(nn.Module):
         super().__init__()
         self.num_classes = num_classes
         layers: list[nn.Module] = []
-        before = in_chans
+        in_channels = in_chans
         for block, widths in enumerate(((64,), (128,), (256, 256), (512, 512), (512, 512))):
-            for after in widths:
-                layers += [nn.Conv2d(before, after, 3, padding=1, bias=False), nn.BatchNorm2d(after), nn.ReLU()]
-                before = after
+            for out_channels in widths:
+                layers += [
+                    nn.Conv2d(in_channels, out_channels, 3, padding=1, bias=False),
+                    nn.BatchNorm2d(out_channels),
+                    nn.ReLU(),
+                ]
+                in_channels = out_channels
             if block < 3:
                 layers.append(nn.MaxPool2d(2))
         self.features = nn.Sequential(*layers)
-        self.head = nn.Linear(before, num_classes)
+        self.head = nn.Linear(in_channels, num_classes)
 
     def forward(self, x: Tensor) -> Tensor:
         return self.head(self.features(x).mean((2, 3)))
@@ -235,7 +277,7 @@ NETWORKS: dict[str, tuple[type[nn.Module], dict[str, Any], tuple[int, int, int]]
         for depth, widen in ((16, 1), (16, 2), (40, 1), (40, 2))
     },
 }
-"""name: class, its settings, the input it was made for"""
+"""class, arguments and input shape (channels, height, width) of each network, by its timm name"""
 
 
 default_cfgs = generate_default_cfgs(

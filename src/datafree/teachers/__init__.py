@@ -1,4 +1,4 @@
-"""Where a classifier comes from and where it goes."""
+"""Creating, loading, saving and diagnosing classifiers."""
 
 from datafree.teachers.sources import create as create
 from datafree.teachers.sources import load as load

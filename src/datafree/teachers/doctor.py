@@ -1,4 +1,4 @@
-"""What a teacher is, and which methods can use it."""
+"""Diagnosis of a teacher: its properties, and the methods that support it."""
 
 from dataclasses import dataclass
 
@@ -10,29 +10,35 @@ from datafree.types import InputError
 
 @dataclass(frozen=True)
 class Diagnosis:
-    """What was found in a teacher."""
+    """Properties of a teacher."""
 
     parameters: int
+    """number of learned parameters; running statistics are not included"""
     shape: tuple[int, int, int]
+    """channels, height and width of an image"""
     classes: int
+    """number of classes"""
     batch_norms: int
-    """layers that remember statistics of the training data"""
-    untouched: int
-    """of those, layers whose memory is empty: mean 0 and variance 1 everywhere"""
+    """number of layers with running statistics"""
+    untrained_batch_norms: int
+    """number of these layers whose running statistics have their initial values, mean 0 and variance 1"""
     last_layer: bool
-    """whether the weights that make the logits of one answer are to be seen"""
+    """whether the logits come from a fully connected layer with one output per class, and exactly one class is correct"""
 
     @property
-    def has(self) -> frozenset[str]:
-        """What methods may need, by the names they ask for it."""
-        found = {"batch-norm statistics": self.batch_norms > self.untouched, "last layer": self.last_layer}
-        return frozenset(name for name, there in found.items() if there)
+    def capabilities(self) -> frozenset[str]:
+        """What the teacher offers, in the words of `Method.needs`."""
+        available = {
+            "batch-norm statistics": self.batch_norms > self.untrained_batch_norms,
+            "last layer": self.last_layer,
+        }
+        return frozenset(name for name, is_available in available.items() if is_available)
 
 
-def examine(teacher: Classifier) -> Diagnosis:
-    """Looks at a teacher; nothing is run."""
+def diagnose(teacher: Classifier) -> Diagnosis:
+    """Inspect a teacher without running it."""
     layers = batch_norms(teacher)
-    untouched = sum(
+    untrained = sum(
         bool((layer.running_mean == 0).all() and (layer.running_var == 1).all())  # type: ignore[union-attr]
         for layer in layers
     )
@@ -41,24 +47,26 @@ def examine(teacher: Classifier) -> Diagnosis:
         shape=teacher.shape,
         classes=len(teacher.classes),
         batch_norms=len(layers),
-        untouched=untouched,
+        untrained_batch_norms=untrained,
         last_layer=teacher.class_weights() is not None and not teacher.multi_label,
     )
 
 
 def count_parameters(model: Classifier) -> int:
-    """Numbers that were learned; statistics are none."""
+    """Return the number of learned parameters; running statistics are not included."""
     return sum(parameter.numel() for parameter in model.parameters())
 
 
-def usable(teacher: Classifier) -> list[str]:
-    """The named methods that this teacher can feed: what they need is there, and they do not refuse it."""
-    has = examine(teacher).has
-    return [name for name, method in METHODS.items() if has.issuperset(method.needs) and accepts(method, teacher)]
+def usable_methods(teacher: Classifier) -> list[str]:
+    """Return the names of the methods that support this teacher."""
+    capabilities = diagnose(teacher).capabilities
+    return [
+        name for name, method in METHODS.items() if capabilities.issuperset(method.needs) and can_build(method, teacher)
+    ]
 
 
-def accepts(method: Method, teacher: Classifier) -> bool:
-    """Whether a method can be built for this teacher."""
+def can_build(method: Method, teacher: Classifier) -> bool:
+    """Return whether a method can be built for this teacher."""
     try:
         method.build(teacher)
     except InputError:
@@ -66,14 +74,16 @@ def accepts(method: Method, teacher: Classifier) -> bool:
     return True
 
 
-def require(teacher: Classifier, method: Method) -> None:
-    """Refuses a teacher that lacks what a method needs.
+def require_capabilities(teacher: Classifier, method: Method) -> None:
+    """Check that a teacher has what a method needs.
 
     Raises:
-        InputError: Naming what is missing and the methods that work.
+        InputError: If it does not. The message names what is missing and the methods that support the teacher.
     """
-    missing = [need for need in method.needs if need not in examine(teacher).has]
+    capabilities = diagnose(teacher).capabilities
+    missing = [need for need in method.needs if need not in capabilities]
     if missing:
         raise InputError(
-            f"the teacher has no {' and no '.join(missing)}; methods that work with it: {', '.join(usable(teacher))}"
+            f"the teacher has no {' and no '.join(missing)}; methods that work with it: "
+            f"{', '.join(usable_methods(teacher))}"
         )
