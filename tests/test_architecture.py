@@ -128,7 +128,7 @@ def test_methods_do_not_import_each_other(name: str):
 
 
 @pytest.mark.parametrize("name", APPLICATIONS)
-def test_applications_only_import_distillation_from_each_other(name: str):
+def test_applications_share_only_trainer_losses_and_distillation(name: str):
     shared = {f"applications.{file}" for file in ("base", "trainer", "distillation", "continual_losses")}
     assert {module for module in own_imports(name) if room(module) == "applications"} <= shared
 
@@ -197,9 +197,9 @@ def test_hooks_are_registered_in_record_only():
 
 def test_methods_do_not_change_modes_or_gradient_flags_of_other_networks():
     for name in METHODS:
-        mode_changes = [called for called, _ in calls(name) if called.endswith((".eval", ".train"))]
-        assert not [called for called in mode_changes if "teacher" in called or "student" in called]
-        assert not [called for called, _ in calls(name) if called.endswith("parameters().requires_grad_")]
+        changes = [called for called, _ in calls(name) if called.endswith((".eval", ".train", ".requires_grad_"))]
+        assert not [called for called in changes if "teacher" in called or "student" in called]
+        assert not [called for called, _ in calls(name) if called.endswith(".parameters().requires_grad_")]
 
 
 def test_the_module_that_writes_data_sets_reads_none():
