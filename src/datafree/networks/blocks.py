@@ -28,7 +28,7 @@ STAGES = (
 
 
 class Blocks(nn.ModuleList):
-    """The blocks of a classifier. They share its weights; the first one includes its normalization.
+    """The blocks of a classifier. They share its weights; the first one includes its normalisation.
 
     Args:
         classifier: The classifier to split.

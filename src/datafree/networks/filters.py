@@ -7,7 +7,7 @@ class Filter(nn.Module):
     r"""Scale each channel by a gate computed from the features, :math:`F^{j,m} = f_m^j(F^j)`.
 
     The gates come from global average pooling and two fully connected layers. They lie between 0 and 2 and are close
-    to 1 at initialization.
+    to 1 at initialisation.
 
     Args:
         channels: Number of channels of the features.

@@ -1,4 +1,4 @@
-"""Initialization of a student with the strongest channels of its teacher.
+"""Initialisation of a student with the strongest channels of its teacher.
 
 The student must be a narrower version of the teacher, with the same layers. No image is needed. Torch-Pruning's
 dependency graph finds the channels that belong together, across shortcuts too; those with the largest L1 norm are
@@ -22,7 +22,7 @@ from datafree.types import InputError
 
 
 def inherit(student: Classifier, teacher: Classifier) -> None:
-    r"""Initialize a student, in place, with the strongest channels of its teacher.
+    r"""Initialise a student, in place, with the strongest channels of its teacher.
 
     The weights of a unit are scaled by :math:`\lVert w^\text{before} \rVert_1 / \lVert w^\text{after} \rVert_1`, the L1
     norms before and after its inputs are pruned.

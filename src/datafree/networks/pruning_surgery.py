@@ -71,7 +71,7 @@ class Channels:
     """The channel groups of a network in its current state.
 
     Args:
-        model: A network of normalized images. It is run once, and changed only by `remove`.
+        model: A network of normalised images. It is run once, and changed only by `remove`.
         shape: Channels, height and width of an image.
 
     Raises:
@@ -146,7 +146,7 @@ def narrow(model: nn.Module, shape: Sequence[int], widths: Mapping[str, Any]) ->
     """Remove the last channels of layers, in place, until they have the given widths, so that weights can be loaded.
 
     Args:
-        model: A network of normalized images.
+        model: A network of normalised images.
         shape: Channels, height and width of an image.
         widths: Number of output channels by layer name; other layers keep theirs. The values are untrusted.
 
