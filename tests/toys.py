@@ -104,6 +104,23 @@ def tiny(method: Method) -> Method:
 TINY = {name: tiny(method) for name, method in METHODS.items()}
 
 
+def synthesize(method: Method, teacher: Classifier, student: Classifier | None, seed: int = 0) -> Batch:
+    """One batch of a method, from a seed."""
+    torch.manual_seed(seed)
+    return method.build(teacher).synthesize(student)
+
+
+class BlackBox(nn.Module):
+    """A teacher of which only inputs and outputs are accessible."""
+
+    def __init__(self, teacher: Classifier) -> None:
+        super().__init__()
+        self.hidden = [teacher]  # a list hides it from `modules`
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.hidden[0].model(images)
+
+
 def experiment(teacher: Path, **changes: Any) -> Experiment:
     """A whole run in a second."""
     settings: dict[str, Any] = {

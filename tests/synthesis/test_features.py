@@ -1,4 +1,4 @@
-"""Statistics of features, measured once on real images, stand in for what batch norm remembers."""
+"""Feature statistics, measured once on real images, replace the running statistics of batch norm."""
 
 import json
 from collections.abc import Callable
@@ -24,7 +24,7 @@ from datafree.runs.tasks import Task
 from datafree.sets.image_set import read
 from datafree.synthesis import Schedule, features
 from datafree.synthesis.features import FeatureStatistics, feature_layers, measure_features, measured_statistics
-from datafree.teachers.doctor import require
+from datafree.teachers.doctor import require_capabilities
 from datafree.types import Batch, InputError
 
 
@@ -41,20 +41,20 @@ def linear(*weights: list[list[float]]) -> Classifier:
 def test_mean_and_variance_by_hand():
     network = linear([[2.0, 0.0], [0.0, 1.0]], [[1.0, 0.0], [0.0, 1.0]])
     images = torch.tensor([[1.0, 0.0], [0.0, 0.5], [0.5, 1.0]]).view(3, 1, 1, 2)
-    found = measure_features(network, iter([images[:2], images[2:]]), "by hand")
-    assert list(found.layers) == ["1"], "the layer that makes the logits is no feature"
-    mean, var = found.layers["1"]
+    statistics = measure_features(network, iter([images[:2], images[2:]]), "by hand")
+    assert list(statistics.layers) == ["1"], "the layer that returns the logits is not a feature layer"
+    mean, var = statistics.layers["1"]
     assert mean.tolist() == pytest.approx([1.0, 0.5])
     assert var.tolist() == pytest.approx([2 / 3, 1 / 6])
-    assert (found.images, found.source) == (3, "by hand")
+    assert (statistics.images, statistics.source) == (3, "by hand")
 
 
-def test_it_is_what_torch_says_of_all_images_at_once(plain_teacher: Classifier, bars: Batch):
+def test_agrees_with_torch_on_all_images_at_once(plain_teacher: Classifier, bars: Batch):
     conv = next(iter(feature_layers(plain_teacher.model).values()))
     with record(conv) as calls:
         plain_teacher(bars.images)
-    found = measure_features(plain_teacher, iter(bars.images.split(100)))
-    mean, var = next(iter(found.layers.values()))
+    statistics = measure_features(plain_teacher, iter(bars.images.split(100)))
+    mean, var = next(iter(statistics.layers.values()))
     assert torch.allclose(mean, calls[0].output.mean((0, 2, 3)), atol=1e-6)
     assert torch.allclose(var, calls[0].output.var((0, 2, 3), unbiased=False), atol=1e-6)
 
@@ -80,7 +80,7 @@ def test_a_layer_that_is_called_twice_is_measured_over_both_calls():
     assert mean.tolist() == [3, 3] and var.tolist() == [1, 1]  # 2 and 4
 
 
-def test_layers_that_are_never_called_are_left_out():
+def test_layers_that_are_never_called_are_omitted():
     class Idle(nn.Module):
         def __init__(self) -> None:
             super().__init__()
@@ -103,15 +103,15 @@ def test_layers_that_are_never_called_are_left_out():
         ("test_convnext", (3, 64, 64), {"stem.0": 24, "stages.0.blocks.0.conv_dw": 24}),
     ],
 )
-def test_channels_are_found_in_pictures_and_in_tokens(name: str, shape: tuple[int, int, int], channels: dict[str, int]):
+def test_channels_of_feature_maps_and_of_tokens(name: str, shape: tuple[int, int, int], channels: dict[str, int]):
     network = teachers.create(name, classes=3, shape=shape).eval()
     images = torch.rand(2, *shape)
-    found = measure_features(network, [images]).layers
-    assert {layer: len(found[layer][0]) for layer in channels} == channels
-    layers = {layer: network.model.get_submodule(layer) for layer in found}
+    measured = measure_features(network, [images]).layers
+    assert {layer: len(measured[layer][0]) for layer in channels} == channels
+    layers = {layer: network.model.get_submodule(layer) for layer in measured}
     with record(*layers.values()) as calls:
         network(images)
-    stored = {layers[layer]: pair for layer, pair in found.items()}
+    stored = {layers[layer]: pair for layer, pair in measured.items()}
     assert measured_statistics(stored, calls).item() == pytest.approx(0, abs=1e-3)
 
 
@@ -127,7 +127,7 @@ class TestTheLoss:
         stored = (torch.randn(3, dtype=torch.float64), torch.rand(3, dtype=torch.float64))
         assert torch.autograd.gradcheck(lambda x: feature_statistics([x], [stored]), features)
 
-    def test_batch_norms_memory_is_one_case_of_it(self, teacher: Classifier, bars: Batch):
+    def test_batch_norm_statistics_are_a_special_case(self, teacher: Classifier, bars: Batch):
         with record(*batch_norms(teacher)) as calls:
             teacher(bars.images[:7])
         stored = [(norm.running_mean, norm.running_var) for norm, _, _ in calls]
@@ -136,22 +136,22 @@ class TestTheLoss:
 
 
 @pytest.fixture
-def measured(plain_teacher: Classifier, bars: Batch, tmp_path: Path) -> Path:
+def statistics_file(plain_teacher: Classifier, bars: Batch, tmp_path: Path) -> Path:
     features.save(measure_features(plain_teacher, [bars.images], "bars"), tmp_path / "stats.safetensors")
     return tmp_path / "stats.safetensors"
 
 
-def test_everything_comes_back_from_the_file(measured: Path, plain_teacher: Classifier, bars: Batch):
-    expected, found = (
+def test_the_file_restores_everything(statistics_file: Path, plain_teacher: Classifier, bars: Batch):
+    expected, loaded = (
         measure_features(plain_teacher, [bars.images], "bars"),
-        features.load(str(measured), plain_teacher),
+        features.load(str(statistics_file), plain_teacher),
     )
-    assert toys.same(dict(found.layers), dict(expected.layers)) and list(found.layers) == list(expected.layers)
-    assert replace(found, layers={}) == replace(expected, layers={})
+    assert toys.same(dict(loaded.layers), dict(expected.layers)) and list(loaded.layers) == list(expected.layers)
+    assert replace(loaded, layers={}) == replace(expected, layers={})
 
 
 @pytest.mark.parametrize(
-    "spoil",
+    "damage",
     [
         Path.unlink,
         lambda path: path.write_bytes(b""),
@@ -161,23 +161,25 @@ def test_everything_comes_back_from_the_file(measured: Path, plain_teacher: Clas
         lambda path: save_file({"a": torch.zeros(1)}, path, {"datafree": "feature statistics", "layers": "b"}),
     ],
 )
-def test_a_damaged_or_foreign_file_is_refused(measured: Path, plain_teacher: Classifier, spoil: Callable[[Path], None]):
-    spoil(measured)
-    with pytest.raises(InputError, match="is missing, damaged or no file that `datafree statistics` wrote"):
-        features.load(str(measured), plain_teacher)
+def test_a_damaged_or_foreign_file_is_refused(
+    statistics_file: Path, plain_teacher: Classifier, damage: Callable[[Path], None]
+):
+    damage(statistics_file)
+    with pytest.raises(InputError, match="is missing, damaged or not written by `datafree statistics`"):
+        features.load(str(statistics_file), plain_teacher)
 
 
-def test_statistics_of_another_teacher_are_refused(measured: Path, teacher: Classifier):
+def test_statistics_of_another_teacher_are_refused(statistics_file: Path, teacher: Classifier):
     with pytest.raises(InputError, match="was measured on another teacher"):
-        features.load(str(measured), teacher)
+        features.load(str(statistics_file), teacher)
 
 
-def test_a_teacher_without_layers_that_can_be_seen_is_refused():
-    with pytest.raises(InputError, match="no layer of features is to be seen"):
+def test_a_teacher_without_feature_layers_is_refused():
+    with pytest.raises(InputError, match="no layer whose features can be measured"):
         measure_features(Classifier(nn.Flatten(), shape=(1, 1, 2), classes=2), [torch.rand(2, 1, 1, 2)])
 
 
-def test_measuring_leaves_the_teacher_as_it_was(plain_teacher: Classifier, bars: Batch):
+def test_measuring_does_not_change_the_teacher(plain_teacher: Classifier, bars: Batch):
     before = toys.snapshot(plain_teacher)
     measure_features(plain_teacher, [bars.images])
     assert toys.same(toys.snapshot(plain_teacher), before)
@@ -185,36 +187,36 @@ def test_measuring_leaves_the_teacher_as_it_was(plain_teacher: Classifier, bars:
 
 class TestDeepInversion:
     def method(self, path: Path, **changes: Any) -> Any:
-        return replace(toys.TINY["deep-inversion"], measured=str(path), **changes)
+        return replace(toys.TINY["deep-inversion"], feature_statistics=str(path), **changes)
 
-    def test_takes_a_teacher_without_batch_norm_now(self, measured: Path, plain_teacher: Classifier):
+    def test_supports_a_teacher_without_batch_norm(self, statistics_file: Path, plain_teacher: Classifier):
         with pytest.raises(InputError, match="no batch-norm statistics"):
-            require(plain_teacher, toys.TINY["deep-inversion"])
-        require(plain_teacher, self.method(measured))
+            require_capabilities(plain_teacher, toys.TINY["deep-inversion"])
+        require_capabilities(plain_teacher, self.method(statistics_file))
 
-    def test_its_objective_sees_the_data_as_near_and_noise_as_far(
-        self, measured: Path, plain_teacher: Classifier, bars: Batch
+    def test_its_objective_is_small_for_the_data_and_large_for_noise(
+        self, statistics_file: Path, plain_teacher: Classifier, bars: Batch
     ):
-        synthesizer = DeepInversion(plain_teacher, self.method(measured, statistics=1.0))
-        near = synthesizer.objective(bars.images, bars.targets)["statistics"].item()
-        far = synthesizer.objective(torch.rand_like(bars.images), bars.targets)["statistics"].item()
-        assert near == pytest.approx(0, abs=1e-4) and far > 1
+        synthesizer = DeepInversion(plain_teacher, self.method(statistics_file, statistics=1.0))
+        data = synthesizer.objective(bars.images, bars.targets)["statistics"].item()
+        noise = synthesizer.objective(torch.rand_like(bars.images), bars.targets)["statistics"].item()
+        assert data == pytest.approx(0, abs=1e-4) and noise > 1
 
-    def test_it_brings_features_nearer_to_the_data(self, measured: Path, plain_teacher: Classifier, bars: Batch):
+    def test_it_brings_features_closer_to_the_data(self, statistics_file: Path, plain_teacher: Classifier, bars: Batch):
         def distance(weight: float) -> float:
             torch.manual_seed(0)
-            method = self.method(measured, batch_size=64, steps=(40,), statistics=weight)
+            method = self.method(statistics_file, batch_size=64, steps=(40,), statistics=weight)
             images = method.build(plain_teacher).synthesize().images
-            judge = DeepInversion(plain_teacher, self.method(measured, statistics=1.0))
-            return judge.objective(images, torch.zeros(64, dtype=torch.long))["statistics"].item()
+            reference = DeepInversion(plain_teacher, self.method(statistics_file, statistics=1.0))
+            return reference.objective(images, torch.zeros(64, dtype=torch.long))["statistics"].item()
 
         assert distance(10.0) < 0.5 * distance(0.0)
 
     def test_without_the_term_the_file_is_not_read(self, plain_teacher: Classifier, tmp_path: Path):
-        self.method(tmp_path / "nowhere", statistics=0.0).build(plain_teacher)
+        self.method(tmp_path / "missing", statistics=0.0).build(plain_teacher)
 
-    def test_adi_takes_it_as_well(self, measured: Path, plain_teacher: Classifier, student: Classifier):
-        method = replace(METHODS["adi"], batch_size=8, steps=(2,), measured=str(measured))  # type: ignore[call-arg]
+    def test_adi_supports_it_as_well(self, statistics_file: Path, plain_teacher: Classifier, student: Classifier):
+        method = replace(METHODS["adi"], batch_size=8, steps=(2,), feature_statistics=str(statistics_file))
         assert {"statistics", "compete"} <= method.build(plain_teacher).synthesize(student).terms.keys()
 
 
@@ -223,53 +225,57 @@ class TestCommand:
         data = ["--data", "digits", "--images", "300", "--out", str(out)]
         return main(["statistics", "--teacher", f"local-dir:{teacher}", *data, *more])
 
-    def test_the_file_holds_how_many_images_it_was_measured_from(
+    def test_the_file_contains_the_number_of_images(
         self, plain_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
     ):
-        out = tmp_path / "made" / "stats.safetensors"
+        out = tmp_path / "folder" / "stats.safetensors"
         assert self.measure(plain_folder, out) == 0
         assert "3 layers, 284 numbers, from 300 real images" in capsys.readouterr().out
         assert [path.name for path in out.parent.iterdir()] == ["stats.safetensors"]
-        found = features.load(str(out), teachers.load_folder(plain_folder))
-        assert (found.images, found.source) == (300, "digits")
+        statistics = features.load(str(out), teachers.load_folder(plain_folder))
+        assert (statistics.images, statistics.source) == (300, "digits")
         assert self.measure(plain_folder, tmp_path / "all.safetensors", "--images", "99999") == 0
         assert features.load(str(tmp_path / "all.safetensors"), teachers.load_folder(plain_folder)).images == 1347
 
-    def test_the_choice_follows_from_the_seed(self, plain_folder: Path, tmp_path: Path):
+    def test_the_choice_of_images_depends_on_the_seed(self, plain_folder: Path, tmp_path: Path):
         for name, seed in (("a", "0"), ("b", "0"), ("c", "1")):
             self.measure(plain_folder, tmp_path / name, "--seed", seed)
         data = [load_file(tmp_path / name) for name in "abc"]
         assert toys.same(data[0], data[1]) and not toys.same(data[1], data[2])
 
-    def test_a_run_that_uses_it_says_so(self, plain_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    def test_a_run_that_uses_statistics_reports_it(
+        self, plain_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ):
         monkeypatch.setattr(report, "curves", lambda log: {})
         self.measure(plain_folder, tmp_path / "stats.safetensors")
         method = replace(
-            METHODS["deep-inversion"], batch_size=8, steps=(2,), measured=str(tmp_path / "stats.safetensors")
-        )  # type: ignore[call-arg]
+            METHODS["deep-inversion"], batch_size=8, steps=(2,), feature_statistics=str(tmp_path / "stats.safetensors")
+        )
         task = Task(teacher=f"local-dir:{plain_folder}", student="lenet5_half")
-        made = toys.experiment(plain_folder, method=method, task=task, schedule=Schedule(refresh_every=0, batch_size=8))
-        summary = run(made, tmp_path / "run").summary
+        experiment = toys.experiment(
+            plain_folder, method=method, task=task, schedule=Schedule(refresh_every=0, batch_size=8)
+        )
+        summary = run(experiment, tmp_path / "run").summary
         entry = {"source": "digits", "split": "train", "purpose": "statistics", "images": 300}
         assert summary["ledger"] == json.loads((tmp_path / "run" / "ledger.json").read_text()) == [entry]
-        assert (summary["real images seen by the student"], summary["real images measured"]) == (0, 300)
+        assert (summary["real_images_seen"], summary["real_images_measured"]) == (0, 300)
         assert summary["notes"] == ["features were measured on 300 real images of digits"]
         for page in ("student/README.md", "report.html"):
             assert "of the teacher's features were measured: 300" in (tmp_path / "run" / page).read_text().replace(
                 "&#39;", "'"
             )
 
-    def test_a_set_that_was_made_with_it_says_so(self, plain_folder: Path, tmp_path: Path):
+    def test_an_image_set_synthesized_with_statistics_reports_it(self, plain_folder: Path, tmp_path: Path):
         self.measure(plain_folder, tmp_path / "stats.safetensors")
         method = replace(
-            METHODS["deep-inversion"], batch_size=8, steps=(2,), measured=str(tmp_path / "stats.safetensors")
-        )  # type: ignore[call-arg]
+            METHODS["deep-inversion"], batch_size=8, steps=(2,), feature_statistics=str(tmp_path / "stats.safetensors")
+        )
         synthesis_job.synthesize(method, teacher=f"local-dir:{plain_folder}", out=tmp_path / "set", images=8, format=())
-        assert read(tmp_path / "set").measured_from == {"digits": 300}
+        assert read(tmp_path / "set").measured_images == {"digits": 300}
         assert "300 real images of `digits`" in (tmp_path / "set" / "README.md").read_text()
 
 
-def test_names_may_hold_anything_a_module_may_be_called(plain_teacher: Classifier, tmp_path: Path):
+def test_sources_and_layers_may_have_any_name(plain_teacher: Classifier, tmp_path: Path):
     pair = (torch.zeros(8), torch.ones(8))
     some = FeatureStatistics(
         {"0": pair}, measure_features(plain_teacher, [torch.rand(2, *toys.SHAPE)]).teacher, "a\nb", 2

@@ -1,4 +1,4 @@
-"""The pool is a ring of single images."""
+"""The pool is a ring buffer of single images."""
 
 import copy
 
@@ -15,24 +15,24 @@ def numbered(number: int, size: int = 4) -> Batch:
     return Batch(images, torch.full((size,), number), {})
 
 
-def filled(count: int, keep: int = 3) -> Pool:
-    pool = Pool(keep)
+def filled(count: int, capacity: int = 3) -> Pool:
+    pool = Pool(capacity)
     for number in range(count):
         pool.add(numbered(number))
     return pool
 
 
-@pytest.mark.parametrize(("count", "kept"), [(1, {0}), (2, {0, 1}), (3, {0, 1, 2}), (4, {1, 2, 3}), (8, {5, 6, 7})])
-def test_keeps_the_last_batches(count: int, kept: set[int]):
+@pytest.mark.parametrize(("count", "stored"), [(1, {0}), (2, {0, 1}), (3, {0, 1, 2}), (4, {1, 2, 3}), (8, {5, 6, 7})])
+def test_stores_the_last_batches(count: int, stored: set[int]):
     pool = filled(count)
-    assert set(pool.all().targets.tolist()) == kept
-    assert len(pool) == 4 * len(kept)
+    assert set(pool.all().targets.tolist()) == stored
+    assert len(pool) == 4 * len(stored)
 
 
 def test_images_keep_their_targets_and_every_bit():
     drawn = filled(5).draw(7)
     for image, target in zip(drawn.images, drawn.targets.tolist(), strict=True):
-        assert any(torch.equal(image, one) for one in numbered(target).images)
+        assert any(torch.equal(image, original) for original in numbered(target).images)
 
 
 def test_draws_different_images():
@@ -40,7 +40,7 @@ def test_draws_different_images():
     assert len({image.sum().item() for image in drawn.images}) == 12
 
 
-def test_draws_all_of_them_where_there_are_fewer():
+def test_draws_all_images_if_there_are_fewer():
     assert len(filled(1).draw(100)) == 4
 
 
@@ -50,7 +50,7 @@ def test_draws_evenly():
     assert counts.min() > 300
 
 
-def test_draws_anew_each_time():
+def test_each_draw_is_different():
     pool = filled(3)
     assert len({tuple(pool.draw(6).images.sum((1, 2, 3)).tolist()) for _ in range(10)}) == 10
 
@@ -73,33 +73,33 @@ def test_later_changes_of_a_batch_do_not_reach_the_pool():
 
 
 @pytest.mark.parametrize("count", [0, 1, 3, 5])
-def test_goes_on_from_its_state(count: int):
-    pool, other = filled(count), Pool(3)
-    other.load_state_dict(copy.deepcopy(pool.state_dict()))
-    for one in (pool, other):
-        one.add(numbered(50))
+def test_restores_its_state(count: int):
+    pool, restored = filled(count), Pool(3)
+    restored.load_state_dict(copy.deepcopy(pool.state_dict()))
+    for each in (pool, restored):
+        each.add(numbered(50))
     drawn = []
-    for one in (pool, other):
+    for each in (pool, restored):
         torch.manual_seed(1)
-        drawn.append(one.draw(9))
+        drawn.append(each.draw(9))
     assert torch.equal(drawn[0].images, drawn[1].images) and torch.equal(drawn[0].targets, drawn[1].targets)
-    assert len(pool) == len(other)
+    assert len(pool) == len(restored)
 
 
-def test_the_state_knows_the_newest_batch():
-    other = Pool(3)
-    other.load_state_dict(filled(5).state_dict())
-    assert torch.equal(other.newest.images, numbered(4).images)
+def test_the_state_includes_the_newest_batch():
+    restored = Pool(3)
+    restored.load_state_dict(filled(5).state_dict())
+    assert torch.equal(restored.newest.images, numbered(4).images)
 
 
-def test_answers_that_are_known_stay_with_their_images():
+def test_teacher_logits_stay_with_their_images():
     pool, images = Pool(3), torch.rand(6, 1, 2, 2)
     pool.add(Batch(images, torch.zeros(6, dtype=torch.long), {}, images.flatten(1)))
     drawn = pool.draw(4)
-    assert drawn.answers is not None and torch.equal(drawn.answers, drawn.images.flatten(1))
+    assert drawn.teacher_logits is not None and torch.equal(drawn.teacher_logits, drawn.images.flatten(1))
 
 
-def test_soft_targets_are_kept_as_well():
+def test_soft_targets_are_stored_as_well():
     pool = Pool(2)
     pool.add(Batch(torch.rand(3, 1, 2, 2), torch.full((3, 4), 0.25), {}))
     assert pool.draw(2).targets.shape == (2, 4)

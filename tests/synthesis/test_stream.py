@@ -1,4 +1,4 @@
-"""When images are made, kept and shown."""
+"""When batches are synthesized, stored and seen by the student."""
 
 import copy
 from typing import Any
@@ -13,15 +13,15 @@ from datafree.types import Batch, InputError
 
 
 class Counting(Synthesizer):
-    """Its images carry the number of their batch, counted from 1; it keeps the count between batches."""
+    """Its targets are the number of the batch, counted from 1. The count is part of its state."""
 
     def __init__(self) -> None:
         self.count = 0
-        self.seen: list[nn.Module | None] = []
+        self.students: list[nn.Module | None] = []
 
     def synthesize(self, student: nn.Module | None = None) -> Batch:
         self.count += 1
-        self.seen.append(student)
+        self.students.append(student)
         return Batch(torch.rand(4, 1, 2, 2), torch.full((4,), self.count), {})
 
     def state_dict(self) -> dict[str, Any]:
@@ -31,74 +31,74 @@ class Counting(Synthesizer):
         self.count = state["count"]
 
 
-def shown(schedule: Schedule, steps: int) -> tuple[list[int], list[set[int]]]:
-    """For each step: batches made so far, and which of them were shown."""
+def follow(schedule: Schedule, steps: int) -> tuple[list[int], list[set[int]]]:
+    """For each step, the number of batches synthesized so far, and the batches that the student sees."""
     synthesizer = Counting()
     stream = Stream(synthesizer, None, schedule)
-    made, seen = [], []
+    counts, seen = [], []
     for _ in range(steps):
         seen.append(set(next(stream).targets.tolist()))
-        made.append(synthesizer.count)
-    return made, seen
+        counts.append(synthesizer.count)
+    return counts, seen
 
 
 @pytest.mark.parametrize(
-    ("schedule", "due"),
+    ("schedule", "needed"),
     [
         (Schedule(), [1, 2, 3, 4, 5, 6, 7]),
         (Schedule(warmup_batches=3, refresh_every=0), [3, 3, 3, 3, 3, 3, 3]),
         (Schedule(warmup_batches=2, refresh_every=3), [2, 2, 2, 3, 3, 3, 4]),
     ],
 )
-def test_batches_due_by_hand(schedule: Schedule, due: list[int]):
-    assert [schedule.due(step) for step in range(7)] == due
+def test_batches_needed_by_hand(schedule: Schedule, needed: list[int]):
+    assert [schedule.batches_needed(step) for step in range(7)] == needed
 
 
 @pytest.mark.parametrize("bad", [{"warmup_batches": 0}, {"refresh_every": -1}, {"pool_batches": 0}, {"batch_size": 0}])
-def test_refuses_a_schedule_that_cannot_be(bad: dict[str, int]):
-    with pytest.raises(InputError, match=f"{next(iter(bad))} is .*at least"):
+def test_refuses_an_invalid_schedule(bad: dict[str, int]):
+    with pytest.raises(InputError, match=f"{next(iter(bad)).replace('_', '-')} is .*at least"):
         Schedule(**bad)
 
 
-def test_all_first_makes_nothing_after_the_warmup():
-    made, seen = shown(Schedule(warmup_batches=3, refresh_every=0, pool_batches=3, batch_size=12), 6)
-    assert made == [3] * 6
+def test_without_refresh_nothing_is_synthesized_after_the_warmup():
+    counts, seen = follow(Schedule(warmup_batches=3, refresh_every=0, pool_batches=3, batch_size=12), 6)
+    assert counts == [3] * 6
     assert seen == [{1, 2, 3}] * 6
 
 
-def test_alternating_shows_what_is_kept():
-    made, seen = shown(Schedule(warmup_batches=2, refresh_every=3, pool_batches=2, batch_size=8), 7)
-    assert made == [2, 2, 2, 3, 3, 3, 4]
+def test_alternating_draws_from_the_stored_batches():
+    counts, seen = follow(Schedule(warmup_batches=2, refresh_every=3, pool_batches=2, batch_size=8), 7)
+    assert counts == [2, 2, 2, 3, 3, 3, 4]
     assert seen == [{1, 2}, {1, 2}, {1, 2}, {2, 3}, {2, 3}, {2, 3}, {3, 4}]
 
 
-def test_always_fresh_shows_every_batch_once():
-    assert shown(Schedule(), 5) == ([1, 2, 3, 4, 5], [{1}, {2}, {3}, {4}, {5}])
+def test_refresh_at_every_step_uses_each_batch_once():
+    assert follow(Schedule(), 5) == ([1, 2, 3, 4, 5], [{1}, {2}, {3}, {4}, {5}])
 
 
-def test_draws_as_many_images_as_are_to_be_shown():
+def test_draws_batch_size_images():
     stream = Stream(Counting(), None, Schedule(warmup_batches=4, refresh_every=0, pool_batches=4, batch_size=5))
     next(stream)
     assert len(next(stream)) == 5
 
 
-def test_the_synthesizer_looks_at_the_student_as_it_is():
+def test_the_synthesizer_receives_the_student():
     synthesizer, student = Counting(), nn.Linear(1, 1)
     next(Stream(synthesizer, student, Schedule()))
-    assert synthesizer.seen == [student]
+    assert synthesizer.students == [student]
 
 
-def test_the_watch_is_told_of_every_batch():
-    class Diary(Callback):
+def test_the_callback_is_called_for_every_batch():
+    class Recorder(Callback):
         def __init__(self) -> None:
-            self.pages: list[tuple[int, int, int]] = []
+            self.calls: list[tuple[int, int, int]] = []
 
-        def made(self, batch: Batch, count: int, due: int) -> None:
-            self.pages.append((len(batch), count, due))
+        def on_batch(self, batch: Batch, count: int, due: int) -> None:
+            self.calls.append((len(batch), count, due))
 
-    diary = Diary()
-    next(Stream(Counting(), None, Schedule(warmup_batches=2), diary))
-    assert diary.pages == [(4, 1, 2), (4, 2, 2)]
+    recorder = Recorder()
+    next(Stream(Counting(), None, Schedule(warmup_batches=2), recorder))
+    assert recorder.calls == [(4, 1, 2), (4, 2, 2)]
 
 
 @pytest.mark.parametrize(
@@ -110,22 +110,22 @@ def test_the_watch_is_told_of_every_batch():
     ],
 )
 @pytest.mark.parametrize("steps", [0, 1, 4])
-def test_a_stream_goes_on_from_its_state_as_if_nothing_had_happened(schedule: Schedule, steps: int):
+def test_a_restored_stream_continues_identically(schedule: Schedule, steps: int):
     stream = Stream(Counting(), None, schedule)
     for _ in range(steps):
         next(stream)
     state, random = copy.deepcopy(stream.state_dict()), torch.get_rng_state()
     expected = [next(stream) for _ in range(5)]
 
-    other = Stream(Counting(), None, schedule)
-    other.load_state_dict(state)
+    restored = Stream(Counting(), None, schedule)
+    restored.load_state_dict(state)
     torch.set_rng_state(random)
     for batch in expected:
-        again = next(other)
+        again = next(restored)
         assert torch.equal(again.images, batch.images) and torch.equal(again.targets, batch.targets)
 
 
-def test_descend_takes_one_step_down_the_sum_of_the_terms():
+def test_descend_takes_one_step_on_the_sum_of_the_terms():
     x = torch.tensor([1.0, 2.0], requires_grad=True)
     terms = descend({"square": (x**2).sum(), "line": 3 * x.sum()}, torch.optim.SGD([x], lr=0.1))
     assert x.tolist() == pytest.approx([1 - 0.1 * (2 + 3), 2 - 0.1 * (4 + 3)])
@@ -133,7 +133,7 @@ def test_descend_takes_one_step_down_the_sum_of_the_terms():
     assert not any(term.requires_grad for term in terms.values())
 
 
-def test_descend_forgets_the_gradient_of_the_step_before():
+def test_descend_clears_the_previous_gradient():
     x = torch.tensor([1.0], requires_grad=True)
     optimizer = torch.optim.SGD([x], lr=0.1)
     for _ in range(2):
