@@ -1,7 +1,8 @@
-"""A run follows from its experiment, whatever happens to it on the way."""
+"""Runs are reproducible, also if they are interrupted, killed and resumed."""
 
 import json
 import math
+import re
 import shutil
 import signal
 import subprocess
@@ -18,15 +19,19 @@ from lightning_fabric import Fabric
 
 from datafree import teachers
 from datafree.applications.distillation import DistillationConfig
+from datafree.classifier import fingerprint
 from datafree.ensemble import Ensemble
 from datafree.methods import METHODS
 from datafree.methods.noise import NoiseConfig
-from datafree.real.data import Ledger
+from datafree.real.ledger import Ledger
 from datafree.runs import report
-from datafree.runs.experiment import Experiment, Result, name_of, open_task_data, place, resume, run
+from datafree.runs.experiment import Experiment, Result, method_name, resume, run
+from datafree.runs.hardware import place
 from datafree.runs.logger import RunLogger, read_log
+from datafree.runs.run_folder import read_experiment
 from datafree.runs.serialization import from_json, to_json
 from datafree.runs.synthesis_job import synthesize
+from datafree.runs.task_data import open_task_data
 from datafree.runs.tasks import Task
 from datafree.sets.saved import SavedConfig
 from datafree.synthesis import Schedule, features
@@ -34,6 +39,7 @@ from datafree.synthesis.augmentation import Augmentation
 from datafree.types import Batch, Diverged, InputError, Terms
 
 LEARN = DistillationConfig(steps=12)
+SNAKE_CASE = re.compile("[a-z0-9]+(_[a-z0-9]+)*")
 KINDS: dict[str, dict[str, Any]] = {
     "all first": {},
     "alternating": {
@@ -47,42 +53,42 @@ KINDS: dict[str, dict[str, Any]] = {
 
 
 def experiment(teacher: Path, kind: str, **changes: Any) -> Experiment:
-    """Every kind is judged on digits, of which the ceiling sees more."""
-    made = toys.experiment(teacher, **KINDS[kind] | changes)
-    return replace(made, task=replace(made.task, data="digits"))
+    """A run of one kind, evaluated on digits; the ceiling is trained on them."""
+    base = toys.experiment(teacher, **KINDS[kind] | changes)
+    return replace(base, task=replace(base.task, data="digits"))
 
 
 def interrupt(monkeypatch: pytest.MonkeyPatch, name: str, when: int) -> None:
-    """Ctrl-C right after the logger was told of this step, or of this batch."""
-    real: Callable[..., None] = getattr(RunLogger, name)
+    """Press Ctrl-C right after the logger has logged this step, or has received this batch."""
+    original: Callable[..., None] = getattr(RunLogger, name)
 
-    def told(self: RunLogger, *news: Any) -> None:
-        real(self, *news)
-        if when in news[:2]:
+    def interrupted(self: RunLogger, *arguments: Any) -> None:
+        original(self, *arguments)
+        if when in arguments[:2]:
             raise KeyboardInterrupt
 
-    monkeypatch.setattr(RunLogger, name, told)
+    monkeypatch.setattr(RunLogger, name, interrupted)
 
 
 def essence(result: Result) -> dict[str, Any]:
-    """What must not depend on time or interruptions."""
-    timeless = {name: value for name, value in result.summary.items() if name not in ("seconds", "peak memory MB")}
-    for who in ("teacher", "student"):
-        timeless[who] = {name: value for name, value in timeless[who].items() if name != "milliseconds"}
+    """The results without measured times, which must not depend on interruptions."""
+    timeless = {name: value for name, value in result.summary.items() if name not in ("seconds", "peak_memory_mb")}
+    for network in ("teacher", "student"):
+        timeless[network] = {name: value for name, value in timeless[network].items() if name != "milliseconds"}
     return timeless | {"log": (result.path / "log.jsonl").read_text()}
 
 
 @pytest.fixture(scope="module", autouse=True)
 def no_figures() -> Iterator[None]:
-    """They take most of the time of a run this small, and are the business of test_report."""
+    """Figures take most of the time of a run this small; they are tested in test_report."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(report, "curves", lambda log: {})
         yield
 
 
 @pytest.fixture(scope="module")
-def undisturbed(digits_teacher: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Result]:
-    """Each kind of run, carried out once."""
+def uninterrupted(digits_teacher: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Result]:
+    """One uninterrupted run of each kind."""
     root = tmp_path_factory.mktemp("runs")
     return {kind: run(experiment(digits_teacher, kind), root / kind) for kind in KINDS}
 
@@ -90,143 +96,146 @@ def undisturbed(digits_teacher: Path, tmp_path_factory: pytest.TempPathFactory) 
 @pytest.mark.parametrize("kind", KINDS)
 class TestEveryKindOfRun:
     def test_equal_seeds_give_equal_students(
-        self, kind: str, digits_teacher: Path, undisturbed: dict[str, Result], tmp_path: Path
+        self, kind: str, digits_teacher: Path, uninterrupted: dict[str, Result], tmp_path: Path
     ):
         again = run(experiment(digits_teacher, kind, checkpoint_interval=1e6), tmp_path / "run")
-        expected = essence(undisturbed[kind])
-        assert essence(again) | {"experiment": ""} == expected | {"experiment": ""}
-        assert toys.same(dict(again.student.state_dict()), dict(undisturbed[kind].student.state_dict()))
+        expected = essence(uninterrupted[kind])
+        settings = again.summary["experiment"] | {"checkpoint_interval": 0.0}
+        assert essence(again) | {"experiment": settings} == expected
+        assert toys.same(dict(again.student.state_dict()), dict(uninterrupted[kind].student.state_dict()))
 
     def test_another_seed_gives_another_student(
-        self, kind: str, digits_teacher: Path, undisturbed: dict[str, Result], tmp_path: Path
+        self, kind: str, digits_teacher: Path, uninterrupted: dict[str, Result], tmp_path: Path
     ):
         other = run(experiment(digits_teacher, kind, seed=1, checkpoint_interval=1e6), tmp_path / "run")
-        assert other.summary["student sha256"] != undisturbed[kind].summary["student sha256"]
+        assert other.summary["student_sha256"] != uninterrupted[kind].summary["student_sha256"]
 
-    def test_the_student_on_disk_is_the_one_that_was_made(self, kind: str, undisturbed: dict[str, Result]):
-        result = undisturbed[kind]
-        found = teachers.load(f"local-dir:{result.path / 'student'}")
-        assert teachers.fingerprint(found.model) == result.summary["student sha256"]
+    def test_the_saved_student_equals_the_result(self, kind: str, uninterrupted: dict[str, Result]):
+        result = uninterrupted[kind]
+        student = teachers.load(f"local-dir:{result.path / 'student'}")
+        assert fingerprint(student.model) == result.summary["student_sha256"]
 
-    def test_real_images_were_seen_by_the_ceiling_only(self, kind: str, undisturbed: dict[str, Result]):
-        result = undisturbed[kind]
+    def test_only_the_ceiling_sees_real_images(self, kind: str, uninterrupted: dict[str, Result]):
+        result = uninterrupted[kind]
         ledger = json.loads((result.path / "ledger.json").read_text())
         assert ledger[0] == {"source": "digits", "split": "test", "purpose": "evaluation", "images": 450}
-        seen = result.summary["real images seen by the student"]
+        seen = result.summary["real_images_seen"]
         assert (seen > 16 and len(ledger) == 2) if kind == "real images" else (seen == 0 and len(ledger) == 1)
 
-    def test_the_directory_holds_what_was_promised(self, kind: str, undisturbed: dict[str, Result]):
-        found = {path.name for path in undisturbed[kind].path.iterdir()} - {"checkpoints", "synthetic", ".lock"}
-        assert found == {"experiment.json", "log.jsonl", "ledger.json", "summary.json", "report.html", "student"}
+    def test_the_run_folder_has_the_documented_files(self, kind: str, uninterrupted: dict[str, Result]):
+        names = {path.name for path in uninterrupted[kind].path.iterdir()} - {"checkpoints", "synthetic", ".lock"}
+        assert names == {"experiment.json", "log.jsonl", "ledger.json", "summary.json", "report.html", "student"}
 
 
-@pytest.mark.parametrize(("name", "when"), [("log", 7), ("made", 2)])
+@pytest.mark.parametrize(("name", "when"), [("log", 7), ("on_batch", 2)])
 @pytest.mark.parametrize("kind", KINDS)
-def test_an_interrupted_run_ends_as_if_it_had_not_been(
+def test_a_resumed_run_equals_an_uninterrupted_one(
     kind: str,
     name: str,
     when: int,
     digits_teacher: Path,
-    undisturbed: dict[str, Result],
+    uninterrupted: dict[str, Result],
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ):
-    name = "log" if kind == "real images" else name  # none of its batches is made
+    name = "log" if kind == "real images" else name  # it synthesizes no batches
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
         interrupt(patch, name, when)
         run(experiment(digits_teacher, kind), tmp_path / "run")
     resumed = resume(tmp_path / "run")
-    assert essence(resumed) == essence(undisturbed[kind])
-    assert toys.same(dict(resumed.student.state_dict()), dict(undisturbed[kind].student.state_dict()))
+    assert essence(resumed) == essence(uninterrupted[kind])
+    assert toys.same(dict(resumed.student.state_dict()), dict(uninterrupted[kind].student.state_dict()))
 
 
 def test_an_interruption_before_the_first_checkpoint_starts_over(
-    digits_teacher: Path, undisturbed: dict[str, Result], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    digits_teacher: Path, uninterrupted: dict[str, Result], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
         interrupt(patch, "log", 7)
         run(experiment(digits_teacher, "all first", checkpoint_interval=1e6), tmp_path / "run")
-    assert essence(resume(tmp_path / "run"))["log"] == essence(undisturbed["all first"])["log"]
+    assert essence(resume(tmp_path / "run"))["log"] == essence(uninterrupted["all first"])["log"]
 
 
-def test_a_run_goes_on_although_a_setting_has_come_since(
-    digits_teacher: Path, undisturbed: dict[str, Result], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_a_run_without_a_newer_setting_can_be_resumed(
+    digits_teacher: Path, uninterrupted: dict[str, Result], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
         interrupt(patch, "log", 7)
         run(experiment(digits_teacher, "all first"), tmp_path / "run")
-    described = tmp_path / "run" / "experiment.json"
-    older = json.loads(described.read_text())
+    file = tmp_path / "run" / "experiment.json"
+    older = json.loads(file.read_text())
     del older["method"]["spectrum"]
-    described.write_text(json.dumps(older))
-    assert essence(resume(tmp_path / "run")) == essence(undisturbed["all first"])
-    assert json.loads(described.read_text()) == older
+    file.write_text(json.dumps(older))
+    assert essence(resume(tmp_path / "run")) == essence(uninterrupted["all first"])
+    assert json.loads(file.read_text()) == older
 
 
-def test_a_killed_run_ends_as_if_it_had_not_been(digits_teacher: Path, undisturbed: dict[str, Result], tmp_path: Path):
+def test_a_killed_run_equals_an_uninterrupted_one(
+    digits_teacher: Path, uninterrupted: dict[str, Result], tmp_path: Path
+):
     program = """
 import os, signal, sys
 from pathlib import Path
-sys.path.insert(0, sys.argv[1])
+sys.path += sys.argv[3:]
 import test_experiment
-from datafree.runs.logger import RunLogger, read_log
-told = RunLogger.log
+from datafree.runs.logger import RunLogger
+original = RunLogger.log
 def log(self, step, terms):
-    told(self, step, terms)
+    original(self, step, terms)
     if step == 8:
         os.kill(os.getpid(), signal.SIGKILL)
 RunLogger.log = log
-test_experiment.run(test_experiment.experiment(Path(sys.argv[2]), "alternating"), Path(sys.argv[3]))
+test_experiment.run(test_experiment.experiment(Path(sys.argv[1]), "alternating"), Path(sys.argv[2]))
 """
-    here = Path(__file__).parent
-    done = subprocess.run([sys.executable, "-c", program, here, digits_teacher, tmp_path / "run"], timeout=100)
-    assert done.returncode == -signal.SIGKILL
-    assert essence(resume(tmp_path / "run")) == essence(undisturbed["alternating"])
+    folders = Path(__file__).parent, Path(toys.__file__).parent
+    process = subprocess.run([sys.executable, "-c", program, digits_teacher, tmp_path / "run", *folders], timeout=100)
+    assert process.returncode == -signal.SIGKILL
+    assert essence(resume(tmp_path / "run")) == essence(uninterrupted["alternating"])
 
 
 @pytest.mark.parametrize("what", ["teacher", "set", "statistics"])
-def test_a_run_does_not_go_on_with_other_files_than_it_began_with(
+def test_a_run_whose_files_have_changed_is_not_resumed(
     what: str, digits_teacher: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    """Each is replaced by another that fits as well, between the interruption and the resumption."""
-    folder, place = tmp_path / "teacher", tmp_path / what
-    shutil.copytree(digits_teacher, folder)
-    method = {"teacher": toys.TINY["deep-inversion"], "set": SavedConfig(images=str(place), batch_size=8)}
-    method["statistics"] = replace(toys.TINY["deep-inversion"], measured=str(place))
+    """Each file is replaced by another one that fits as well, before the run is resumed."""
+    teacher, file = tmp_path / "teacher", tmp_path / what
+    shutil.copytree(digits_teacher, teacher)
+    method = {"teacher": toys.TINY["deep-inversion"], "set": SavedConfig(images=str(file), batch_size=8)}
+    method["statistics"] = replace(toys.TINY["deep-inversion"], feature_statistics=str(file))
 
-    def make(seed: int) -> None:
+    def write(seed: int) -> None:
         torch.manual_seed(seed)
         if what == "teacher":
-            other = teachers.load_folder(folder)
+            other = teachers.load_folder(teacher)
             other.model.head.bias.data += seed  # type: ignore[union-attr, operator]
-            teachers.save_folder(other, folder)
+            teachers.save_folder(other, teacher)
         elif what == "set":
-            shutil.rmtree(place, ignore_errors=True)
-            synthesize(toys.TINY["noise"], teacher=f"local-dir:{folder}", out=place, images=24, format=(), seed=seed)
+            shutil.rmtree(file, ignore_errors=True)
+            synthesize(toys.TINY["noise"], teacher=f"local-dir:{teacher}", out=file, images=24, format=(), seed=seed)
         else:
-            features.save(features.measure_features(teachers.load_folder(folder), [torch.rand(4, 1, 8, 8)]), place)
+            features.save(features.measure_features(teachers.load_folder(teacher), [torch.rand(4, 1, 8, 8)]), file)
 
-    make(0)
+    write(0)
     planned = toys.experiment(
-        folder, method=method[what], schedule=Schedule(warmup_batches=2, refresh_every=4, pool_batches=2, batch_size=8)
+        teacher, method=method[what], schedule=Schedule(warmup_batches=2, refresh_every=4, pool_batches=2, batch_size=8)
     )
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
         interrupt(patch, "log", 6)
         run(planned, tmp_path / "run")
-    kept = sorted(path.name for path in (tmp_path / "run" / "checkpoints").iterdir())
-    make(1)
-    with pytest.raises(InputError, match=f"{what} is not what it was when this run was interrupted; put it back"):
+    checkpoints = sorted(path.name for path in (tmp_path / "run" / "checkpoints").iterdir())
+    write(1)
+    with pytest.raises(InputError, match=f"{what} has changed since this run was interrupted; restore it"):
         resume(tmp_path / "run")
-    assert sorted(path.name for path in (tmp_path / "run" / "checkpoints").iterdir()) == kept, "nothing is lost"
+    assert sorted(path.name for path in (tmp_path / "run" / "checkpoints").iterdir()) == checkpoints
 
 
-def test_the_teacher_is_unchanged_on_disk_and_in_the_summary(digits_teacher: Path, undisturbed: dict[str, Result]):
-    now = teachers.fingerprint(teachers.load(f"local-dir:{digits_teacher}").model)
-    assert {result.summary["teacher sha256"] for result in undisturbed.values()} == {now}
+def test_the_teacher_is_unchanged_on_disk_and_in_the_summary(digits_teacher: Path, uninterrupted: dict[str, Result]):
+    current = fingerprint(teachers.load(f"local-dir:{digits_teacher}").model)
+    assert {result.summary["teacher_sha256"] for result in uninterrupted.values()} == {current}
 
 
-def test_a_run_is_not_overwritten_nor_resumed_as_another(digits_teacher: Path, undisturbed: dict[str, Result]):
-    finished = undisturbed["fresh noise"].path
+def test_a_finished_run_is_not_overwritten(digits_teacher: Path, uninterrupted: dict[str, Result]):
+    finished = uninterrupted["fresh noise"].path
     before = {path: path.stat().st_mtime_ns for path in finished.rglob("*")}
     with pytest.raises(InputError, match="is a finished run"):
         run(experiment(digits_teacher, "fresh noise"), finished)
@@ -235,8 +244,8 @@ def test_a_run_is_not_overwritten_nor_resumed_as_another(digits_teacher: Path, u
     assert {path: path.stat().st_mtime_ns for path in finished.rglob("*")} == before
 
 
-def test_a_student_that_diverges_where_no_loss_is_looked_at_is_not_kept(digits_teacher: Path, tmp_path: Path):
-    """Losses are looked at in the first step and every twentieth."""
+def test_a_student_that_diverges_between_two_checks_of_the_loss_is_not_saved(digits_teacher: Path, tmp_path: Path):
+    """The loss is checked in the first step and in every 20th."""
     wild = DistillationConfig(steps=15, lr=1e30, lr_warmup=0.0)
     with pytest.raises(Diverged, match="not finite after the last step"):
         run(toys.experiment(digits_teacher, application=wild), tmp_path / "run")
@@ -244,11 +253,11 @@ def test_a_student_that_diverges_where_no_loss_is_looked_at_is_not_kept(digits_t
 
 
 def test_a_folder_without_a_run_cannot_be_resumed(tmp_path: Path):
-    with pytest.raises(InputError, match="holds no run"):
+    with pytest.raises(InputError, match="is not a run folder"):
         resume(tmp_path)
 
 
-def test_a_divergence_is_reported_and_leaves_what_was_saved(digits_teacher: Path, tmp_path: Path):
+def test_a_divergence_is_reported_and_keeps_the_checkpoints(digits_teacher: Path, tmp_path: Path):
     diverging = experiment(
         digits_teacher, "fresh noise", application=DistillationConfig(steps=30, lr=1e30, lr_warmup=0.0)
     )
@@ -263,18 +272,17 @@ def test_a_divergence_is_reported_and_leaves_what_was_saved(digits_teacher: Path
         ({"application": DistillationConfig(steps=2, optimizer="adamm")}, "optimizer 'adamm' is unknown"),
         ({"method": replace(METHODS["deep-dream"], steps=(1,) * 9)}, "9 resolutions are too many"),
         ({"method": None, "task": "no data"}, "the ceiling is trained on real images"),
-        ({"device": "abacus"}, "device 'abacus'"),
+        ({"device": "abacus"}, "device 'abacus' is not available; use --device cpu"),
     ],
     ids=str,
 )
-def test_what_cannot_begin_leaves_nothing_behind(
-    digits_teacher: Path, tmp_path: Path, changes: dict[str, Any], fault: str
-):
-    made = experiment(digits_teacher, "all first", **{name: value for name, value in changes.items() if name != "task"})
+def test_invalid_input_leaves_no_folder(digits_teacher: Path, tmp_path: Path, changes: dict[str, Any], fault: str):
+    settings = {name: value for name, value in changes.items() if name != "task"}
+    invalid = experiment(digits_teacher, "all first", **settings)
     if "task" in changes:
-        made = replace(made, task=replace(made.task, data=""))
+        invalid = replace(invalid, task=replace(invalid.task, data=""))
     with pytest.raises(InputError, match=fault):
-        run(made, tmp_path / "run")
+        run(invalid, tmp_path / "run")
     assert list(tmp_path.iterdir()) == []
 
 
@@ -290,108 +298,145 @@ def test_what_cannot_begin_leaves_nothing_behind(
         {"precision": "12-bit"},
     ],
 )
-def test_refuses_settings_out_of_range(digits_teacher: Path, bad: dict[str, Any]):
+def test_settings_out_of_range_are_refused(digits_teacher: Path, bad: dict[str, Any]):
     with pytest.raises(InputError, match=next(iter(bad))):
         experiment(digits_teacher, "all first", **bad)
 
 
 @pytest.mark.parametrize("name", METHODS)
-def test_every_method_can_be_written_down_and_read_again(name: str):
-    written = Experiment(
+def test_an_experiment_with_any_method_survives_json(name: str):
+    original = Experiment(
         task=Task(teacher="a", student="b", input=(1, 8, 8), mean=(0.5,)),
         method=METHODS[name],
         schedule=METHODS[name].schedule,
         application=DistillationConfig(augment=Augmentation(flip=True)),
         seed=3,
     )
-    assert from_json(json.loads(json.dumps(to_json(written)))) == written
+    assert from_json(json.loads(json.dumps(to_json(original)))) == original
 
 
-def test_the_ceiling_can_be_written_down_and_read_again():
-    written = Experiment(task=Task(teacher="a", student="b", data="digits"), method=None, schedule=Schedule())
-    assert from_json(json.loads(json.dumps(to_json(written)))) == written
+def test_the_ceiling_survives_json():
+    original = Experiment(task=Task(teacher="a", student="b", data="digits"), method=None, schedule=Schedule())
+    assert from_json(json.loads(json.dumps(to_json(original)))) == original
 
 
 @pytest.mark.parametrize("node", [{"config": "os.system"}, {"config": "Schedule", "wormup": 3}, {"warmup": 3}])
-def test_a_description_of_something_unknown_is_refused(node: dict[str, Any]):
+def test_json_of_unknown_settings_is_refused(node: dict[str, Any]):
     with pytest.raises(InputError, match="another version"):
         from_json(node)
 
 
-def test_methods_are_called_by_the_nearest_name():
-    assert [name_of(method) for method in toys.TINY.values()] == list(METHODS)
-    assert name_of(None) == "real images"
+def test_a_method_is_named_after_the_most_similar_preset():
+    assert [method_name(method) for method in toys.TINY.values()] == list(METHODS)
+    assert method_name(None) == "real images"
 
 
 def test_a_pixel_that_is_not_finite_stops_the_run(
     digits_teacher: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    real = RunLogger.made
+    original = RunLogger.on_batch
 
-    def spoilt(self: RunLogger, batch: Batch, count: int, due: int) -> None:
+    def corrupted(self: RunLogger, batch: Batch, count: int, due: int) -> None:
         batch.images[0, 0, 0, 0] = math.nan
-        real(self, batch, count, due)
+        original(self, batch, count, due)
 
-    monkeypatch.setattr(RunLogger, "made", spoilt)
-    with pytest.raises(Diverged, match="batch 1 has pixels that are not finite"):
+    monkeypatch.setattr(RunLogger, "on_batch", corrupted)
+    with pytest.raises(Diverged, match="batch 1 has non-finite pixels"):
         run(experiment(digits_teacher, "all first"), tmp_path / "run")
 
 
-def test_the_log_has_the_terms_and_the_health_of_each_batch(undisturbed: dict[str, Result]):
-    lines = [json.loads(line) for line in (undisturbed["alternating"].path / "log.jsonl").read_text().splitlines()]
-    made = [line for line in lines if line["phase"] == "synthesis"]
-    assert [line["step"] for line in made] == [1, 2, 3, 4]
+def test_the_log_has_the_terms_and_the_health_of_each_batch(uninterrupted: dict[str, Result]):
+    lines = [json.loads(line) for line in (uninterrupted["alternating"].path / "log.jsonl").read_text().splitlines()]
+    synthesis = [line for line in lines if line["phase"] == "synthesis"]
+    assert [line["step"] for line in synthesis] == [1, 2, 3, 4]
     assert {
         "classification",
         "statistics",
         "compete",
-        "health/classes",
+        "health/class_balance",
         "health/agreement",
         "health/statistics",
-    } <= made[0].keys()
-    taught: list[Terms] = [line for line in lines if line["phase"] == "application"]
-    assert all("distillation" in line for line in taught) and taught
+    } <= synthesis[0].keys()
+    training: list[Terms] = [line for line in lines if line["phase"] == "application"]
+    assert all("distillation" in line for line in training) and training
 
 
-def test_settings_of_a_stranger_are_refused_before_anything_is_written(tmp_path: Path, digits_teacher: Path):
+def test_settings_that_are_not_serializable_are_refused_before_anything_is_written(
+    tmp_path: Path, digits_teacher: Path
+):
     @dataclass(frozen=True, kw_only=True)
-    class Stranger(NoiseConfig):
+    class Unregistered(NoiseConfig):
         pass
 
-    with pytest.raises(InputError, match="mark the class with"):
-        run(experiment(digits_teacher, "all first", method=Stranger(batch_size=8)), tmp_path / "run")
+    with pytest.raises(InputError, match="decorate it with"):
+        run(experiment(digits_teacher, "all first", method=Unregistered(batch_size=8)), tmp_path / "run")
     assert not (tmp_path / "run").exists()
 
 
-def test_an_heir_is_not_the_student_of_chance(tmp_path: Path, digits_teacher: Path):
-    chance = experiment(digits_teacher, "all first", checkpoint_interval=1e6)
-    heir = replace(chance, task=replace(chance.task, student="convnet_w16", inherit=True), evaluation_interval=1e-3)
-    result = run(heir, tmp_path / "heir")
-    points = [line["accuracy"] for line in read_log(tmp_path / "heir") if line["phase"] == "curve"]
-    assert len(points) == LEARN.steps
-    assert min(points) > 0.5, "it began as its teacher"
-    assert result.summary["student"]["accuracy"] == pytest.approx(points[-1], abs=1e-6)
+def test_a_student_can_inherit_from_its_teacher(tmp_path: Path, digits_teacher: Path):
+    base = experiment(digits_teacher, "all first", checkpoint_interval=1e6)
+    task = replace(base.task, student="convnet_w16", inherit=True)
+    result = run(replace(base, task=task, evaluation_interval=1e-3), tmp_path / "run")
+    accuracies = [line["accuracy"] for line in read_log(tmp_path / "run") if line["phase"] == "evaluation"]
+    assert len(accuracies) == LEARN.steps
+    assert min(accuracies) > 0.5, "it starts as accurate as its teacher"
+    assert result.summary["student"]["accuracy"] == pytest.approx(accuracies[-1], abs=1e-6)
 
 
 @pytest.mark.parametrize("split", ["train", "test"])
-def test_real_images_are_numbered_as_the_network_counts(split: Any):
+def test_labels_of_real_images_are_in_the_order_of_the_network(split: Any):
     task = Task(teacher="convnet_w16", data="digits")
     model = teachers.create("convnet_w16", classes=tuple("5678901234"))
     by_name = open_task_data(task, split, Ledger(), model)
     plain = open_task_data(task, split, Ledger(), teachers.create("convnet_w16"))
-    places = torch.arange(20)
+    indices = torch.arange(20)
     assert by_name.classes == model.classes
-    assert torch.equal((by_name.take(places).targets + 5) % 10, plain.take(places).targets)
+    assert torch.equal((by_name.select(indices).targets + 5) % 10, plain.select(indices).targets)
 
 
-def test_classes_of_other_names_are_taken_in_their_order():
+def test_classes_with_other_names_are_matched_by_index():
     model = teachers.create("convnet_w16", classes=tuple("abcdefghij"))
     assert open_task_data(Task(data="digits", teacher=""), "test", Ledger(), model).classes == tuple("0123456789")
 
 
-def test_precision_reaches_every_teacher_of_a_committee():
+def test_precision_is_set_on_every_teacher_of_an_ensemble():
     member = teachers.create("convnet_w16", classes=tuple("abcdefghij"))
     ensemble = Ensemble([teachers.create("convnet_w16"), member])
-    made = replace(toys.experiment(Path()), precision="bf16-mixed")
-    place(ensemble, made, Fabric(accelerator="cpu", devices=1))
-    assert {one.precision for one in (ensemble, *ensemble.teachers)} == {torch.bfloat16}
+    place(ensemble, "bf16-mixed", Fabric(accelerator="cpu", devices=1))
+    assert {classifier.precision for classifier in (ensemble, *ensemble.teachers)} == {torch.bfloat16}
+
+
+@pytest.mark.parametrize("file", ["experiment.json", "summary.json", "ledger.json"])
+def test_json_keys_are_snake_case(file: str, uninterrupted: dict[str, Result]):
+    for result in uninterrupted.values():
+        assert all(SNAKE_CASE.fullmatch(key) for key in keys(json.loads((result.path / file).read_text())))
+
+
+def test_log_keys_are_snake_case(uninterrupted: dict[str, Result]):
+    for result in uninterrupted.values():
+        names = {name.removeprefix("health/") for line in read_log(result.path) for name in line}
+        assert all(SNAKE_CASE.fullmatch(name) for name in names)
+
+
+def keys(node: Any) -> Iterator[str]:
+    """All keys of JSON, at any depth."""
+    if isinstance(node, dict):
+        yield from node
+    for child in node.values() if isinstance(node, dict) else node if isinstance(node, list) else ():
+        yield from keys(child)
+
+
+def test_the_summary_has_the_experiment_as_json(uninterrupted: dict[str, Result]):
+    for kind, result in uninterrupted.items():
+        summary = json.loads((result.path / "summary.json").read_text())
+        assert summary["experiment"] == read_experiment(result.path), kind
+        assert from_json(summary["experiment"]) == from_json(read_experiment(result.path))
+
+
+def test_a_finished_run_of_an_older_layout_has_no_report(tmp_path: Path):
+    (tmp_path / "experiment.json").write_text('{"schema": 1}')
+    (tmp_path / "summary.json").write_text("{}")
+    with pytest.raises(InputError, match="another version of datafree .layout 1, this version reads layout 2.; use"):
+        report.read_summary(tmp_path)
+    with pytest.raises(InputError, match="another version of datafree .layout 1, this version reads layout 2.; use"):
+        resume(tmp_path)

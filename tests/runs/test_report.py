@@ -1,4 +1,4 @@
-"""What a run leaves for people: complete, harmless whatever things are called, and the same each time."""
+"""Reports are complete, reproducible, and harmless whatever names they contain."""
 
 import io
 import json
@@ -7,15 +7,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 import toys
 from rich.console import Console
 
 from datafree import teachers
-from datafree.runs import report
+from datafree.runs import drawing, report
 from datafree.runs.experiment import run
 from datafree.runs.tasks import Task
-from datafree.types import Batch, InputError
+from datafree.types import InputError
 
 HOSTILE = [
     "<script>alert(1)</script>",
@@ -32,7 +31,7 @@ HOSTILE = [
 
 
 class Page(HTMLParser):
-    """What a browser would see."""
+    """The tags, attributes and words of an HTML page."""
 
     def __init__(self, text: str) -> None:
         super().__init__()
@@ -51,7 +50,7 @@ class Page(HTMLParser):
 
 @pytest.fixture(scope="module")
 def finished(digits_teacher: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run whose teacher's classes have the worst names."""
+    """A run whose classes have hostile names."""
     root = tmp_path_factory.mktemp("hostile")
     teacher = teachers.load_folder(digits_teacher)
     teacher.classes = tuple(HOSTILE)
@@ -65,37 +64,40 @@ def page(finished: Path) -> Page:
     return Page((finished / "report.html").read_text())
 
 
-def test_names_are_text_and_nothing_else(page: Page):
+def test_names_are_escaped(page: Page):
     assert all(name in page.words for name in HOSTILE)
 
 
-def test_several_labels_are_told_by_their_average_precision(finished: Path):
-    """The part of right answers flatters a network that says no to everything."""
+def test_multi_label_results_are_reported_as_average_precision(finished: Path):
+    """Accuracy over all labels is high for a network that predicts no label at all."""
     summary = json.loads((finished / "summary.json").read_text())
-    for who in ("teacher", "student"):
-        summary[who] |= {"average_precision": [0.25] * 9 + [None], "accuracy": 0.97, "per_class": [0.97] * 10}
+    for network in ("teacher", "student"):
+        summary[network] |= {"average_precision": [0.25] * 9 + [None], "accuracy": 0.97, "per_class": [0.97] * 10}
     words = " ".join(Page(report.page(finished, summary)).words.split())
     assert "The student reaches 25.00 % mean average precision" in words
     assert "Average precision of each label" in words
     assert "97.00" not in words
 
 
-def test_the_page_has_nothing_that_acts(page: Page):
+def test_the_page_has_no_active_content(page: Page):
     assert not {"script", "iframe", "object", "embed", "link", "form"} & set(page.tags)
     assert not [name for name, _ in page.attributes if name.startswith("on")]
 
 
-def test_the_page_loads_nothing_from_elsewhere(page: Page):
-    loaded = [value for name, value in page.attributes if name in ("src", "href", "xlink:href", "data", "action")]
-    assert loaded and all(value.startswith(("data:", "#")) for value in loaded)
+def test_the_page_loads_no_external_resources(page: Page):
+    sources = [value for name, value in page.attributes if name in ("src", "href", "xlink:href", "data", "action")]
+    assert sources and all(value.startswith(("data:", "#")) for value in sources)
 
 
-def test_the_page_says_what_matters(finished: Path, page: Page):
+def test_the_page_has_results_hashes_settings_and_privacy(finished: Path, page: Page):
     summary = json.loads((finished / "summary.json").read_text())
     for fact in (
         "Real images seen by the student: 0",
-        summary["teacher sha256"],
-        summary["experiment"][:40],
+        summary["teacher_sha256"],
+        summary["student_sha256"],
+        summary["experiment"]["task"]["teacher"],
+        "schedule.warmup_batches",
+        "DeepInversionConfig",
         report.PRIVACY,
     ):
         assert fact in page.words
@@ -103,74 +105,71 @@ def test_the_page_says_what_matters(finished: Path, page: Page):
     assert {"svg", "img"} <= set(page.tags)
 
 
-def test_a_page_drawn_again_is_the_same_to_the_last_byte(finished: Path):
+def test_a_page_written_again_has_the_same_bytes(finished: Path):
     before = (finished / "report.html").read_bytes()
-    report.rewrite(finished, report.read_summary(finished))
+    report.write_page(finished, report.read_summary(finished))
     assert (finished / "report.html").read_bytes() == before
 
 
-def test_figures_follow_from_their_numbers():
+def test_figures_depend_on_their_numbers_only():
     rows: list[dict[str, Any]] = [{"model": "a", "accuracy": 0.5}, {"model": "b", "accuracy": 0.75}, {"model": "c"}]
-    assert report.bars(rows) == report.bars(rows)
-    assert report.bars(rows) != report.bars(rows[:1])
+    assert drawing.bar_chart(rows) == drawing.bar_chart(rows)
+    assert drawing.bar_chart(rows) != drawing.bar_chart(rows[:1])
 
 
-def test_curves_are_drawn_for_each_phase_with_health_apart():
-    log = [{"phase": "synthesis", "step": i, "tv": 1.0 / i, "health/classes": 0.5} for i in (1, 2)]
+def test_loss_terms_and_health_have_separate_curves():
+    log = [{"phase": "synthesis", "step": i, "tv": 1.0 / i, "health/class_balance": 0.5} for i in (1, 2)]
     log += [{"phase": "application", "step": i, "distillation": 0.0} for i in (1, 20)]
-    drawn = report.curves(log)
-    assert list(drawn) == ["application, terms", "synthesis, terms", "synthesis, health"]
-    assert all(svg.startswith("<svg") for svg in drawn.values())
+    figures = drawing.curves(log)
+    assert list(figures) == list(drawing.CURVES) and len(figures) == 3
+    assert all(svg.startswith("<svg") for svg in figures.values())
 
 
-def test_a_single_point_is_no_curve():
-    assert report.curves([{"phase": "application", "step": 1, "distillation": 1.0}]) == {}
+def test_a_single_point_is_not_drawn():
+    assert drawing.curves([{"phase": "application", "step": 1, "distillation": 1.0}]) == {}
 
 
-def test_the_student_has_a_card_that_timm_can_read(finished: Path):
+def test_the_student_has_a_model_card(finished: Path):
     card = (finished / "student" / "README.md").read_text()
     assert card.startswith("---\nlibrary_name: timm")
     assert "Real images seen by the student: 0." in card and report.PRIVACY in card
-
-
-def test_the_contact_sheet_is_sorted_by_class():
-    images = torch.stack([torch.full((1, 8, 8), shade) for shade in (1.0, 0.0, 0.5)])
-    sheet = report.contact_sheet(Batch(images, torch.tensor([2, 0, 1]), {}), ("a", "b", "c"), columns=3)
-    shades = [sheet.getpixel((2 + 50 * place + 20, 20))[0] for place in range(3)]
-    assert shades == [0, 127, 255]
-
-
-@pytest.mark.parametrize("channels", [1, 2, 3, 5])
-def test_images_of_any_number_of_channels_can_be_shown(channels: int):
-    assert report.displayable(torch.rand(2, channels, 4, 4)).shape == (2, 3, 4, 4)
+    settings = card[card.index("```json") + 7 : card.rindex("```")]
+    assert json.loads(settings) == report.read_summary(finished)["experiment"]
 
 
 def test_percent_by_hand():
     assert [report.percent(value) for value in (0.98765, 1.0, None)] == ["98.77 %", "100.00 %", "-"]
 
 
-def test_the_ladder_by_hand():
+def test_the_results_table_by_hand():
     rows = [
-        {"model": "teacher", "parameters": 1000, "macs": 2000, "accuracy": 0.99, "agreement": 1.0, "real": None},
+        {
+            "model": "teacher",
+            "parameters": 1000,
+            "macs": 2000,
+            "accuracy": 0.99,
+            "agreement": 1.0,
+            "real_images_seen": None,
+        },
         {
             "model": "student",
             "parameters": 10,
             "macs": 20,
             "accuracy": 0.965,
             "agreement": 0.9,
-            "real": 0,
+            "real_images_seen": 0,
             "seconds": 3.21,
         },
     ]
     console = Console(width=120, file=io.StringIO())
     with console.capture() as capture:
-        console.print(report.ladder(rows))
+        console.print(report.results_table(rows))
     teacher, student = [line.split() for line in capture.get().splitlines() if "%" in line]
     assert teacher == ["teacher", "1,000", "99.00", "%", "-", "-", "-"]
     assert student == ["student", "10", "96.50", "%", "-2.50", "0", "3.2"]
 
 
-def test_the_ladder_fits_into_eighty_columns():
+def test_the_results_table_fits_into_80_columns():
     row = {
         "model": "student · deep-inversion",
         "parameters": 61_706,
@@ -180,20 +179,22 @@ def test_the_ladder_fits_into_eighty_columns():
     }
     console = Console(width=80, file=io.StringIO())
     with console.capture() as capture:
-        console.print(report.ladder([{**row, "real": None}, {**row, "real": 0, "seconds": 12.3}]))
-    assert "…" not in capture.get() and "deep-inversion" in capture.get()
+        console.print(
+            report.results_table([{**row, "real_images_seen": None}, {**row, "real_images_seen": 0, "seconds": 12.3}])
+        )
+    assert "…" not in capture.get() and capture.get().count("student · deep-inversion ") == 2
 
 
 def test_a_run_without_real_images_says_so(digits_teacher: Path, tmp_path: Path):
     path = run(toys.experiment(digits_teacher), tmp_path / "run").path
     words = Page((path / "report.html").read_text()).words
-    assert "No real images were given to evaluate the student" in words
+    assert "The student was not evaluated, since no real images were given" in words
     assert json.loads((path / "ledger.json").read_text()) == []
 
 
-@pytest.mark.parametrize("begun", [True, False])
-def test_a_run_that_is_not_finished_has_no_report(tmp_path: Path, begun: bool):
-    if begun:
+@pytest.mark.parametrize("started", [True, False])
+def test_an_unfinished_run_has_no_report(tmp_path: Path, started: bool):
+    if started:
         (tmp_path / "experiment.json").write_text("{}")
-    with pytest.raises(InputError, match="datafree resume" if begun else "give the folder of a run"):
+    with pytest.raises(InputError, match="datafree resume" if started else "give the folder of a run"):
         report.read_summary(tmp_path)

@@ -1,4 +1,4 @@
-"""What is on the disk is whole: after a fault, after a kill, after rot."""
+"""Files and checkpoints stay intact after errors, kills and damage on the disk."""
 
 import itertools
 import json
@@ -15,30 +15,30 @@ import toys
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from datafree.files import replacing, write_json, write_text
-from datafree.runs.run_folder import RunFolder, read_description
+from datafree.files import atomic_folder, write_json, write_text
+from datafree.runs.run_folder import RunFolder, read_experiment
 from datafree.types import InputError
 
-IDENTITY = {"seed": 1, "steps": [3, 4]}
+EXPERIMENT = {"seed": 1, "steps": [3, 4]}
 CALLS = ("fsync", "rename", "replace")
-"""what a save asks of the operating system, and may fail at"""
+"""system calls of a save that may fail"""
 
 
 def fail_at(n: int, monkeypatch: pytest.MonkeyPatch, fault: Callable[[], Any]) -> Callable[[], int]:
-    """Lets the n-th of these calls fail; returns how many were made so far."""
-    count = itertools.count(1)
-    made = [0]
+    """Make the n-th of these calls fail; returns a function that counts the calls so far."""
+    numbers = itertools.count(1)
+    calls = [0]
 
     def guarded(real: Callable[..., Any]) -> Callable[..., Any]:
         def call(*arguments: Any, **settings: Any) -> Any:
-            made[0] = next(count)
-            return fault() if made[0] == n else real(*arguments, **settings)
+            calls[0] = next(numbers)
+            return fault() if calls[0] == n else real(*arguments, **settings)
 
         return call
 
     for name in CALLS:
         monkeypatch.setattr(os, name, guarded(getattr(os, name)))
-    return lambda: made[0]
+    return lambda: calls[0]
 
 
 def full() -> None:
@@ -50,70 +50,70 @@ def files(folder: Path) -> dict[str, str]:
 
 
 def write_folder(folder: Path, text: str) -> None:
-    with replacing(folder) as new:
+    with atomic_folder(folder) as new:
         (new / "a").write_text(text)
         (new / "sub").mkdir()
         (new / "sub" / "b").write_text(text)
 
 
-class TestReplacing:
+class TestAtomicFolder:
     def test_the_folder_appears_complete(self, tmp_path: Path):
         write_folder(tmp_path / "deep" / "out", "new")
         assert files(tmp_path) == {"deep/out/a": "new", "deep/out/sub/b": "new"}
 
-    def test_nothing_is_to_be_seen_before_the_block_ends(self, tmp_path: Path):
-        with replacing(tmp_path / "out") as new:
+    def test_the_folder_does_not_exist_before_the_block_ends(self, tmp_path: Path):
+        with atomic_folder(tmp_path / "out") as new:
             (new / "a").write_text("half")
             assert not (tmp_path / "out").exists()
 
-    def test_nothing_is_left_of_a_block_that_fails(self, tmp_path: Path):
+    def test_a_block_that_fails_changes_nothing(self, tmp_path: Path):
         write_folder(tmp_path / "out", "old")
-        with pytest.raises(ZeroDivisionError), replacing(tmp_path / "out") as new:
+        with pytest.raises(ZeroDivisionError), atomic_folder(tmp_path / "out") as new:
             (new / "a").write_text("half")
             raise ZeroDivisionError
         assert files(tmp_path) == {"out/a": "old", "out/sub/b": "old"}
 
     @pytest.mark.parametrize("before", [None, "old"])
-    def test_a_fault_at_any_call_leaves_the_old_or_the_new(
+    def test_an_error_at_any_call_leaves_the_old_or_the_new_folder(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, before: str | None
     ):
         for n in range(1, 50):
-            place = tmp_path / str(n)
+            root = tmp_path / str(n)
             if before:
-                write_folder(place / "out", before)
+                write_folder(root / "out", before)
             with monkeypatch.context() as patch:
-                made = fail_at(n, patch, full)
+                calls = fail_at(n, patch, full)
                 try:
-                    write_folder(place / "out", "new")
+                    write_folder(root / "out", "new")
                 except OSError:
                     pass
                 else:
-                    assert made() < n and n > 5
+                    assert calls() < n and n > 5
                     break
-            found = files(place)
-            assert found in ({f"out/{name}": text for name in ("a", "sub/b")} for text in (before, "new") if text) or (
-                not before and found == {}
-            ), f"call {n} lost something"
+            remaining = files(root)
+            assert remaining in (
+                {f"out/{name}": text for name in ("a", "sub/b")} for text in (before, "new") if text
+            ) or (not before and remaining == {}), f"call {n} lost something"
         else:
-            pytest.fail("the save never came to its end")
+            pytest.fail("the save never succeeded")
 
 
-class TestWriting:
-    def test_a_fault_at_any_call_leaves_the_old_or_the_new_file(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+class TestAtomicFile:
+    def test_an_error_at_any_call_leaves_the_old_or_the_new_file(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
         for n in range(1, 10):
             write_text(tmp_path / "file", "old")
             with monkeypatch.context() as patch:
-                made = fail_at(n, patch, full)
+                calls = fail_at(n, patch, full)
                 try:
                     write_text(tmp_path / "file", "new")
                 except OSError:
                     assert files(tmp_path) in ({"file": "old"}, {"file": "new"})
                 else:
-                    assert made() < n and n > 3 and files(tmp_path) == {"file": "new"}
+                    assert calls() < n and n > 3 and files(tmp_path) == {"file": "new"}
                     return
-        pytest.fail("the save never came to its end")
+        pytest.fail("the save never succeeded")
 
-    def test_json_refuses_what_json_cannot_hold(self, tmp_path: Path):
+    def test_values_that_json_cannot_hold_are_refused(self, tmp_path: Path):
         with pytest.raises(ValueError, match="JSON compliant"):
             write_json(tmp_path / "x.json", {"accuracy": float("nan")})
         assert list(tmp_path.iterdir()) == []
@@ -124,14 +124,14 @@ def state(step: int) -> dict[str, Any]:
 
 
 def saved(path: Path, steps: int) -> RunFolder:
-    folder = RunFolder(path, IDENTITY, resume=(path / "experiment.json").exists())
+    folder = RunFolder(path, EXPERIMENT, resume=(path / "experiment.json").exists())
     for step in range(1, steps + 1):
         folder.commit(step, state(step))
     return folder
 
 
 def newest(path: Path) -> tuple[int, Any] | None:
-    with RunFolder(path, IDENTITY, resume=True) as folder:
+    with RunFolder(path, EXPERIMENT, resume=True) as folder:
         return folder.newest()
 
 
@@ -141,16 +141,16 @@ class TestCheckpoints:
             assert toys.same(folder.newest(), (3, state(3)))
 
     def test_a_new_run_has_none(self, tmp_path: Path):
-        with RunFolder(tmp_path / "run", IDENTITY) as folder:
+        with RunFolder(tmp_path / "run", EXPERIMENT) as folder:
             assert folder.newest() is None
 
-    def test_two_are_kept(self, tmp_path: Path):
+    def test_the_newest_two_are_kept(self, tmp_path: Path):
         with saved(tmp_path / "run", 5) as folder:
             assert len(list(folder.checkpoints.iterdir())) == 2
 
     @pytest.mark.parametrize("name", ["manifest.json", "state.json", "state.safetensors"])
     @pytest.mark.parametrize(
-        "rot",
+        "damage",
         [
             lambda file: file.unlink(),
             lambda file: file.write_bytes(b""),
@@ -162,15 +162,15 @@ class TestCheckpoints:
         ],
         ids=["missing", "empty", "cut off", "zeroed", "a list", "null", "no hashes"],
     )
-    def test_rot_in_any_file_falls_back_to_the_one_before(
-        self, tmp_path: Path, name: str, rot: Callable[[Path], object]
+    def test_damage_to_any_file_falls_back_to_the_previous_checkpoint(
+        self, tmp_path: Path, name: str, damage: Callable[[Path], object]
     ):
         saved(tmp_path / "run", 4).__exit__()
         last = sorted((tmp_path / "run" / "checkpoints").iterdir())[-1]
-        rot(last / name)
+        damage(last / name)
         assert toys.same(newest(tmp_path / "run"), (3, state(3)))
 
-    def test_a_single_flipped_bit_is_noticed(self, tmp_path: Path):
+    def test_a_single_flipped_bit_is_detected(self, tmp_path: Path):
         saved(tmp_path / "run", 2).__exit__()
         file = sorted((tmp_path / "run" / "checkpoints").iterdir())[-1] / "state.safetensors"
         data = bytearray(file.read_bytes())
@@ -178,53 +178,55 @@ class TestCheckpoints:
         file.write_bytes(data)
         assert toys.same(newest(tmp_path / "run"), (1, state(1)))
 
-    def test_where_none_is_whole_the_run_begins_again(self, tmp_path: Path):
+    def test_without_an_intact_checkpoint_the_run_starts_again(self, tmp_path: Path):
         saved(tmp_path / "run", 2).__exit__()
         for file in (tmp_path / "run" / "checkpoints").rglob("state.json"):
             file.unlink()
         assert newest(tmp_path / "run") is None
 
-    def test_a_number_is_not_used_twice_after_a_resume(self, tmp_path: Path):
+    def test_checkpoint_numbers_are_not_reused_after_a_resume(self, tmp_path: Path):
         saved(tmp_path / "run", 3).__exit__()
-        with RunFolder(tmp_path / "run", IDENTITY, resume=True) as folder:
+        with RunFolder(tmp_path / "run", EXPERIMENT, resume=True) as folder:
             folder.commit(9, state(9))
             assert toys.same(folder.newest(), (9, state(9)))
 
-    def test_a_fault_at_any_call_leaves_a_whole_checkpoint(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    def test_an_error_at_any_call_leaves_an_intact_checkpoint(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
         for n in range(1, 50):
             path = tmp_path / str(n)
             folder = saved(path, 2)
             with monkeypatch.context() as patch, folder:
-                made = fail_at(n, patch, full)
+                calls = fail_at(n, patch, full)
                 try:
                     folder.commit(3, state(3))
                 except OSError:
                     pass
                 else:
-                    assert made() < n and n > 5
+                    assert calls() < n and n > 5
                     return
-            found = newest(path)
-            assert found is not None and found[0] in (2, 3) and toys.same(found[1], state(found[0]))
-        pytest.fail("the save never came to its end")
+            checkpoint = newest(path)
+            assert checkpoint is not None and checkpoint[0] in (2, 3)
+            assert toys.same(checkpoint[1], state(checkpoint[0]))
+        pytest.fail("the save never succeeded")
 
-    def test_a_kill_at_any_call_leaves_a_whole_checkpoint(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    def test_a_kill_at_any_call_leaves_an_intact_checkpoint(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
         for n in range(1, 50):
             path = tmp_path / str(n)
             saved(path, 2).__exit__()
             child = os.fork()
             if child == 0:
-                folder = RunFolder(path, IDENTITY, resume=True)
+                folder = RunFolder(path, EXPERIMENT, resume=True)
                 fail_at(n, monkeypatch, lambda: os.kill(os.getpid(), signal.SIGKILL))
                 folder.commit(3, state(3))
                 os._exit(0)
             killed = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -signal.SIGKILL
-            found = newest(path)
-            assert found is not None and found[0] in (2, 3) and toys.same(found[1], state(found[0]))
+            checkpoint = newest(path)
+            assert checkpoint is not None and checkpoint[0] in (2, 3)
+            assert toys.same(checkpoint[1], state(checkpoint[0]))
             assert not list(path.rglob(".tmp-*"))
             if not killed:
-                assert found[0] == 3 and n > 5
+                assert checkpoint[0] == 3 and n > 5
                 return
-        pytest.fail("the save never came to its end")
+        pytest.fail("the save never succeeded")
 
 
 TREES = st.recursive(
@@ -234,21 +236,21 @@ TREES = st.recursive(
 )
 
 
-def there_and_back(path: Path, value: Any) -> Any:
-    with RunFolder(path, IDENTITY, resume=(path / "experiment.json").exists()) as folder:
+def round_trip(path: Path, value: Any) -> Any:
+    with RunFolder(path, EXPERIMENT, resume=(path / "experiment.json").exists()) as folder:
         folder.commit(1, {"value": value})
-        found = folder.newest()
-    assert found is not None
-    return found[1]["value"]
+        checkpoint = folder.newest()
+    assert checkpoint is not None
+    return checkpoint[1]["value"]
 
 
 class TestState:
     @settings(deadline=None, max_examples=20)
     @given(value=TREES)
-    def test_comes_back_equal(self, value: Any, tmp_path_factory: pytest.TempPathFactory):
+    def test_a_state_survives_a_checkpoint(self, value: Any, tmp_path_factory: pytest.TempPathFactory):
         path = tmp_path_factory.mktemp("state") / "run"
-        found = there_and_back(path, value)
-        assert found == value and repr(found) == repr(value)
+        restored = round_trip(path, value)
+        assert restored == value and repr(restored) == repr(value)
         shutil.rmtree(path)
 
     @pytest.mark.parametrize(
@@ -265,24 +267,24 @@ class TestState:
         ],
         ids=lambda tensor: f"{tensor.dtype} {tuple(tensor.shape)}",
     )
-    def test_tensors_of_every_kind_come_back(self, tmp_path: Path, tensor: torch.Tensor):
-        found = there_and_back(tmp_path / "run", [tensor])[0]
-        assert found.dtype == tensor.dtype and found.shape == tensor.shape
-        assert torch.equal(found.nan_to_num(7), tensor.nan_to_num(7))
+    def test_tensors_of_every_kind_survive(self, tmp_path: Path, tensor: torch.Tensor):
+        restored = round_trip(tmp_path / "run", [tensor])[0]
+        assert restored.dtype == tensor.dtype and restored.shape == tensor.shape
+        assert torch.equal(restored.nan_to_num(7), tensor.nan_to_num(7))
 
-    def test_the_memory_layout_comes_back(self, tmp_path: Path):
+    def test_the_memory_layout_survives(self, tmp_path: Path):
         for memory_format in (torch.channels_last, torch.contiguous_format):
             tensor = torch.randn(2, 3, 4, 5).contiguous(memory_format=memory_format)
-            found = there_and_back(tmp_path / "run", tensor)
-            assert torch.equal(found, tensor) and found.stride() == tensor.stride()
+            restored = round_trip(tmp_path / "run", tensor)
+            assert torch.equal(restored, tensor) and restored.stride() == tensor.stride()
 
-    def test_tensors_that_share_memory_come_back_apart(self, tmp_path: Path):
-        one = torch.zeros(4)
-        found = there_and_back(tmp_path / "run", [one, one[:2]])
-        found[0].add_(1)
-        assert found[1].tolist() == [0, 0]
+    def test_tensors_that_share_memory_become_separate(self, tmp_path: Path):
+        shared = torch.zeros(4)
+        restored = round_trip(tmp_path / "run", [shared, shared[:2]])
+        restored[0].add_(1)
+        assert restored[1].tolist() == [0, 0]
 
-    def test_an_optimizer_and_its_schedule_go_on_as_if_nothing_had_happened(self, tmp_path: Path):
+    def test_an_optimizer_and_its_schedule_continue_exactly(self, tmp_path: Path):
         def learner() -> tuple[Any, Any, Any]:
             torch.manual_seed(0)
             net = toys.conv_net()
@@ -300,84 +302,90 @@ class TestState:
 
         first, second = learner(), learner()
         steps(*first)
-        kept = there_and_back(tmp_path / "run", [part.state_dict() for part in first])
-        for part, state in zip(second, kept, strict=True):
-            part.load_state_dict(state)
+        states = round_trip(tmp_path / "run", [stateful.state_dict() for stateful in first])
+        for stateful, state in zip(second, states, strict=True):
+            stateful.load_state_dict(state)
         for learners in (first, second):
             steps(*learners)
         assert toys.same(first[0].state_dict(), second[0].state_dict())
         assert first[2].get_last_lr() == second[2].get_last_lr()
 
-    def test_what_cannot_be_kept_is_refused_and_leaves_nothing(self, tmp_path: Path):
-        with RunFolder(tmp_path / "run", IDENTITY) as folder:
+    def test_unsupported_values_are_refused_and_leave_no_checkpoint(self, tmp_path: Path):
+        with RunFolder(tmp_path / "run", EXPERIMENT) as folder:
             with pytest.raises(TypeError, match="cannot hold set"):
                 folder.commit(1, {"value": {1, 2}})
             assert list(folder.checkpoints.iterdir()) == []
 
 
 class TestRunFolder:
-    def test_is_for_one_process_at_a_time(self, tmp_path: Path):
-        with RunFolder(tmp_path / "run", IDENTITY), pytest.raises(InputError, match="in use by another process"):
-            RunFolder(tmp_path / "run", IDENTITY, resume=True)
-        RunFolder(tmp_path / "run", IDENTITY, resume=True).__exit__()
+    def test_only_one_process_may_open_it(self, tmp_path: Path):
+        with RunFolder(tmp_path / "run", EXPERIMENT), pytest.raises(InputError, match="in use by another process"):
+            RunFolder(tmp_path / "run", EXPERIMENT, resume=True)
+        RunFolder(tmp_path / "run", EXPERIMENT, resume=True).__exit__()
 
-    def test_lets_go_when_it_refuses(self, tmp_path: Path):
-        RunFolder(tmp_path / "run", IDENTITY).__exit__()
+    def test_a_refusal_releases_the_lock(self, tmp_path: Path):
+        RunFolder(tmp_path / "run", EXPERIMENT).__exit__()
         for _ in range(2):
-            with pytest.raises(InputError, match="holds a run already; resume it"):
-                RunFolder(tmp_path / "run", IDENTITY)
+            with pytest.raises(InputError, match="is an unfinished run; continue it with"):
+                RunFolder(tmp_path / "run", EXPERIMENT)
 
-    def test_refuses_another_run(self, tmp_path: Path):
-        RunFolder(tmp_path / "run", IDENTITY).__exit__()
-        with pytest.raises(InputError, match="holds another run"):
-            RunFolder(tmp_path / "run", IDENTITY | {"seed": 2}, resume=True)
+    def test_a_folder_with_another_experiment_is_refused(self, tmp_path: Path):
+        RunFolder(tmp_path / "run", EXPERIMENT).__exit__()
+        with pytest.raises(InputError, match="is a run of another experiment"):
+            RunFolder(tmp_path / "run", EXPERIMENT | {"seed": 2}, resume=True)
 
-    def test_refuses_a_folder_of_someone_elses_and_leaves_nothing_there(self, tmp_path: Path):
+    def test_a_folder_with_other_files_is_refused_and_unchanged(self, tmp_path: Path):
         (tmp_path / "thesis.txt").write_text("precious")
-        with pytest.raises(InputError, match="is not empty and holds no run"):
-            RunFolder(tmp_path, IDENTITY)
+        with pytest.raises(InputError, match="is not empty and is not a run folder"):
+            RunFolder(tmp_path, EXPERIMENT)
         assert files(tmp_path) == {"thesis.txt": "precious"}
 
-    def test_vanishes_where_the_input_turns_out_unusable_before_anything_was_saved(self, tmp_path: Path):
-        with pytest.raises(InputError), RunFolder(tmp_path / "run", IDENTITY):
+    def test_invalid_input_before_the_first_checkpoint_deletes_the_folder(self, tmp_path: Path):
+        with pytest.raises(InputError), RunFolder(tmp_path / "run", EXPERIMENT):
             raise InputError("no such optimizer")
         assert list(tmp_path.iterdir()) == []
 
     @pytest.mark.parametrize("fault", [KeyboardInterrupt, ZeroDivisionError])
-    def test_stays_where_it_can_be_resumed(self, tmp_path: Path, fault: type[BaseException]):
-        with pytest.raises(fault), RunFolder(tmp_path / "run", IDENTITY):
+    def test_the_folder_is_kept_if_the_run_can_be_resumed(self, tmp_path: Path, fault: type[BaseException]):
+        with pytest.raises(fault), RunFolder(tmp_path / "run", EXPERIMENT):
             raise fault
         assert newest(tmp_path / "run") is None
 
-    def test_stays_where_something_was_saved(self, tmp_path: Path):
+    def test_the_folder_is_kept_if_it_has_a_checkpoint(self, tmp_path: Path):
         with pytest.raises(InputError), saved(tmp_path / "run", 1):
             raise InputError("the batches ended")
         assert toys.same(newest(tmp_path / "run"), (1, state(1)))
 
-    def test_refuses_a_place_that_cannot_be_written(self, tmp_path: Path):
+    def test_a_path_that_cannot_be_written_is_refused(self, tmp_path: Path):
         (tmp_path / "file").write_text("")
         with pytest.raises(InputError, match="cannot be written"):
-            RunFolder(tmp_path / "file" / "run", IDENTITY)
+            RunFolder(tmp_path / "file" / "run", EXPERIMENT)
 
-    def test_sweeps_what_a_killed_process_left(self, tmp_path: Path):
+    def test_temporary_files_of_a_killed_process_are_deleted(self, tmp_path: Path):
         saved(tmp_path / "run", 1).__exit__()
         (tmp_path / "run" / ".tmp-abc-report.html").write_text("half")
         (tmp_path / "run" / "checkpoints" / ".tmp-abc-00000002").mkdir()
         newest(tmp_path / "run")
         assert not list((tmp_path / "run").rglob(".tmp-*"))
 
-    def test_says_what_it_holds(self, tmp_path: Path):
-        RunFolder(tmp_path / "run", IDENTITY).__exit__()
-        assert read_description(tmp_path / "run") == IDENTITY
+    def test_the_experiment_can_be_read(self, tmp_path: Path):
+        RunFolder(tmp_path / "run", EXPERIMENT).__exit__()
+        assert read_experiment(tmp_path / "run") == EXPERIMENT
 
     @pytest.mark.parametrize("text", [None, "", "{", "[]", "{}", "null"])
-    def test_a_folder_without_a_readable_run_is_refused(self, tmp_path: Path, text: str | None):
+    def test_a_folder_without_a_readable_experiment_is_refused(self, tmp_path: Path, text: str | None):
         if text is not None:
             (tmp_path / "experiment.json").write_text(text)
-        with pytest.raises(InputError, match="holds no run"):
-            read_description(tmp_path)
+        with pytest.raises(InputError, match="is not a run folder"):
+            read_experiment(tmp_path)
 
-    def test_a_run_of_another_version_is_refused(self, tmp_path: Path):
-        (tmp_path / "experiment.json").write_text(json.dumps({"schema": 99}))
-        with pytest.raises(InputError, match="another version"):
-            read_description(tmp_path)
+    @pytest.mark.parametrize("schema", [1, 99])
+    def test_a_run_folder_of_another_layout_is_refused_in_one_sentence(self, tmp_path: Path, schema: int):
+        (tmp_path / "experiment.json").write_text(json.dumps({"schema": schema, **EXPERIMENT}))
+        sentence = (
+            rf"was written by another version of datafree .layout {schema}, this version reads layout 2.; use that"
+        )
+        with pytest.raises(InputError, match=sentence):
+            read_experiment(tmp_path)
+        with pytest.raises(InputError, match=sentence):
+            RunFolder(tmp_path, EXPERIMENT, resume=True)

@@ -1,5 +1,6 @@
-"""The model card of a student: how it came to be, what it costs, how it is loaded, what it may reveal."""
+"""The model card of a student: where it comes from, its size and accuracy, how to load it, and privacy."""
 
+import json
 from collections.abc import Mapping
 from typing import Any
 
@@ -7,15 +8,15 @@ from datafree.evaluation import score
 from datafree.sets.image_set import PRIVACY
 
 LOADING = """\
-Where its folder `student` lies:
+Load it in the folder that contains `student`:
 
     import timm
     {registers}
     model = timm.create_model("local-dir:student", pretrained=True)
 """
 REBUILDING = """\
-Its layers are narrower than its architecture's: `config.json` has their widths. With datafree it loads as any other
-(`datafree.load_folder`). By timm and Torch-Pruning, where its folder `student` lies:
+Its layers are narrower than those of its architecture; `config.json` has their widths. datafree loads it with
+`datafree.load_folder`. To load it with timm and Torch-Pruning, in the folder that contains `student`:
 
     import json, pathlib, timm, torch, torch_pruning
     from safetensors.torch import load_file
@@ -36,93 +37,102 @@ Its layers are narrower than its architecture's: `config.json` has their widths.
 """
 
 
-def percent(value: float | None) -> str:
-    """A part of one, for people."""
-    return "-" if value is None else f"{100 * value:.2f} %"
+def percent(fraction: float | None) -> str:
+    """Format a fraction as a percentage; "-" for None."""
+    return "-" if fraction is None else f"{100 * fraction:.2f} %"
 
 
-def size_of(network: Mapping[str, Any]) -> str:
-    """What a network costs, in a clause."""
+def costs(network: Mapping[str, Any]) -> str:
+    """Return the size and the latency of a network as a phrase."""
     return (
-        f"{network['parameters']:,} parameters, {network['macs']:,} MACs, {network['milliseconds']:.2f} ms for one image "
+        f"{network['parameters']:,} parameters, {network['macs']:,} MACs, {network['milliseconds']:.2f} ms per image "
         "on the machine of the run"
     )
 
 
-def made(summary: Mapping[str, Any]) -> str:
-    """How the student came to be, in a clause."""
+def pruning(summary: Mapping[str, Any]) -> str:
+    """Return one sentence about what was pruned; empty if nothing was."""
     pruned = summary.get("pruned")
     if not pruned:
-        return "Made from a teacher"
-    before, after = pruned["filters before"], pruned["filters after"]
-    part = f"{percent(1 - after / before)} of the filters ({before - after:,} of {before:,})"
-    return f"Pruned, by {part} in {pruned['rounds']} rounds, from a teacher"
-
-
-def seen_by_student(summary: Mapping[str, Any]) -> str:
-    """How many real images there were, in one sentence; the new classes' images are those that it was given to learn."""
-    seen, new = summary["real images seen by the student"], summary.get("real images of new classes")
-    if new is None:
-        said = f"Real images seen by the student: {seen:,}."
-    else:
-        said = f"Real images of old classes seen by the student: {seen:,}; of the new classes, which it was to learn: {new:,}."
-    measured = summary.get("real images measured", 0)
-    more = f" Real images from which statistics of the teacher's features were measured: {measured:,}."
-    return said + more if measured else said
-
-
-def on_parts(found: Mapping[str, Any]) -> str:
-    """Accuracy on old and on new classes, in one sentence; nothing where there are none."""
-    if not found.get("parts"):
         return ""
-    old, new = found["parts"]
+    before, after = pruned["filters_before"], pruned["filters_after"]
+    return (
+        f"{percent(1 - after / before)} of the filters ({before - after:,} of {before:,}) were pruned "
+        f"in {pruned['rounds']} rounds."
+    )
+
+
+def real_images(summary: Mapping[str, Any]) -> str:
+    """Return one or two sentences about the number of real images that the student and the method used."""
+    seen, new = summary["real_images_seen"], summary.get("new_class_images_seen")
+    if new is None:
+        sentence = f"Real images seen by the student: {seen:,}."
+    else:
+        sentence = f"Real images seen by the student: {seen:,} of the old classes and {new:,} of the new classes."
+    measured = summary.get("real_images_measured", 0)
+    return f"{sentence} Real images used to measure feature statistics: {measured:,}." if measured else sentence
+
+
+def old_and_new_classes(evaluation: Mapping[str, Any]) -> str:
+    """Return one sentence about the accuracy on old and on new classes; empty if there are no new classes."""
+    old, new = evaluation.get("old_classes_accuracy"), evaluation.get("new_classes_accuracy")
+    if old is None or new is None:
+        return ""
     return f"Old classes {percent(old)}, new classes {percent(new)}, mean of both {percent((old + new) / 2)}."
 
 
 def loading(narrowed: bool, home: str) -> str:
-    """How it is loaded; an architecture that timm does not bring along is registered first."""
+    """Return how to load the student; an architecture that is not timm's own is registered first."""
     registers = "" if home.startswith("timm.") else f"import {home}  # registers its architecture in timm"
     lines = (REBUILDING if narrowed else LOADING).splitlines()
     return "\n".join(line.replace("{registers}", registers) for line in lines if registers or "{registers}" not in line)
 
 
+def results(summary: Mapping[str, Any]) -> str:
+    """Return the held-out accuracy of student and teacher in one or two sentences."""
+    student, teacher = summary["student"], summary["teacher"]
+    if "accuracy" not in student:
+        return "The student was not evaluated, since no real images were given."
+    measure = "mean average precision" if student.get("average_precision") else "accuracy"
+    sentence = (
+        f"Held-out {measure}: {percent(score(student))} (teacher: {percent(score(teacher))}), evaluated once, at the end, "
+        f"on {student['images']:,} real images."
+    )
+    return f"{sentence} {old_and_new_classes(student)}".strip()
+
+
 def card(summary: Mapping[str, Any], narrowed: bool = False, home: str = "timm.models") -> str:
-    """The student's model card.
+    """Return the model card of a student in Markdown.
 
     Args:
-        summary: Of the run.
-        narrowed: Whether `config.json` has widths layer by layer, which timm does not read.
-        home: The module that makes its architecture.
+        summary: The summary of the run.
+        narrowed: Whether `config.json` lists the widths of layers, which timm does not read.
+        home: The module that registers the student's architecture in timm.
     """
     student, teacher = summary["student"], summary["teacher"]
-    measure = "mean average precision" if student.get("average_precision") else "accuracy"
-    accuracy = (
-        f"Held-out {measure} {percent(score(student))}, the teacher's {percent(score(teacher))}, measured once, at "
-        f"the end, on {student['images']} real images. {on_parts(student)}".strip()
-        if "accuracy" in student
-        else "No real images were given to evaluate it."
-    )
+    facts = [pruning(summary), real_images(summary), results(summary)]
     return f"""---
 library_name: timm
 tags: [image-classification, timm, data-free, {"pruning" if "pruned" in summary else "knowledge-distillation"}]
 datasets: []
 ---
-# A student made without training data
+# Student of a data-free run
 
-{made(summary)} (SHA-256 of its weights `{summary["teacher sha256"]}`) by *{summary["method"]}*, on
-{summary["images synthesized"]:,} synthesized images.
-{seen_by_student(summary)}
-{accuracy}
+Method: *{summary["method"]}*. Synthesized images: {summary["images_synthesized"]:,}. SHA-256 of the teacher's weights:
+`{summary["teacher_sha256"]}`.
+{chr(10).join(filter(None, facts))}
 
-{size_of(student)}; the teacher: {size_of(teacher)}.
+Student: {costs(student)}. Teacher: {costs(teacher)}.
 
 {loading(narrowed, home)}
 
-It takes images with the mean and standard deviation of `config.json` taken off.
+Inputs are pixels in [0, 1], normalised with the mean and std in `config.json`.
 
 **Privacy.** {PRIVACY}
 
-How it was made:
+Settings of the run:
 
-    {summary["experiment"]}
+```json
+{json.dumps(summary["experiment"], indent=2)}
+```
 """

@@ -1,9 +1,7 @@
-"""The one place where everything meets: an experiment is a value, `run` carries it out."""
+"""Experiments: a value with all settings, and `run`, which carries it out and writes the run folder."""
 
 import math
 import platform
-import resource
-import sys
 from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field, fields
@@ -12,243 +10,222 @@ from typing import Any
 
 import torch
 from lightning_fabric import Fabric
-from lightning_fabric.utilities.exceptions import MisconfigurationException
 from rich.console import Console
 
 from datafree import __version__
-
-from datafree.runs.hardware import set_threads
-
-from datafree.runs import report
 from datafree.applications.base import Application
 from datafree.applications.continual import ExtensionConfig
 from datafree.applications.distillation import DistillationConfig
 from datafree.classifier import Classifier, ClassSubset, fingerprint
-from datafree.real.data import Ledger, Purpose, RealImages, Split, open_real
-from datafree.runs.serialization import serializable, to_json, from_json
-from datafree.teachers.doctor import require
 from datafree.evaluation import evaluate, measure
-from datafree.runs.logger import RunLogger, shown
-from datafree.synthesis.per_teacher import PerTeacher
-from datafree.sets.saved import NAMED
-from datafree.runs.run_folder import RunFolder, read_description
+from datafree.real.data import RealImages
+from datafree.runs.hardware import PRECISIONS, launch, peak_memory, place, set_threads
+from datafree.runs.logger import RunLogger, with_progress
+from datafree.runs.report import write_results
+from datafree.runs.run_folder import RunFolder, read_experiment
+from datafree.runs.serialization import from_json, serializable, to_json
+from datafree.runs.task_data import TaskData, open_data, open_task_data
+from datafree.runs.tasks import AmalgamationTask, ExtensionTask, Task
+from datafree.sets.saved import ALL_METHODS
 from datafree.synthesis import Method, Schedule, Stream
-from datafree.runs.tasks import AmalgamationTask, ExtensionTask, Task, SingleTeacherTask
-from datafree.types import Batch, Diverged, InputError, at_least, is_seed, one_of
-from datafree.networks.head_surgery import widen
-
-PRECISIONS = {"bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}
-"""in which a network computes where it may compute in less than 32 bits, by Fabric's names"""
+from datafree.synthesis.per_teacher import PerTeacher
+from datafree.teachers.doctor import require_capabilities
+from datafree.types import Batch, Diverged, InputError, require_at_least, require_one_of, require_seed
 
 
 @dataclass(frozen=True, kw_only=True)
 class RuntimeConfig:
-    """Where an experiment runs, and what it writes on the way."""
+    """Where an experiment runs, and what it writes while it runs."""
 
     seed: int = 0
-    """of everything random"""
+    """random seed"""
     device: str = "auto"
-    """cpu, cuda, mps, ...; auto: an accelerator if there is one"""
+    """cpu, cuda, mps, ...; auto: an accelerator if available, else the CPU"""
     devices: int = 1
-    """processes, one device each; each makes its own images, and the student's gradients are averaged"""
+    """number of processes with one device each; each synthesizes its own images, and the student's gradients are
+    averaged"""
     precision: str = "32-true"
-    """as Lightning Fabric names it: 32-true, bf16-mixed, 16-mixed"""
+    """precision by its name in Lightning Fabric: 32-true, bf16-mixed, 16-mixed"""
     threads: int = 1
-    """of each process, on the CPU; results depend on it in the last bits"""
+    """CPU threads of each process; results depend on it in the last bits"""
     checkpoint_interval: float = 20.0
-    """seconds from one checkpoint to the next"""
+    """seconds between two checkpoints"""
     evaluation_interval: float = 0.0
-    """seconds from one evaluation of the student to the next, for a plot; it selects nothing; 0: only at the end"""
+    """seconds between two evaluations of the student during training; they are only logged and select nothing;
+    0: evaluate at the end only"""
     tensorboard: bool = False
     """write TensorBoard events as well"""
 
     def __post_init__(self) -> None:
-        at_least(1, devices=self.devices, threads=self.threads)
-        at_least(0, checkpoint_interval=self.checkpoint_interval, evaluation_interval=self.evaluation_interval)
-        is_seed(self.seed)
-        one_of(("32-true", *PRECISIONS), precision=self.precision)
+        require_at_least(1, devices=self.devices, threads=self.threads)
+        require_at_least(0, checkpoint_interval=self.checkpoint_interval, evaluation_interval=self.evaluation_interval)
+        require_seed(self.seed)
+        require_one_of(("32-true", *PRECISIONS), precision=self.precision)
 
 
 @serializable
 @dataclass(frozen=True, kw_only=True)
 class Experiment(RuntimeConfig):
-    """Everything that decides a result. Equal experiments give equal students on one machine at one thread count."""
+    """All settings that determine a result. Equal experiments give equal students on one machine with equal threads."""
 
     task: Task | ExtensionTask | AmalgamationTask
+    """the networks and the real images"""
     method: Method | None
-    """None: real images, the ceiling"""
+    """the synthesis method; None: train on real images (the ceiling)"""
     schedule: Schedule
+    """when images are synthesized, and which ones the student sees"""
     application: Application = field(default_factory=DistillationConfig)
+    """what the images are used for"""
 
     def __post_init__(self) -> None:
         super().__post_init__()
         if isinstance(self.task, ExtensionTask) != isinstance(self.application, ExtensionConfig):
-            kinds = f"{type(self.task).__name__} and {type(self.application).__name__}"
-            raise InputError(f"{kinds} do not belong together; an ExtensionTask needs an ExtensionConfig")
+            task, application = type(self.task).__name__, type(self.application).__name__
+            raise InputError(f"{task} and {application} do not fit; use an ExtensionTask with an ExtensionConfig")
 
 
 @dataclass(frozen=True)
 class Result:
-    """What a run found; `student` is the network itself."""
+    """The result of a run."""
 
     student: Classifier
+    """the trained student"""
     summary: dict[str, Any]
+    """the content of `summary.json`"""
     path: Path
+    """the run folder"""
 
 
-def resume(path: Path, console: Console | None = None) -> Result:
-    """Goes on with a run that was interrupted, to the student it would have had."""
-    return run(from_json(read_description(path)), path, console=console, resuming=True)
+@dataclass(frozen=True)
+class Setup:
+    """An experiment with its processes, networks and real images."""
+
+    experiment: Experiment
+    fabric: Fabric
+    teacher: Classifier
+    student: Classifier
+    data: TaskData
 
 
-def run(experiment: Experiment, out: Path, *, console: Console | None = None, resuming: bool = False) -> Result:
-    """Carries out an experiment and leaves everything it found in a directory.
+def resume(path: str | Path, console: Console | None = None) -> Result:
+    """Continue an interrupted run. The student equals that of an uninterrupted run.
 
     Args:
-        experiment: What to do.
-        out: The run's directory; made if it is not there, refused if it holds another run.
-        console: Where progress is shown; silent if not given.
-        resuming: Go on from the newest checkpoint.
+        path: The run folder.
+        console: Where progress is shown; default: nowhere.
 
     Raises:
-        InputError: If something the user gave cannot be used; nothing half-written is left.
-        Diverged: If a loss or an image stopped being finite; the last checkpoint is intact.
+        InputError: If the folder has no unfinished run, or a file that the run depends on has changed.
+        Diverged: If a loss or an image is not finite.
     """
-    fabric = launch(experiment)
-    torch.manual_seed(experiment.seed + fabric.global_rank)
-    teacher, student = (place(model, experiment, fabric) for model in experiment.task.load())
-    if experiment.method is not None and experiment.application.replays:
-        require(teacher, experiment.method)
-    ledger = Ledger()
-    new = open_new_classes(experiment.task, ledger, student)
-    test = open_task_data(experiment.task, "test", ledger, student) if experiment.task.data else None
-    digest = fingerprint(teacher.model)
+    return run(from_json(read_experiment(path)), path, console=console, resuming=True)
 
+
+def run(experiment: Experiment, out: str | Path, *, console: Console | None = None, resuming: bool = False) -> Result:
+    """Run an experiment and write its results to a run folder.
+
+    Args:
+        experiment: The settings.
+        out: The run folder; created if it does not exist, refused if it contains another run.
+        console: Where progress is shown; default: nowhere.
+        resuming: Continue from the newest checkpoint.
+
+    Raises:
+        InputError: If a setting is invalid or a file cannot be used; no incomplete run folder is left.
+        Diverged: If a loss or an image is not finite; the last checkpoint is kept.
+    """
+    out = Path(out)
+    setup = set_up(experiment)
+    teacher_sha256 = fingerprint(setup.teacher.model)
     with ExitStack() as stack:
         folder = None
-        if fabric.is_global_zero:
-            folder = stack.enter_context(RunFolder(out, identity(experiment, out, resuming), resume=resuming))
-        with RunLogger(
-            folder,
-            teacher,
-            student,
-            console=console,
-            interval=experiment.checkpoint_interval if fabric.world_size == 1 else math.inf,
-            tensorboard=experiment.tensorboard,
-            curve=experiment.evaluation_interval,
-            judge=(lambda: evaluate(student, teacher, test.once()).score) if test else None,
-        ) as logger:
-            batches = batches_of(experiment, teacher, student, ledger, logger)
-            more = {"new": new_batches(experiment, new, logger)} if new else {}
-            experiment.application.build()(student, teacher, batches, **more, fabric=fabric, callback=logger)
-            logger.warn_of_collapse()
-        require_finite(student)
-        if fingerprint(teacher.model) != digest:
-            raise RuntimeError("the teacher was changed by this run; that is a fault of datafree, please report it")
-        summary: dict[str, Any] = {
-            "experiment": repr(experiment),
-            "method": experiment.application.called(name_of(experiment.method)),
-            "classes": list(student.classes),
-            "teacher": judge(teacher, teacher, test, console),
-            "student": judge(student, teacher, test, console),
-            "teacher sha256": digest,
-            "student sha256": fingerprint(student.model),
-            **experiment.application.findings(student, teacher),
-            "images synthesized": logger.images_made,
-            "real images seen by the student": ledger.students(),
-            "real images of new classes": ledger.count("student training (new classes)") if new else None,
-            "real images measured": ledger.statistics(),
-            "health": logger.health,
-            "notes": logger.notes,
-            "ledger": ledger.as_json(),
-            "seconds": round(logger.seconds(), 2),
-            "peak memory MB": peak_memory(),
-            "environment": environment(experiment, fabric),
-        }
+        if setup.fabric.is_global_zero:
+            folder = stack.enter_context(RunFolder(out, experiment_json(experiment, out, resuming), resume=resuming))
+        with new_logger(setup, folder, console) as logger:
+            train(setup, logger)
+        require_finite(setup.student)
+        if fingerprint(setup.teacher.model) != teacher_sha256:
+            raise RuntimeError("the run changed the teacher; this is a bug of datafree, please report it")
+        summary = summarize(setup, logger, console)
         if folder:
-            report.close(folder.path, summary, teacher, student, logger.first)
-            folder.forget()
-    return Result(student, summary, out)
+            write_results(folder.path, summary, setup.student, logger.first_batch)
+            folder.delete_checkpoints()
+    return Result(setup.student, summary, out)
 
 
-def require_finite(student: Classifier) -> None:
-    """Refuses to keep a student that diverged in its last steps, of which no loss was looked at.
-
-    Raises:
-        Diverged: If one of its numbers is not finite.
-    """
-    for name, tensor in student.state_dict().items():
-        if tensor.is_floating_point() and not bool(tensor.isfinite().all()):
-            raise Diverged(f"{name} of the student is not finite after the last step; lower the learning rate")
-
-
-def launch(experiment: Experiment) -> Fabric:
-    """Processes, devices and precision, by Lightning Fabric.
+def set_up(experiment: Experiment) -> Setup:
+    """Start the processes of an experiment, load its networks and open its real images.
 
     Raises:
-        InputError: If the device or the precision is not to be had here.
+        InputError: If a setting is invalid or a file cannot be used.
     """
     set_threads(experiment.threads)
-    try:
-        fabric = Fabric(
-            accelerator=experiment.device,
-            devices=experiment.devices,
-            precision=experiment.precision,  # type: ignore[arg-type]
-            strategy="auto" if experiment.devices == 1 else "ddp",
-        )
-        fabric.launch()
-    except (ValueError, RuntimeError, MisconfigurationException) as fault:
-        why = str(fault).splitlines()[0]
-        raise InputError(
-            f"device {experiment.device!r} with precision {experiment.precision!r} is not to be had ({why})"
-        ) from fault
-    return fabric
+    fabric = launch(experiment.device, devices=experiment.devices, precision=experiment.precision)
+    torch.manual_seed(experiment.seed + fabric.global_rank)
+    teacher, student = (place(model, experiment.precision, fabric) for model in experiment.task.load())
+    if experiment.method is not None and experiment.application.needs_images:
+        require_capabilities(teacher, experiment.method)
+    return Setup(experiment, fabric, teacher, student, open_data(experiment.task, student))
 
 
-def place(model: Classifier, experiment: Experiment, fabric: Fabric) -> Classifier:
-    """Moves a classifier to its device, sets its precision, and makes it equal in all processes."""
-    fabric.to_device(model)
-    for one in model.modules():  # of a ensemble, its teachers too
-        if isinstance(one, Classifier):
-            one.precision = PRECISIONS.get(experiment.precision, torch.float32)
-    if fabric.world_size > 1:
-        model.load_state_dict(fabric.broadcast(model.state_dict()))
-    return model
+def new_logger(setup: Setup, folder: RunFolder | None, console: Console | None) -> RunLogger:
+    """Create the logger of a run. A run of several processes writes no checkpoints."""
+    experiment, teacher, student, test = setup.experiment, setup.teacher, setup.student, setup.data.test
+    return RunLogger(
+        folder,
+        teacher,
+        student,
+        console=console,
+        checkpoint_interval=experiment.checkpoint_interval if setup.fabric.world_size == 1 else math.inf,
+        tensorboard=experiment.tensorboard,
+        evaluation_interval=experiment.evaluation_interval,
+        evaluate=(lambda: evaluate(student, teacher, test.batches()).score) if test else None,
+    )
 
 
-def batches_of(
-    experiment: Experiment, teacher: Classifier, student: Classifier, ledger: Ledger, logger: RunLogger
-) -> Iterator[Batch]:
-    """The stream of the method; or real images, for the ceiling, counted by the ledger."""
-    if experiment.method is not None:
-        old = len(teacher.classes)
-        seen = student if len(student.classes) == old else ClassSubset(student, range(old))
-        stream = Stream.of(method_of(experiment), teacher, seen, experiment.schedule, logger)
-        measured = stream.synthesizer.measured_from
-        ledger.measured(measured)
-        about = [f"features were measured on {count:,} real images of {source}" for source, count in measured.items()]
-        for note in (*stream.synthesizer.notes, *about):
-            logger.note(note)
-        logger.also_register(stream=stream)
-        return stream
-    if not experiment.task.data:
-        raise InputError("the ceiling is trained on real images; name them with --data")
-    real = open_task_data(experiment.task, "train", ledger, student, purpose="student training (ceiling)")
-    if len(student.classes) > len(teacher.classes):
-        real = real.only(teacher.classes)
-    logger.also_register(real=real)
-    return real.forever(experiment.schedule.batch_size)
+def train(setup: Setup, logger: RunLogger) -> None:
+    """Train the student of a run, in place."""
+    application, new_classes = setup.experiment.application, setup.data.new_classes
+    batches = training_batches(setup, logger)
+    inputs: dict[str, Any] = {}
+    if new_classes:
+        assert isinstance(application, ExtensionConfig)
+        logger.also_register(new=new_classes)
+        inputs["new"] = new_classes.random_batches(application.new_batch_size)
+    application.build()(setup.student, setup.teacher, batches, **inputs, fabric=setup.fabric, callback=logger)
+    logger.warn_of_collapse()
 
 
-def identity(experiment: Experiment, out: Path, resuming: bool) -> Any:
-    """How a run is written down; one that goes on, as it was when it began: it may lack settings that came later."""
-    if resuming and (out / "experiment.json").is_file() and from_json(began := read_description(out)) == experiment:
-        return began
-    return to_json(experiment)
+def training_batches(setup: Setup, logger: RunLogger) -> Iterator[Batch]:
+    """Return the stream of synthesized images; for the ceiling, random batches of real images.
+
+    Raises:
+        InputError: If the method cannot use the teacher, or the ceiling has no real images.
+    """
+    experiment, teacher, student, ledger = setup.experiment, setup.teacher, setup.student, setup.data.ledger
+    if experiment.method is None:
+        if not experiment.task.data:
+            raise InputError("the ceiling is trained on real images; name them with --data")
+        real = open_task_data(experiment.task, "train", ledger, student, purpose="student training (ceiling)")
+        if len(student.classes) > len(teacher.classes):
+            real = real.select_classes(teacher.classes)
+        logger.also_register(real=real)
+        return real.random_batches(experiment.schedule.batch_size)
+    old_classes = len(teacher.classes)
+    visible = student if len(student.classes) == old_classes else ClassSubset(student, range(old_classes))
+    stream = Stream.of(method_of(experiment), teacher, visible, experiment.schedule, logger)
+    measured = stream.synthesizer.measured_images
+    ledger.add_measured(measured)
+    for note in stream.synthesizer.notes:
+        logger.note(note)
+    for source, count in measured.items():
+        logger.note(f"feature statistics were measured on {count:,} real images of {source}")
+    logger.also_register(stream=stream)
+    return stream
 
 
 def method_of(experiment: Experiment) -> Method:
-    """The method; on one teacher after another, where a task wants it so."""
+    """Return the method of an experiment, applied to one teacher at a time if the task asks for it."""
     assert experiment.method is not None
     task = experiment.task
     if isinstance(task, AmalgamationTask) and task.per_teacher:
@@ -256,101 +233,86 @@ def method_of(experiment: Experiment) -> Method:
     return experiment.method
 
 
-def open_task_data(
-    task: SingleTeacherTask | AmalgamationTask, split: Split, ledger: Ledger, model: Classifier, purpose: Purpose = "evaluation"
-) -> RealImages:
-    """The task's real images, which must have the classes of the model that is made.
-
-    They are numbered as it does, where they go by the same names.
-
-    Raises:
-        InputError: If they do not.
-    """
-    real = open_real(task.data, split, purpose, ledger, shape=model.shape, view=model.view, root=task.data_root)
-    require_kind(task.data, real, model)
-    if isinstance(task, ExtensionTask):
-        others = sorted(set(real.classes) ^ set(model.classes))
-        if others:
-            raise InputError(
-                f"{task.data} and the extended network differ in class {others[0]!r}; give data of all classes, old and new"
-            )
-        return real.only(model.classes)
-    if isinstance(task, AmalgamationTask):
-        missing = [name for name in model.classes if name not in real.classes]
-        if missing:
-            raise InputError(f"{task.data} has no class {missing[0]!r}; give data of all labels of the student")
-        return real.only(model.classes)
-    if len(real.classes) != len(model.classes):
-        raise InputError(
-            f"{task.data} has {len(real.classes)} classes and the network {len(model.classes)}; they must be equal"
-        )
-    return real.only(model.classes) if set(real.classes) == set(model.classes) else real
+def experiment_json(experiment: Experiment, out: Path, resuming: bool) -> Any:
+    """Return an experiment as JSON. A resumed one keeps the JSON in its folder, which may lack newer settings."""
+    if resuming and (out / "experiment.json").is_file() and from_json(saved := read_experiment(out)) == experiment:
+        return saved
+    return to_json(experiment)
 
 
-def require_kind(name: str, real: RealImages, model: Classifier) -> None:
-    """Refuses images with several labels each for a network that gives one answer, and the other way round.
+def require_finite(student: Classifier) -> None:
+    """Check that the weights are finite. The loss of the last steps was not checked.
 
     Raises:
-        InputError: Naming both.
+        Diverged: If a weight or a statistic is not finite.
     """
-    if real.multi_label != model.multi_label:
-        has, gives = ("several labels", "one answer") if real.multi_label else ("one label", "an answer for each label")
-        raise InputError(f"an image of {name} has {has}, but the network gives {gives}; give data of its kind")
+    for name, tensor in student.state_dict().items():
+        if tensor.is_floating_point() and not bool(tensor.isfinite().all()):
+            raise Diverged(f"{name} of the student is not finite after the last step; lower the learning rate")
 
 
-def open_new_classes(task: SingleTeacherTask | AmalgamationTask, ledger: Ledger, student: Classifier) -> RealImages | None:
-    """Real images of the classes to learn, where a task has some; the student is widened by them."""
-    if not isinstance(task, ExtensionTask):
-        return None
-    purpose = "student training (new classes)"
-    new = open_real(
-        task.new_data, "train", purpose, ledger, shape=student.shape, view=student.view, root=task.data_root
-    )
-    require_kind(task.new_data, new, student)
-    widen(student, new.classes)
-    return new
+def summarize(setup: Setup, logger: RunLogger, console: Console | None) -> dict[str, Any]:
+    """Evaluate teacher and student, and return the summary of a finished run."""
+    experiment, teacher, student, data = setup.experiment, setup.teacher, setup.student, setup.data
+    return {
+        "experiment": to_json(experiment),
+        "method": experiment.application.label(method_name(experiment.method)),
+        "classes": list(student.classes),
+        "teacher": assess(teacher, teacher, data.test, console),
+        "student": assess(student, teacher, data.test, console),
+        "teacher_sha256": fingerprint(teacher.model),
+        "student_sha256": fingerprint(student.model),
+        **experiment.application.summarize(student, teacher),
+        "images_synthesized": logger.images_synthesized,
+        "real_images_seen": data.ledger.images_seen_by_student(),
+        "new_class_images_seen": data.ledger.count("student training (new classes)") if data.new_classes else None,
+        "real_images_measured": data.ledger.images_measured(),
+        "health": logger.health,
+        "notes": logger.notes,
+        "ledger": data.ledger.to_json(),
+        "seconds": round(logger.seconds(), 2),
+        "peak_memory_mb": peak_memory(),
+        "environment": environment(experiment, setup.fabric),
+    }
 
 
-def new_batches(experiment: Experiment, new: RealImages, logger: RunLogger) -> Iterator[Batch]:
-    """New images without end, as many at a time as the application shows."""
-    assert isinstance(experiment.application, ExtensionConfig)
-    logger.also_register(new=new)
-    return new.forever(experiment.application.new_batch_size)
-
-
-def judge(
+def assess(
     model: Classifier, teacher: Classifier, test: RealImages | None, console: Console | None = None
 ) -> dict[str, Any]:
-    """What a network costs and, where there are real images to ask, how good it is."""
-    found = asdict(measure(model))
+    """Measure the size and latency of a network and, given real images, evaluate it.
+
+    Args:
+        model: The network.
+        teacher: The classifier that agreement is measured with; may be `model` itself.
+        test: Held-out images; None: only measure.
+        console: Where progress is shown; default: nowhere.
+
+    Returns:
+        The fields of `Cost` and, given real images, of `Evaluation`.
+    """
+    costs = asdict(measure(model))
     if test is None:
-        return found
-    return found | asdict(evaluate(model, teacher, shown(test.once(), len(test), "evaluate", console)))
+        return costs
+    batches = with_progress(test.batches(), len(test), "evaluate", console)
+    return costs | asdict(evaluate(model, teacher, batches))
 
 
-def name_of(method: Method | None) -> str:
-    """A method as people call it: the name of the preset of the same kind that is nearest to it."""
+def method_name(method: Method | None) -> str:
+    """Return the name of the preset that is most similar to a method, by which settings are on and which are off."""
     if method is None:
         return "real images"
 
     def differences(preset: Method) -> int:
         return sum(bool(getattr(method, f.name)) != bool(getattr(preset, f.name)) for f in fields(method))
 
-    presets = {name: preset for name, preset in NAMED.items() if type(preset) is type(method)}
+    presets = {name: preset for name, preset in ALL_METHODS.items() if type(preset) is type(method)}
     if not presets:
         return type(method).__name__.removesuffix("Config")
     return min(presets, key=lambda name: differences(presets[name]))
 
 
-def peak_memory() -> int:
-    """The most memory this process has held, in MB; on an accelerator, the most held there."""
-    if torch.cuda.is_initialized():
-        return torch.cuda.max_memory_allocated() // 10**6
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024) // 10**6
-
-
 def environment(experiment: Experiment, fabric: Fabric) -> dict[str, Any]:
-    """What the numbers depend on besides the experiment."""
+    """Return versions and hardware, on which the numbers depend besides the experiment."""
     return {
         "datafree": __version__,
         "torch": torch.__version__,

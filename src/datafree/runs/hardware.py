@@ -1,39 +1,91 @@
-"""What a process computes on: a device; or so many threads of the CPU, and memory that is kept once it was asked for."""
+"""Devices, processes, precision, CPU threads and memory."""
 
 import ctypes
 import platform
+import resource
+import sys
 
 import torch
 from lightning_fabric import Fabric
 from lightning_fabric.utilities.exceptions import MisconfigurationException
 from torch import nn
 
-from datafree.types import InputError, at_least, at_most
+from datafree.classifier import Classifier
+from datafree.types import InputError, require_at_least, require_at_most
+
+PRECISIONS = {"bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}
+"""mixed precisions by their names in Lightning Fabric, with the type of convolutions and matrix products"""
+MAX_THREADS = 1024
+"""upper bound on CPU threads, to catch typing errors"""
+M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4
+"""option numbers of `mallopt`, from malloc.h"""
+
+
+def launch(device: str, *, devices: int = 1, precision: str = "32-true") -> Fabric:
+    """Start the processes of a run with Lightning Fabric.
+
+    Args:
+        device: cpu, cuda, mps, ...; auto: an accelerator if available, else the CPU.
+        devices: Number of processes with one device each.
+        precision: Precision by its name in Lightning Fabric.
+
+    Raises:
+        InputError: If the device or the precision is not available on this machine.
+    """
+    try:
+        fabric = Fabric(
+            accelerator=device,
+            devices=devices,
+            precision=precision,  # type: ignore[arg-type]
+            strategy="auto" if devices == 1 else "ddp",
+        )
+        fabric.launch()
+    except (ValueError, RuntimeError, MisconfigurationException) as fault:
+        raise _unavailable(device, precision, devices, fault) from fault
+    return fabric
 
 
 def to_device(model: nn.Module, device: str) -> None:
-    """Moves a network to a device: cpu, cuda, mps, or auto for the best there is.
+    """Move a network to a device: cpu, cuda, mps, or auto for an accelerator if available.
 
     Raises:
-        InputError: If it is not to be had here.
+        InputError: If the device is not available on this machine.
     """
     try:
         Fabric(accelerator=device, devices=1).to_device(model)
     except (ValueError, RuntimeError, MisconfigurationException) as fault:
-        raise InputError(f"device {device!r} is not to be had ({str(fault).splitlines()[0]})") from fault
+        raise _unavailable(device, "32-true", 1, fault) from fault
+
+
+def _unavailable(device: str, precision: str, devices: int, fault: Exception) -> InputError:
+    fixes = ["--device cpu"]
+    fixes += ["--precision 32-true"] if precision != "32-true" else []
+    fixes += ["--devices 1"] if devices > 1 else []
+    return InputError(f"device {device!r} is not available; use {' or '.join(fixes)} ({str(fault).splitlines()[0]})")
+
+
+def place(model: Classifier, precision: str, fabric: Fabric) -> Classifier:
+    """Move a classifier to the device of its process, set its precision, and copy its weights to all processes."""
+    fabric.to_device(model)
+    for module in model.modules():  # an ensemble contains other classifiers
+        if isinstance(module, Classifier):
+            module.precision = PRECISIONS.get(precision, torch.float32)
+    if fabric.world_size > 1:
+        model.load_state_dict(fabric.broadcast(model.state_dict()))
+    return model
 
 
 def set_threads(threads: int) -> None:
-    """Sets the number of threads, and keeps freed memory in the process.
+    """Set the number of CPU threads, and keep freed memory in the process.
 
-    The C library gives large blocks back to the system when they are freed. A step of descent frees and asks for the same
-    blocks again and again, and every page of them is then cleared anew: a third of the time of a step, on one thread.
+    By default the C library returns large freed blocks to the system. Every optimizer step frees and allocates the same
+    blocks, and the system clears each page again: a third of the time of a step on one thread.
 
     Raises:
-        InputError: If there are none, or more than any processor has.
+        InputError: If the number is below 1 or above 1024.
     """
-    at_least(1, threads=threads)
-    at_most(MOST_THREADS, threads=threads)
+    require_at_least(1, threads=threads)
+    require_at_most(MAX_THREADS, threads=threads)
     torch.set_num_threads(threads)
     if platform.libc_ver()[0] == "glibc":
         libc = ctypes.CDLL(None)
@@ -41,7 +93,8 @@ def set_threads(threads: int) -> None:
         libc.mallopt(M_TRIM_THRESHOLD, 2**31 - 1)
 
 
-MOST_THREADS = 1024
-"""over which it is a slip of the finger; each has a stack of its own"""
-M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4
-"""names of malloc.h"""
+def peak_memory() -> int:
+    """Return the peak memory of this process in MB: GPU memory if CUDA is in use, else main memory."""
+    if torch.cuda.is_initialized():
+        return torch.cuda.max_memory_allocated() // 10**6
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024) // 10**6

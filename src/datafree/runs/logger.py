@@ -1,4 +1,4 @@
-"""The watcher of a run: shows progress, writes the log, measures health, and keeps checkpoints."""
+"""The logger of a run: a callback that shows progress, writes the log, monitors health and saves checkpoints."""
 
 import json
 import math
@@ -14,27 +14,29 @@ import torch
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
+from datafree.callback import Callback
 from datafree.classifier import Classifier, fingerprint
 from datafree.evaluation import health
 from datafree.randomness import RandomState
 from datafree.runs.run_folder import RunFolder
-from datafree.types import Batch, Diverged, Stateful, Terms, same_as_before
-from datafree.callback import Callback
+from datafree.types import Batch, Diverged, InputError, Stateful, Terms, require_unchanged
 
 T = TypeVar("T")
 
+LOG = "log.jsonl"
 LOG_EVERY = 20
-"""steps from one line of the log to the next"""
+"""steps between two lines of the log"""
 HEALTH_EVERY = 50
-"""batches from one look at a fast synthesizer's health to the next; the first eight are all looked at"""
-EMPTY = 0.1
-"""labels per image under which images are taken for collapsed"""
+"""batches between two health checks; the first eight batches are all checked"""
+MIN_LABELS_PER_IMAGE = 0.1
+"""mean number of predicted labels per image below which images count as collapsed"""
+RANDOM = "random_state"
 
 
-def bars(console: Console) -> Progress:
-    """How far something is, at which rate, for how long and for how long still; nothing if the console is no terminal."""
+def progress_bars(console: Console) -> Progress:
+    """Return a progress display with rate, elapsed and remaining time, disabled unless the console is a terminal."""
     return Progress(
-        TextColumn("{task.description:>9}"),
+        TextColumn("{task.description:>10}"),
         BarColumn(),
         MofNCompleteColumn(),
         TextColumn("{task.fields[rate]}"),
@@ -46,29 +48,36 @@ def bars(console: Console) -> Progress:
     )
 
 
-def shown(batches: Iterable[Batch], images: int, label: str, console: Console | None) -> Iterator[Batch]:
-    """The batches themselves, which are so many images together, with a bar of how many of them are done."""
-    begin, done = time.monotonic(), 0
-    with bars(console or Console(quiet=True)) as progress:
+def with_progress(batches: Iterable[Batch], images: int, label: str, console: Console | None) -> Iterator[Batch]:
+    """Yield the batches and show how many of their images are done.
+
+    Args:
+        batches: The batches.
+        images: Total number of images.
+        label: What is being done, in one word.
+        console: Where progress is shown; default: nowhere.
+    """
+    start, done = time.monotonic(), 0
+    with progress_bars(console or Console(quiet=True)) as progress:
         bar = progress.add_task(label, total=images, rate="")
         for batch in batches:
             yield batch
             done += len(batch)
-            progress.update(bar, completed=done, rate=f"{done / (time.monotonic() - begin):.0f}/s")
+            progress.update(bar, completed=done, rate=f"{done / (time.monotonic() - start):.0f}/s")
 
 
 class RunLogger(Callback):
-    """Watches one run. Used as a context, since it owns the progress display and an open file.
+    """The callback of a run. Use it as a context manager: it owns a progress display and an open file.
 
     Args:
-        folder: The run's directory; None in a process that does not write.
-        teacher: For health.
-        student: For health.
-        console: Where progress is shown; nothing is shown if not given, or if it is no terminal.
-        interval: Seconds from one checkpoint to the next.
+        folder: The run folder; None in a process that writes nothing.
+        teacher: The teacher, for health checks.
+        student: The student, for health checks.
+        console: Where progress is shown; default: nowhere.
+        checkpoint_interval: Seconds between two checkpoints.
         tensorboard: Write TensorBoard events as well.
-        curve: Seconds from one point of the accuracy curve to the next; 0 draws none.
-        judge: The student's accuracy now; only for the curve, nothing is decided by it.
+        evaluation_interval: Seconds between two evaluations during training; 0: none.
+        evaluate: Returns the student's current held-out accuracy. It is only logged; nothing is selected by it.
     """
 
     def __init__(
@@ -78,26 +87,26 @@ class RunLogger(Callback):
         student: Classifier | None,
         *,
         console: Console | None = None,
-        interval: float = 20.0,
+        checkpoint_interval: float = 20.0,
         tensorboard: bool = False,
-        curve: float = 0.0,
-        judge: Callable[[], float] | None = None,
+        evaluation_interval: float = 0.0,
+        evaluate: Callable[[], float] | None = None,
     ) -> None:
-        self.console = console or Console(quiet=True)
-        self.notes: list[str] = []
         self.folder, self.teacher, self.student = folder, teacher, student
-        self.interval = interval
-        self.kept: dict[str, Stateful] = {"random": RandomState()}
+        self.console = console or Console(quiet=True)
+        self.checkpoint_interval, self.evaluation_interval = checkpoint_interval, evaluation_interval
+        self.evaluate = evaluate
+        self.states: dict[str, Stateful] = {RANDOM: RandomState()}
         self.step = 0
-        self.first: Batch | None = None
+        self.notes: list[str] = []
         self.health: dict[str, float] = {}
-        self.images_made = 0
-        self.curve, self.judge = curve, judge
-        self.began = self.saved_at = self.judged_at = time.monotonic()
-        self.save_took = 0.0
-        self.file = (folder.path / "log.jsonl").open("a") if folder else None
-        self.events = _tensorboard(folder.path) if tensorboard and folder else None
-        self.progress = bars(self.console)
+        self.images_synthesized = 0
+        self.first_batch: Batch | None = None
+        self.start = self.last_save = self.last_evaluation = time.monotonic()
+        self.save_seconds = 0.0
+        self.file = (folder.path / LOG).open("a") if folder else None
+        self.events = _tensorboard_writer(folder.path) if tensorboard and folder else None
+        self.progress = progress_bars(self.console)
 
     def __enter__(self) -> "RunLogger":
         self.progress.start()
@@ -113,70 +122,79 @@ class RunLogger(Callback):
             self.events.close()
 
     def track(self, steps: Iterable[T], label: str) -> Iterator[T]:
-        wanted = steps if isinstance(steps, Sequence) else list(steps)
-        bar = self.progress.add_task(label, total=len(wanted), rate="")
-        begin = time.monotonic()
-        for done, step in enumerate(wanted):
+        steps = steps if isinstance(steps, Sequence) else list(steps)
+        bar = self.progress.add_task(label, total=len(steps), rate="")
+        start = time.monotonic()
+        for index, step in enumerate(steps):
             yield step
-            if done % 10 == 9:
-                rate = f"{(done + 1) / (time.monotonic() - begin):.1f}/s"
-                self.progress.update(bar, completed=done + 1, rate=rate)
+            if index % 10 == 9:
+                rate = f"{(index + 1) / (time.monotonic() - start):.1f}/s"
+                self.progress.update(bar, completed=index + 1, rate=rate)
         self.progress.remove_task(bar)
 
     def on_batch(self, batch: Batch, count: int, due: int) -> None:
-        self.images_made += len(batch)
-        if self.first is None:
-            self.first = batch
+        self.images_synthesized += len(batch)
+        if self.first_batch is None:
+            self.first_batch = batch
         if count <= 8 or count % HEALTH_EVERY == 0:
-            if not torch.isfinite(batch.images).all():
-                raise Diverged(f"batch {count} has pixels that are not finite; lower the learning rate of the method")
-            self.health = health(self.teacher, self.student, batch)
-            terms = {name: float(term) for name, term in batch.terms.items()}
-            self.write("synthesis", count, {**terms, **{f"health/{name}": x for name, x in self.health.items()}})
-            if count % HEALTH_EVERY == 0:
-                self.warn_of_collapse()
-        self.maybe_save()
+            self.check_health(batch, count)
+        self.save_if_due()
+
+    def check_health(self, batch: Batch, count: int) -> None:
+        """Log the loss terms and the health of a batch.
+
+        Raises:
+            Diverged: If a pixel is not finite.
+        """
+        if not torch.isfinite(batch.images).all():
+            raise Diverged(f"batch {count} has non-finite pixels; lower the learning rate of the method")
+        self.health = health(self.teacher, self.student, batch)
+        terms = {name: float(term) for name, term in batch.terms.items()}
+        self.write("synthesis", count, {**terms, **{f"health/{name}": value for name, value in self.health.items()}})
+        if count % HEALTH_EVERY == 0:
+            self.warn_of_collapse()
 
     def warn_of_collapse(self) -> None:
-        """Says once if images have next to no label: empty ones are what one-hot and sparsity losses like best."""
-        labels, warning = self.health.get("positives", math.inf), "the images have collapsed: almost none has a label"
-        if labels < EMPTY and not any(note.startswith(warning) for note in self.notes):
+        """Add a note, once, if hardly any image has a label: empty images minimise one-hot and sparsity losses."""
+        labels = self.health.get("labels_per_image", math.inf)
+        warning = "the images have collapsed: almost none has a label"
+        if labels < MIN_LABELS_PER_IMAGE and not any(note.startswith(warning) for note in self.notes):
             self.note(
-                f"{warning} ({labels:.3f} each); another seed, or less weight on one-hot and sparsity, may mend it"
+                f"{warning} ({labels:.3f} labels per image); try another seed or lower one-hot and sparsity weights"
             )
 
     def seconds(self) -> float:
-        """How long the run has taken, before it was interrupted too; evaluations along the curve are left out."""
-        return time.monotonic() - self.began
+        """Return the duration of the run, interrupted parts included, without evaluations during training."""
+        return time.monotonic() - self.start
 
     def note(self, text: str) -> None:
-        """What a user must know."""
+        """Add a note to the summary and print it."""
         self.notes.append(text)
         self.console.print(f"note     {text}", highlight=False, soft_wrap=True)
 
     def also_register(self, **state: Stateful) -> None:
-        """What a checkpoint must hold besides what the application keeps."""
-        self.kept |= state
+        """Add objects to the checkpoints, before the application registers its own."""
+        self.states |= state
 
     def register(self, **state: Stateful) -> int:
-        self.kept |= state
-        found = self.folder.newest() if self.folder else None
-        if found is None:
+        self.states |= state
+        checkpoint = self.folder.newest() if self.folder else None
+        if checkpoint is None:
             if self.file:
                 self.file.truncate(0)
             return 0
-        self.step, saved = found
-        same_as_before("the teacher", fingerprint(self.teacher), saved.get("teacher"))
-        for name, stateful in self.kept.items():
-            if name != "random":
-                stateful.load_state_dict(saved["kept"][name])
-        self.kept["random"].load_state_dict(saved["kept"]["random"])
-        self.images_made, self.health = saved["images_made"], saved["health"]
-        self.began = time.monotonic() - saved["seconds"]
-        if saved["first"]:
-            self.first = Batch(saved["first"]["images"], saved["first"]["targets"], {})
+        self.step, saved = checkpoint
+        require_unchanged("the teacher", fingerprint(self.teacher), saved.get("teacher_sha256"))
+        for name, stateful in self.states.items():
+            if name != RANDOM:
+                stateful.load_state_dict(saved["states"][name])
+        self.states[RANDOM].load_state_dict(saved["states"][RANDOM])  # last, since loading may draw random numbers
+        self.images_synthesized, self.health = saved["images_synthesized"], saved["health"]
+        self.start = time.monotonic() - saved["seconds"]
+        if saved["first_batch"]:
+            self.first_batch = Batch(saved["first_batch"]["images"], saved["first_batch"]["targets"], {})
         if self.file:
-            self.file.truncate(saved["log"])
+            self.file.truncate(saved["log_bytes"])
         return self.step
 
     def log(self, step: int, terms: Terms) -> None:
@@ -187,69 +205,67 @@ class RunLogger(Callback):
                 if not math.isfinite(value):
                     raise Diverged(f"{name} is {value} at step {step}; lower the learning rate")
             self.write("application", step, values)
-        if self.curve and self.judge and time.monotonic() - self.judged_at > self.curve:
-            self.draw_point(step, self.judge)
-        self.maybe_save()
+        evaluation_age = time.monotonic() - self.last_evaluation
+        if self.evaluation_interval and self.evaluate and evaluation_age > self.evaluation_interval:
+            self.log_accuracy(step, self.evaluate)
+        self.save_if_due()
 
-    def draw_point(self, step: int, judge: Callable[[], float]) -> None:
-        """One point of the accuracy curve. The clock of the run stands still for it."""
-        begin = time.monotonic()
-        self.write("curve", step, {"seconds": self.seconds(), "accuracy": judge()})
-        self.judged_at = time.monotonic()
-        self.began += self.judged_at - begin
+    def log_accuracy(self, step: int, evaluate: Callable[[], float]) -> None:
+        """Log the student's current accuracy. Its evaluation does not count in the seconds of the run."""
+        start = time.monotonic()
+        self.write("evaluation", step, {"seconds": self.seconds(), "accuracy": evaluate()})
+        self.last_evaluation = time.monotonic()
+        self.start += self.last_evaluation - start
 
     def write(self, phase: str, step: int, values: dict[str, float]) -> None:
-        """One line of the log."""
+        """Write one line of the log."""
         if self.file:
-            self.file.write(
-                json.dumps({"phase": phase, "step": step, **{k: round(v, 6) for k, v in values.items()}}) + "\n"
-            )
+            rounded = {name: round(value, 6) for name, value in values.items()}
+            self.file.write(json.dumps({"phase": phase, "step": step, **rounded}) + "\n")
         if self.events:
             for name, value in values.items():
                 self.events.add_scalar(f"{phase}/{name}", value, step)
 
-    def maybe_save(self) -> None:
-        """A checkpoint, if the last one is old enough; a large pool is saved less often, to stay under a twentieth."""
-        if self.file and time.monotonic() - self.saved_at > max(self.interval, 20 * self.save_took):
-            begin = time.monotonic()
+    def save_if_due(self) -> None:
+        """Save a checkpoint if the last one is old enough, in at most a twentieth of the time of the run."""
+        age = time.monotonic() - self.last_save
+        if self.file and age > max(self.checkpoint_interval, 20 * self.save_seconds):
+            start = time.monotonic()
             self.save()
-            self.save_took = time.monotonic() - begin
+            self.save_seconds = time.monotonic() - start
 
     def save(self) -> None:
-        """A checkpoint of everything that was kept, now."""
+        """Save a checkpoint of all registered objects."""
         assert self.file is not None and self.folder is not None
         self.file.flush()
-        first = None if self.first is None else {"images": self.first.images, "targets": self.first.targets}
-        kept = {name: stateful.state_dict() for name, stateful in self.kept.items()}
-        log = os.fstat(self.file.fileno()).st_size
-        told = {
-            "teacher": fingerprint(self.teacher),
-            "images_made": self.images_made,
+        first = self.first_batch
+        checkpoint = {
+            "states": {name: stateful.state_dict() for name, stateful in self.states.items()},
+            "teacher_sha256": fingerprint(self.teacher),
+            "images_synthesized": self.images_synthesized,
             "health": self.health,
-            "first": first,
-            "log": log,
+            "first_batch": None if first is None else {"images": first.images, "targets": first.targets},
+            "log_bytes": os.fstat(self.file.fileno()).st_size,
             "seconds": self.seconds(),
         }
-        self.folder.commit(self.step, {"kept": kept, **told})
-        self.saved_at = time.monotonic()
+        self.folder.commit(self.step, checkpoint)
+        self.last_save = time.monotonic()
 
 
-def _tensorboard(path: Path) -> Any:
-    from datafree.types import InputError
-
+def _tensorboard_writer(path: Path) -> Any:
     try:
         from torch.utils.tensorboard.writer import SummaryWriter
     except ImportError as fault:
-        raise InputError("tensorboard is not installed; pip install tensorboard, or leave --tensorboard out") from fault
+        raise InputError("tensorboard is not installed; install it, or remove --tensorboard") from fault
     return SummaryWriter(str(path / "tensorboard"))
 
 
-def read_log(path: Path) -> list[dict[str, Any]]:
-    """The lines of a run's log; a last line that was cut off is left out."""
+def read_log(path: str | Path) -> list[dict[str, Any]]:
+    """Read the log of a run folder; a last line that is incomplete is skipped."""
     lines = []
-    for line in (path / "log.jsonl").read_text().splitlines():
+    for line in (Path(path) / LOG).read_text().splitlines():
         try:
             lines.append(json.loads(line))
         except ValueError:
-            print(f"datafree: {path}/log.jsonl has a line that was cut off", file=sys.stderr)
+            print(f"datafree: skipped an incomplete line of {path}/{LOG}", file=sys.stderr)
     return lines

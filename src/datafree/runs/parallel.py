@@ -1,4 +1,4 @@
-"""Independent pieces of work side by side: one process each, so many at a time."""
+"""Run independent work items in parallel, each in its own process."""
 
 import multiprocessing
 import os
@@ -19,60 +19,60 @@ T = TypeVar("T")
 R = TypeVar("R")
 
 
-def prepare() -> None:
-    """Begins to import what runs need in a process from which workers are forked, so that none of them waits for it."""
+def preload_workers() -> None:
+    """Start to import what runs need in the process that workers are forked from, so that they start quickly."""
     forkserver.set_forkserver_preload(["datafree.runs.experiment"])
     forkserver.ensure_running()
 
 
-def side_by_side(
-    work: Callable[[T, Console | None], R], pieces: Sequence[T], jobs: int, console: Console, label: str
+def parallel_map(
+    function: Callable[[T, Console | None], R], items: Sequence[T], jobs: int, console: Console, label: str
 ) -> Iterator[tuple[int, R]]:
-    """Does every piece, begun in this order, and gives its place and result as soon as it is done.
+    """Apply a function to each item, started in order, and yield index and result as soon as each is done.
 
-    One at a time, a piece shows its own progress on the console. Several at a time are processes of their own, each as
-    silent as it is with a console of None, and the console shows how many are done. Results do not depend on `jobs`.
+    With one job, items run in this process and show their own progress on the console. With several, each runs in a worker
+    process that gets None as its console, and the console shows how many are done. Results do not depend on `jobs`.
 
     Args:
-        work: What to do with a piece; for several jobs it and the pieces must be picklable.
-        pieces: What to work on; the longest first, if all shall be done soon.
-        jobs: So many at a time.
+        function: The function of an item and a console; with several jobs it and the items must be picklable.
+        items: The items; put the longest first to finish early.
+        jobs: Number of items at a time.
         console: Where progress is shown.
-        label: What the pieces are, in one word.
+        label: One word for the items, in the plural.
 
     Raises:
-        InputError: If a process was ended from outside.
+        InputError: If a worker process was killed.
     """
-    if jobs == 1 or len(pieces) == 1:
-        for place, piece in enumerate(pieces):
-            yield place, work(piece, console)
+    if jobs == 1 or len(items) == 1:
+        for index, item in enumerate(items):
+            yield index, function(item, console)
         return
-    prepare()
-    before = set(multiprocessing.active_children())
+    preload_workers()
+    children = set(multiprocessing.active_children())
     context = multiprocessing.get_context("forkserver")
-    with ProcessPoolExecutor(jobs, mp_context=context, initializer=_belong) as workers:
+    with ProcessPoolExecutor(jobs, mp_context=context, initializer=_initialize_worker) as executor:
         columns = (TextColumn("{task.description:>9}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
         try:
-            places = {workers.submit(work, piece, None): place for place, piece in enumerate(pieces)}
+            indices = {executor.submit(function, item, None): index for index, item in enumerate(items)}
             with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
-                for done in progress.track(as_completed(places), total=len(places), description=label):
-                    yield places[done], done.result()
+                for future in progress.track(as_completed(indices), total=len(indices), description=label):
+                    yield indices[future], future.result()
         except BrokenProcessPool as fault:
             raise InputError(
-                f"a process was ended from outside, most likely for want of memory; do fewer {label} at a time with --jobs"
+                f"a worker process was killed, most likely for lack of memory; run fewer {label} at a time with --jobs"
             ) from fault
-        finally:  # after the last piece they are idle; if not, a run that is ended here can be resumed
-            for process in set(multiprocessing.active_children()) - before:
+        finally:  # workers are idle after the last item; before it, a run that is killed here can be resumed
+            for process in set(multiprocessing.active_children()) - children:
                 process.terminate()
 
 
-def _belong() -> None:
-    """A worker ends with the process that began it, and only that process is interrupted from the keyboard."""
+def _initialize_worker() -> None:
+    """Leave Ctrl-C to the parent process, and exit when it exits."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    Thread(target=_end_with_parent, daemon=True).start()
+    Thread(target=_exit_with_parent, daemon=True).start()
 
 
-def _end_with_parent() -> None:
+def _exit_with_parent() -> None:
     if parent := multiprocessing.parent_process():
         parent.join()
     os._exit(1)

@@ -1,7 +1,6 @@
-"""What a run leaves for people: the student with its card, pictures of what was synthesized, curves, one page, tables."""
+"""What a run leaves for its reader: the student with its card, the HTML report, and the tables on the console."""
 
 import base64
-import io
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -10,48 +9,75 @@ from typing import Any
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
-from datafree.runs.card import card, made, on_parts, percent, seen_by_student
 from datafree.classifier import Classifier
 from datafree.evaluation import score
-from datafree.runs.logger import read_log
 from datafree.files import write_json, write_text
+from datafree.runs.card import card, old_and_new_classes, percent, pruning, real_images
+from datafree.runs.drawing import bar_chart, curves
+from datafree.runs.logger import read_log
+from datafree.runs.run_folder import read_experiment
+from datafree.runs.serialization import flatten
 from datafree.sets.contact_sheet import contact_sheet
 from datafree.sets.image_set import PRIVACY
-from datafree.teachers.sources import home_of, narrowing_of, save_folder
+from datafree.teachers.sources import pruned_config, registering_module, save_folder
 from datafree.types import Batch, InputError
 
 
-def close(
-    path: Path, summary: Mapping[str, Any], teacher: Classifier, student: Classifier, first: Batch | None
+def write_results(
+    path: Path, summary: Mapping[str, Any], student: Classifier, first_batch: Batch | None = None
 ) -> None:
-    """Writes everything a finished run holds; `summary.json` comes last and says that it is finished."""
-    if first is not None:
+    """Write all files of a finished run. `summary.json` is the last: it marks the run as finished.
+
+    Args:
+        path: The run folder.
+        summary: The summary of the run.
+        student: The student.
+        first_batch: The first synthesized batch, shown in the report; None if the run used real images.
+    """
+    if first_batch is not None:
         (path / "synthetic").mkdir(exist_ok=True)
-        contact_sheet(first, teacher.classes).save(path / "synthetic" / "grid.png")
-    about = card(summary, narrowed="widths" in narrowing_of(student), home=home_of(student.model))
-    save_folder(student, path / "student", about)
+        contact_sheet(first_batch).save(path / "synthetic" / "grid.png")
+    model_card = card(summary, narrowed="widths" in pruned_config(student), home=registering_module(student.model))
+    save_folder(student, path / "student", model_card)
     write_json(path / "ledger.json", summary["ledger"])
-    rewrite(path, summary)
+    write_page(path, summary)
     write_json(path / "summary.json", summary)
 
 
-def rewrite(path: Path, summary: Mapping[str, Any]) -> None:
-    """Draws the page of a finished run again."""
+def write_page(path: Path, summary: Mapping[str, Any]) -> None:
+    """Write `report.html` of a finished run."""
     write_text(path / "report.html", page(path, summary))
 
 
-COLUMNS = ("parameters", "held-out", "vs teacher", "real images", "seconds")
-EXTENDED = ("held-out", "old classes", "new classes", "real old", "real new", "seconds")
-"""where new classes were learned: how good it is on which, and how many images of either it has seen"""
+def read_summary(path: str | Path) -> dict[str, Any]:
+    """Read the summary of a finished run.
+
+    Raises:
+        InputError: If the folder has no finished run, or was written by a version of datafree with another layout.
+    """
+    path = Path(path)
+    if not (path / "summary.json").is_file():
+        unfinished = (path / "experiment.json").is_file()
+        fix = f"continue it with `datafree resume {path}`" if unfinished else "give the folder of a run"
+        raise InputError(f"{path} has no finished run; {fix}")
+    read_experiment(path)
+    return json.loads((path / "summary.json").read_text())
 
 
-def ladder(rows: Sequence[Mapping[str, Any]]) -> Table:
-    """The table at the end: who, how large, how good, and how many real images it has seen."""
-    table = Table(box=SIMPLE_HEAD, pad_edge=False)
-    table.add_column("model", overflow="fold")
-    columns = EXTENDED if any(row.get("new") is not None for row in rows) else COLUMNS
-    for column in columns:
-        table.add_column(column, justify="right", no_wrap=True)
+COLUMNS = ("parameters", "held-out", "vs\nteacher", "real\nimages", "seconds")
+EXTENSION_COLUMNS = ("held-out", "old\nclasses", "new\nclasses", "real\nold", "real\nnew", "seconds")
+"""columns if new classes were learned: the accuracy on old and new classes, and the real images seen of each"""
+
+
+def results_table(rows: Sequence[Mapping[str, Any]]) -> Table:
+    """Return the table of a run on the console, in at most 80 columns for model names of up to 28 characters.
+
+    Args:
+        rows: The rows, as of `table_rows`; the teacher comes first.
+    """
+    extended = any(row.get("new_class_images_seen") is not None for row in rows)
+    columns = EXTENSION_COLUMNS if extended else COLUMNS
+    table = _new_table(columns)
     for row in rows:
         cells = _cells(row, None if row is rows[0] else held_out(rows[0]))
         table.add_row(row["model"], *(cells[column] for column in columns))
@@ -59,89 +85,106 @@ def ladder(rows: Sequence[Mapping[str, Any]]) -> Table:
 
 
 def held_out(row: Mapping[str, Any]) -> float | None:
-    """The one figure of a row, if real images were asked."""
+    """Return the held-out score of a row; None if it was not evaluated."""
     return score(row) if row.get("accuracy") is not None else None
 
 
-def _cells(row: Mapping[str, Any], reference: float | None) -> dict[str, str]:
-    """What each column says of a row."""
-    accuracy, (old, new) = held_out(row), row.get("parts") or (None, None)
-    gap = None if accuracy is None or reference is None else 100 * (accuracy - reference)
-    seen, learned, seconds = row.get("real"), row.get("new"), row.get("seconds")
+def _cells(row: Mapping[str, Any], teacher_score: float | None) -> dict[str, str]:
+    """The text of each column in a row."""
+    held_out_score = held_out(row)
+    gap = None if held_out_score is None or teacher_score is None else 100 * (held_out_score - teacher_score)
+    seconds, seen = row.get("seconds"), _count(row.get("real_images_seen"))
     return {
-        "parameters": f"{row['parameters']:,}",
-        "held-out": percent(accuracy),
-        "vs teacher": "-" if gap is None else f"{gap:+.2f}",
-        "old classes": percent(old),
-        "new classes": percent(new),
-        "real images": "-" if seen is None else f"{seen:,}",
-        "real old": "-" if seen is None else f"{seen:,}",
-        "real new": "-" if learned is None else f"{learned:,}",
+        "parameters": _count(row["parameters"]),
+        "held-out": percent(held_out_score),
+        "vs\nteacher": "-" if gap is None else f"{gap:+.2f}",
+        "old\nclasses": percent(row.get("old_classes_accuracy")),
+        "new\nclasses": percent(row.get("new_classes_accuracy")),
+        "real\nimages": seen,
+        "real\nold": seen,
+        "real\nnew": _count(row.get("new_class_images_seen")),
         "seconds": "-" if seconds is None else f"{seconds:.1f}",
     }
 
 
-def costs(rows: Sequence[Mapping[str, Any]]) -> Table:
-    """What pruning has saved; the time is measured on this machine, the rest is counted."""
+def _count(number: int | None) -> str:
+    return "-" if number is None else f"{number:,}"
+
+
+def cost_table(rows: Sequence[Mapping[str, Any]]) -> Table:
+    """Return the table of filters, parameters, MACs and latency before and after pruning."""
+    table = _new_table(("filters", "parameters", "MACs", "ms per image"))
+    for row in rows:
+        counts = (_count(row[name]) for name in ("filters", "parameters", "macs"))
+        table.add_row(row["model"], *counts, f"{row['milliseconds']:.2f}")
+    return table
+
+
+def _new_table(columns: Sequence[str]) -> Table:
     table = Table(box=SIMPLE_HEAD, pad_edge=False)
     table.add_column("model", overflow="fold")
-    for column in ("filters", "parameters", "MACs", "ms per image"):
+    for column in columns:
         table.add_column(column, justify="right", no_wrap=True)
-    for row in rows:
-        counted = (f"{row[name]:,}" for name in ("filters", "parameters", "macs"))
-        table.add_row(row["model"], *counted, f"{row['milliseconds']:.2f}")
     return table
 
 
 def tables(summary: Mapping[str, Any]) -> Iterator[Table]:
-    """What is said at the end of a run."""
-    rows = rows_of(summary)
-    yield ladder(rows)
+    """Yield the tables that are printed at the end of a run."""
+    rows = table_rows(summary)
+    yield results_table(rows)
     if "pruned" in summary:
-        yield costs(rows)
+        yield cost_table(rows)
 
 
-def rows_of(summary: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """A run's two rows of the table."""
+def table_rows(summary: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Return the rows of teacher and student for `results_table` and `cost_table`."""
     pruned = summary.get("pruned")
     student = {
         "model": f"{'pruned' if pruned else 'student'} · {summary['method']}",
-        "real": summary["real images seen by the student"],
-        "new": summary.get("real images of new classes"),
+        "real_images_seen": summary["real_images_seen"],
+        "new_class_images_seen": summary.get("new_class_images_seen"),
         "seconds": summary["seconds"],
     }
-    rows = [{"model": "teacher", "real": None, **summary["teacher"]}, student | summary["student"]]
+    rows = [{"model": "teacher", "real_images_seen": None, **summary["teacher"]}, student | summary["student"]]
     if pruned:
-        rows[0]["filters"], rows[1]["filters"] = pruned["filters before"], pruned["filters after"]
+        rows[0]["filters"], rows[1]["filters"] = pruned["filters_before"], pruned["filters_after"]
     return rows
 
 
 def page(path: Path, summary: Mapping[str, Any]) -> str:
-    """The report of one run: one file, no script, nothing loaded from elsewhere."""
+    """Return the report of a run as one HTML file without scripts and external resources."""
     grid = path / "synthetic" / "grid.png"
     return render(
         "run.html",
         summary=summary,
-        made=made(summary),
-        rows=rows_of(summary),
-        seen=seen_by_student(summary),
-        parts=on_parts(summary["student"]),
+        pruning=pruning(summary),
+        rows=table_rows(summary),
+        real_images=real_images(summary),
+        old_and_new_classes=old_and_new_classes(summary["student"]),
         curves=curves(read_log(path)),
         classes=summary["classes"],
+        settings=flatten(summary["experiment"]),
         grid=_data_url(grid) if grid.is_file() else "",
     )
 
 
-def ladder_page(
+def comparison_page(
     rows: Sequence[Mapping[str, Any]], grids: Mapping[str, Path], runs: Mapping[str, str], title: str
 ) -> str:
-    """The report of several runs side by side."""
-    pictures = {name: _data_url(grid) for name, grid in grids.items() if grid.is_file()}
-    return render("ladder.html", rows=rows, pictures=pictures, runs=runs, title=title, chart=bars(rows))
+    """Return an HTML report that compares several runs.
+
+    Args:
+        rows: The rows, as of `table_rows`.
+        grids: The contact sheet of each run; missing files are left out.
+        runs: The path of each run's own report.
+        title: The title.
+    """
+    sheets = {name: _data_url(grid) for name, grid in grids.items() if grid.is_file()}
+    return render("comparison.html", rows=rows, sheets=sheets, runs=runs, title=title, chart=bar_chart(rows))
 
 
 def render(template: str, **values: Any) -> str:
-    """A page from a template; names and paths are escaped, since a class may be called anything."""
+    """Render a template; values are escaped, since names of classes and paths may contain HTML."""
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
     environment = Environment(
@@ -151,81 +194,17 @@ def render(template: str, **values: Any) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"percent": percent, "score": score, "held_out": held_out}
+    environment.filters |= {"percent": percent, "score": score, "held_out": held_out, "number": _count}
+    environment.filters["setting"] = _setting
     return environment.get_template(template).render(privacy=PRIVACY, **values)
 
 
-def curves(log: Sequence[Mapping[str, Any]]) -> dict[str, str]:
-    """One drawing for each phase of the log: its terms, and its health apart."""
-    drawings = {}
-    for phase, health in (("application", False), ("synthesis", False), ("synthesis", True)):
-        lines = [line for line in log if line["phase"] == phase]
-        names = sorted(
-            {name for line in lines for name in line if name.startswith("health/") == health} - {"phase", "step"}
-        )
-        points = {name: [(line["step"], line[name]) for line in lines if name in line] for name in names}
-        points = {name: xy for name, xy in points.items() if len(xy) > 1}
-        if points:
-            title = f"{phase}, health" if health else f"{phase}, terms"
-            drawings[title] = _draw(points, "batch" if phase == "synthesis" else "step", logarithmic=not health)
-    return drawings
-
-
-def new_figure(width: float, height: float, left: float = 0.1, right: float = 0.74) -> Any:
-    """An empty figure that is drawn as SVG, equal bytes for equal content; its margins are set, not searched for."""
-    import matplotlib
-
-    matplotlib.use("svg")
-    matplotlib.rcParams["svg.hashsalt"] = "datafree"
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(width, height))
-    figure.subplots_adjust(left=left, right=right, bottom=0.5 / height, top=1 - 0.1 / height)
-    return figure
-
-
-def _draw(points: Mapping[str, list[tuple[float, float]]], unit: str, *, logarithmic: bool) -> str:
-    figure = new_figure(7, 3)
-    axes = figure.add_subplot(xlabel=unit)
-    for name, xy in points.items():
-        axes.plot(*zip(*xy, strict=True), label=name.removeprefix("health/"), linewidth=1.2)
-    if logarithmic and all(y > 0 for xy in points.values() for _, y in xy):
-        axes.set_yscale("log")
-    axes.grid(alpha=0.3)
-    axes.legend(fontsize="small", loc="center left", bbox_to_anchor=(1, 0.5), frameon=False)
-    return svg(figure)
-
-
-def bars(rows: Sequence[Mapping[str, Any]]) -> str:
-    """Accuracy of each row as a bar."""
-    known = [row for row in rows if "accuracy" in row]
-    figure = new_figure(7, 0.4 * len(known) + 0.6, left=0.28, right=0.98)
-    axes = figure.add_subplot(xlabel="held-out accuracy, %", xlim=(0, 109))
-    names, heights = [row["model"] for row in known], [100 * score(row) for row in known]
-    axes.bar_label(axes.barh(names, heights, color="#4477aa"), fmt="%.1f", padding=3)
-    axes.invert_yaxis()
-    return svg(figure)
-
-
-def svg(figure: Any) -> str:
-    """A figure as text that stands inside a page."""
-    file = io.StringIO()
-    figure.savefig(file, format="svg", metadata={"Date": None})
-    return file.getvalue()[file.getvalue().index("<svg") :]
+def _setting(value: Any) -> str:
+    """A setting as it is shown in the report."""
+    if isinstance(value, list):
+        return " ".join(map(str, value)) or "-"
+    return "-" if value in ("", None) else str(value)
 
 
 def _data_url(path: Path) -> str:
     return "data:image/png;base64," + base64.b64encode(path.read_bytes()).decode()
-
-
-def read_summary(path: Path) -> dict[str, Any]:
-    """What a finished run found.
-
-    Raises:
-        InputError: If the run is not finished, or there is none.
-    """
-    if not (path / "summary.json").is_file():
-        unfinished = (path / "experiment.json").is_file()
-        mend = f"go on with `datafree resume {path}`" if unfinished else "give the folder of a run"
-        raise InputError(f"{path} holds no finished run; {mend}")
-    return json.loads((path / "summary.json").read_text())

@@ -1,7 +1,7 @@
-"""The run directory: everything in it appears at once and complete, is verified before it is believed, and can be resumed.
+"""Run folders: files and checkpoints that are written atomically and verified when read.
 
-Tensors are safetensors, the rest is JSON; there is no pickle. A checkpoint is a folder that is written beside its
-place, synced, hashed and then renamed, so that a kill at any instant leaves the old one or the new one.
+Tensors are saved as safetensors and everything else as JSON; there is no pickle. A checkpoint is a folder that is written
+under a temporary name, synced, hashed and then renamed, so a kill at any time leaves the old or the new one.
 """
 
 import json
@@ -15,81 +15,92 @@ from filelock import FileLock, Timeout
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from datafree.files import TEMPORARY, replacing, sha256_of, write_json
+from datafree.files import TEMPORARY, atomic_folder, sha256_of, write_json
 from datafree.types import InputError
 
-SCHEMA = 1
+SCHEMA = 2
+"""version of the layout of a run folder"""
 MANIFEST, TENSORS, TREE = "manifest.json", "state.safetensors", "state.json"
 
 
 class RunFolder:
-    """One run's directory, locked while it is open.
+    """The folder of one run, locked while it is open.
 
     Args:
-        path: Where; made if it is not there.
-        identity: What makes the run: a directory that holds another run is refused.
-        resume: Go on from the newest checkpoint that is whole, if there is one.
+        path: The folder; created if it does not exist.
+        experiment: The experiment as JSON. A folder with another experiment is refused.
+        resume: Accept a folder with this experiment, to continue from its newest intact checkpoint.
 
     Raises:
-        InputError: If it holds another run or is finished, another process has it, or it cannot be written.
+        InputError: If the folder has another or a finished run, is in use by another process, or cannot be written.
     """
 
-    def __init__(self, path: Path, identity: Mapping[str, Any], *, resume: bool = False) -> None:
+    def __init__(self, path: Path, experiment: Mapping[str, Any], *, resume: bool = False) -> None:
         self.path, self.checkpoints = path, path / "checkpoints"
-        described = path / "experiment.json"
-        made = not path.exists()
+        self._file = path / "experiment.json"
+        created = not path.exists()
         try:
             path.mkdir(parents=True, exist_ok=True)
             self._lock = FileLock(path / ".lock", timeout=0, fallback_to_soft=False)
             self._lock.acquire()
         except Timeout as fault:
-            raise InputError(f"{path} is in use by another process; wait for it or give another --out") from fault
+            raise InputError(f"{path} is in use by another process; wait for it or choose another --out") from fault
         except OSError as fault:
-            raise InputError(f"{path} cannot be written ({fault.strerror}); give another --out") from fault
+            raise InputError(f"{path} cannot be written ({fault.strerror}); choose another --out") from fault
         try:
-            self._enter(described, json.loads(json.dumps(identity)), resume)
+            self._open(json.loads(json.dumps(experiment)), resume)
         except BaseException:
             self._lock.release()
-            if not described.is_file():
+            if not self._file.is_file():
                 (path / ".lock").unlink(missing_ok=True)
-                if made:
+                if created:
                     path.rmdir()
             raise
 
-    def _enter(self, described: Path, identity: Any, resume: bool) -> None:
-        self._new = False
-        others = [child.name for child in self.path.iterdir() if child.name != ".lock"]
-        if not described.is_file():
-            if others:
-                raise InputError(f"{self.path} is not empty and holds no run; give another --out")
-            write_json(described, {"schema": SCHEMA, **identity})
-            self._new = True
+    def _open(self, experiment: Any, resume: bool) -> None:
+        """Write the experiment to a new folder, or check that the folder can be resumed."""
+        self._new = not self._file.is_file()
+        if self._new:
+            if any(child.name != ".lock" for child in self.path.iterdir()):
+                raise InputError(f"{self.path} is not empty and is not a run folder; choose another --out")
+            write_json(self._file, {"schema": SCHEMA, **experiment})
         elif (self.path / "summary.json").is_file():
-            raise InputError(f"{self.path} is a finished run; see `datafree report {self.path}`, or give another --out")
+            raise InputError(
+                f"{self.path} is a finished run; see it with `datafree report {self.path}` or choose another --out"
+            )
         elif not resume:
             raise InputError(
-                f"{self.path} holds a run already; resume it with `datafree resume {self.path}` or give another --out"
+                f"{self.path} is an unfinished run; continue it with `datafree resume {self.path}` "
+                "or choose another --out"
             )
-        elif read_description(self.path) != identity:
-            raise InputError(f"{self.path} holds another run; give another --out")
+        elif read_experiment(self.path) != experiment:
+            raise InputError(f"{self.path} is a run of another experiment; choose another --out")
         self.checkpoints.mkdir(exist_ok=True)
-        for orphan in [*self.path.glob(f"{TEMPORARY}*"), *self.checkpoints.glob(f"{TEMPORARY}*")]:
-            shutil.rmtree(orphan) if orphan.is_dir() else orphan.unlink()
+        for leftover in [*self.path.glob(f"{TEMPORARY}*"), *self.checkpoints.glob(f"{TEMPORARY}*")]:
+            shutil.rmtree(leftover) if leftover.is_dir() else leftover.unlink()
 
     def __enter__(self) -> "RunFolder":
         return self
 
     def __exit__(self, kind: type[BaseException] | None = None, *_: object) -> None:
         if self._new and kind is not None and issubclass(kind, InputError) and not self._numbered():
-            shutil.rmtree(self.path)  # it could never have begun
+            shutil.rmtree(self.path)  # invalid input: the run could not start
         self._lock.release()
 
     def commit(self, step: int, state: Mapping[str, Any]) -> None:
-        """Saves a checkpoint, then lets go of all but the newest two."""
+        """Save a checkpoint, then delete all but the newest two.
+
+        Args:
+            step: The training step that the state belongs to.
+            state: Nested mappings, lists and tuples of tensors, numbers, strings, booleans and None.
+
+        Raises:
+            TypeError: If the state contains anything else.
+        """
         number = 1 + max((int(folder.name) for folder in self._numbered()), default=0)
-        with replacing(self.checkpoints / f"{number:08d}") as new:
+        with atomic_folder(self.checkpoints / f"{number:08d}") as new:
             tensors: dict[str, Tensor] = {}
-            tree = _plant(state, tensors)
+            tree = _encode(state, tensors)
             save_file(tensors, new / TENSORS)
             (new / TREE).write_text(json.dumps({"step": step, "tree": tree}))
             hashes = {name: sha256_of(new / name) for name in (TENSORS, TREE)}
@@ -98,66 +109,66 @@ class RunFolder:
             shutil.rmtree(folder)
 
     def newest(self) -> tuple[int, Any] | None:
-        """Step and state of the newest checkpoint whose hashes are right."""
+        """Return the step and the state of the newest checkpoint whose hashes match; None if there is none."""
         for folder in reversed(self._numbered()):
             try:
                 hashes = json.loads((folder / MANIFEST).read_text())["sha256"]
                 if any(sha256_of(folder / name) != hashes[name] for name in (TENSORS, TREE)):
                     continue
                 saved = json.loads((folder / TREE).read_text())
-                return saved["step"], _grow(saved["tree"], load_file(folder / TENSORS))
+                return saved["step"], _decode(saved["tree"], load_file(folder / TENSORS))
             except (OSError, ValueError, KeyError, TypeError):
                 continue
         return None
 
-    def forget(self) -> None:
-        """Lets go of all checkpoints: the run is finished, and they hold the images it kept."""
+    def delete_checkpoints(self) -> None:
+        """Delete all checkpoints, which contain synthesized images, at the end of a run."""
         shutil.rmtree(self.checkpoints)
 
     def _numbered(self) -> list[Path]:
         return sorted(folder for folder in self.checkpoints.glob("[0-9]*") if folder.name.isdigit())
 
 
-def next_folder(kind: str) -> Path:
-    """`runs/KIND-001`, or the first number after those that are taken."""
-    taken = [int(path.name.rpartition("-")[2]) for path in Path("runs").glob(f"{kind}-[0-9][0-9][0-9]")]
-    return Path("runs") / f"{kind}-{max(taken, default=0) + 1:03d}"
+def next_folder(command: str) -> Path:
+    """Return `runs/COMMAND-NNN` with the number after the highest in use, from 001."""
+    numbers = [int(path.name.rpartition("-")[2]) for path in Path("runs").glob(f"{command}-[0-9][0-9][0-9]")]
+    return Path("runs") / f"{command}-{max(numbers, default=0) + 1:03d}"
 
 
-def read_description(path: Path) -> Any:
-    """What `experiment.json` of a run says, without its schema.
+def read_experiment(path: str | Path) -> Any:
+    """Read the experiment of a run folder as JSON, without the schema.
 
     Raises:
-        InputError: If there is none, or it is of a schema this version does not know.
+        InputError: If the folder has no readable `experiment.json`, or was written by a version of datafree with
+            another layout.
     """
     try:
-        found = json.loads((path / "experiment.json").read_text())
-        schema = found.pop("schema")
+        experiment = json.loads((Path(path) / "experiment.json").read_text())
+        schema = experiment.pop("schema")
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as fault:
         raise InputError(
-            f"{path} holds no run (its experiment.json is missing or damaged); give the folder of a run"
+            f"{path} is not a run folder (its experiment.json is missing or damaged); give the folder of a run"
         ) from fault
     if schema != SCHEMA:
         raise InputError(
-            f"{path} was written by another version (schema {schema}); resume it with that version of datafree"
+            f"{path} was written by another version of datafree (layout {schema}, this version reads layout {SCHEMA}); "
+            "use that version or start a new run"
         )
-    return found
+    return experiment
 
 
-def _plant(value: Any, tensors: dict[str, Tensor]) -> Any:
-    """A state as JSON; its tensors go aside under numbers."""
+def _encode(value: Any, tensors: dict[str, Tensor]) -> Any:
+    """Return a state as JSON; its tensors are added to `tensors` under numbers."""
     if isinstance(value, Tensor):
         name = str(len(tensors))
-        plain, held = (
-            value.detach().cpu().contiguous(),
-            {tensor.untyped_storage().data_ptr() for tensor in tensors.values()},
-        )
-        tensors[name] = plain.clone() if plain.untyped_storage().data_ptr() in held else plain
+        plain = value.detach().cpu().contiguous()
+        storages = {tensor.untyped_storage().data_ptr() for tensor in tensors.values()}
+        tensors[name] = plain.clone() if plain.untyped_storage().data_ptr() in storages else plain
         return {"tensor": name, "channels_last": _is_channels_last(value)}
     if isinstance(value, Mapping):
-        return {"map": [[key, _plant(item, tensors)] for key, item in value.items()]}
+        return {"map": [[key, _encode(item, tensors)] for key, item in value.items()]}
     if isinstance(value, (list, tuple)):
-        return {"tuple" if isinstance(value, tuple) else "list": [_plant(item, tensors) for item in value]}
+        return {"tuple" if isinstance(value, tuple) else "list": [_encode(item, tensors) for item in value]}
     if value is None or isinstance(value, (bool, int, float, str)):
         return {"value": value}
     raise TypeError(f"a checkpoint cannot hold {type(value).__name__}")
@@ -167,17 +178,17 @@ def _is_channels_last(value: Tensor) -> bool:
     return value.ndim == 4 and not value.is_contiguous() and value.is_contiguous(memory_format=torch.channels_last)
 
 
-def _grow(node: Any, tensors: Mapping[str, Tensor]) -> Any:
-    """The inverse of `_plant`."""
+def _decode(node: Any, tensors: Mapping[str, Tensor]) -> Any:
+    """Return the state that `_encode` turned into JSON."""
     match node:
         case {"tensor": name, "channels_last": last}:
             return tensors[name].contiguous(memory_format=torch.channels_last) if last else tensors[name]
         case {"map": pairs}:
-            return {key: _grow(item, tensors) for key, item in pairs}
+            return {key: _decode(item, tensors) for key, item in pairs}
         case {"list": items}:
-            return [_grow(item, tensors) for item in items]
+            return [_decode(item, tensors) for item in items]
         case {"tuple": items}:
-            return tuple(_grow(item, tensors) for item in items)
+            return tuple(_decode(item, tensors) for item in items)
         case {"value": value}:
             return value
-    raise ValueError("a checkpoint's tree is damaged")
+    raise ValueError("the state of a checkpoint is damaged")

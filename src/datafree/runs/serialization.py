@@ -1,13 +1,13 @@
-"""An experiment as JSON and back, so that a run can be repeated and resumed."""
+"""Settings as JSON and back, so that a run can be resumed and repeated."""
 
 from dataclasses import fields, is_dataclass
 from typing import Any, TypeVar
 
 from datafree.applications import APPLICATIONS
-from datafree.synthesis.augmentation import Augmentation
 from datafree.methods import METHODS
 from datafree.sets.saved import SavedConfig
 from datafree.synthesis import Schedule
+from datafree.synthesis.augmentation import Augmentation
 from datafree.types import InputError
 
 T = TypeVar("T")
@@ -16,36 +16,34 @@ CONFIGS: dict[str, type[Any]] = {
     kind.__name__: kind
     for kind in (Schedule, Augmentation, SavedConfig, *map(type, METHODS.values()), *map(type, APPLICATIONS.values()))
 }
-"""the settings a description may name: a fixed table, so that a run directory cannot name code"""
+"""settings classes by name: a fixed table, so that a run folder cannot name other code"""
 
 
 def serializable(kind: type[T]) -> type[T]:
-    """Adds a class of settings to the table."""
+    """Register a settings class, so that `to_json` and `from_json` accept it. Use as a class decorator."""
     CONFIGS[kind.__name__] = kind
     return kind
 
 
 def to_json(value: Any) -> Any:
-    """Settings as what JSON can hold.
+    """Return settings as JSON: a dataclass becomes a dict with its class name under `config`, a tuple a list.
 
     Raises:
-        InputError: If settings are of a class that is not in the table.
+        InputError: If a settings class is not registered.
     """
     if type(value).__name__ in CONFIGS:
         return {"config": type(value).__name__} | {f.name: to_json(getattr(value, f.name)) for f in fields(value)}
     if is_dataclass(value):
         kind = type(value).__name__
-        raise InputError(
-            f"{kind} cannot be written down with a run; mark the class with datafree.runs.serialization.serializable"
-        )
+        raise InputError(f"{kind} cannot be saved as JSON; decorate it with datafree.runs.serialization.serializable")
     return [to_json(item) for item in value] if isinstance(value, tuple) else value
 
 
 def from_json(node: Any) -> Any:
-    """The inverse of `to_json`.
+    """Return the settings that `to_json` turned into JSON.
 
     Raises:
-        InputError: If it names settings that do not exist here.
+        InputError: If a settings class or a setting is unknown.
     """
     if isinstance(node, dict):
         settings = dict(node)
@@ -53,6 +51,19 @@ def from_json(node: Any) -> Any:
             return CONFIGS[settings.pop("config")](**{name: from_json(value) for name, value in settings.items()})
         except (KeyError, TypeError) as fault:
             raise InputError(
-                f"the run was described by another version ({fault}); resume it with that version"
+                f"the settings were written by another version of datafree ({fault}); use that version"
             ) from fault
     return tuple(from_json(item) for item in node) if isinstance(node, list) else node
+
+
+def flatten(node: Any, name: str = "") -> dict[str, Any]:
+    """Return the JSON of settings as one dict, whose keys are paths such as `method.batch_size`."""
+    if not isinstance(node, dict):
+        return {name: node}
+    rows: dict[str, Any] = {}
+    for key, value in node.items():
+        if key != "config":
+            rows |= flatten(value, f"{name}.{key}" if name else key)
+        elif name:
+            rows[name] = value
+    return rows

@@ -1,4 +1,4 @@
-"""Images that are made to be kept, with nobody who learns from them meanwhile."""
+"""Synthesize an image set without training a student."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -7,24 +7,22 @@ import torch
 from rich.console import Console
 
 from datafree import teachers
-
-from datafree.sets import image_set
-
+from datafree.classifier import Classifier, fingerprint
 from datafree.runs.hardware import set_threads, to_device
-from datafree.classifier import fingerprint
-from datafree.teachers.doctor import require
 from datafree.runs.logger import RunLogger
+from datafree.runs.tasks import create_student
+from datafree.sets import image_set
 from datafree.sets.pictures import require_pyarrow
 from datafree.synthesis import Method, Schedule, Stream
-from datafree.runs.tasks import student_of
-from datafree.types import Diverged, at_least, is_seed
+from datafree.teachers.doctor import require_capabilities
+from datafree.types import Diverged, require_at_least, require_seed
 
 
 def synthesize(
     method: Method,
     *,
     teacher: str,
-    out: Path,
+    out: str | Path,
     weights: str = "",
     student: str = "",
     images: int = 256,
@@ -34,50 +32,75 @@ def synthesize(
     threads: int = 1,
     console: Console | None = None,
 ) -> int:
-    """Makes whole batches until there are so many images, and writes them; returns how many there are.
+    """Synthesize an image set and write it to a folder.
+
+    Args:
+        method: The synthesis method.
+        teacher: A timm name or `local-dir:FOLDER`.
+        out: The output folder.
+        weights: File with the teacher's weights, with a timm name.
+        student: Student for adaptive methods: a timm name (then untrained) or `local-dir:FOLDER`; default: none.
+        images: Minimum number of images; rounded up to whole batches.
+        format: Exports in addition to the exact tensors: `folder` (PNG files by class), `parquet`.
+        seed: Random seed.
+        device: cpu, cuda, mps, or auto.
+        threads: CPU threads.
+        console: Where progress is shown; default: nowhere.
+
+    Returns:
+        The number of images.
 
     Raises:
-        InputError: If the teacher, the student or the device cannot be used.
-        Diverged: If pixels are not finite; nothing is written.
+        InputError: If a setting is invalid, or the teacher, the student or the device cannot be used.
+        Diverged: If a pixel is not finite; nothing is written.
     """
-    at_least(1, images=images)
-    is_seed(seed)
+    require_at_least(1, images=images)
+    require_seed(seed)
     if "parquet" in format:
         require_pyarrow()
     set_threads(threads)
     torch.manual_seed(seed)
     classifier = teachers.load(teacher, weights=weights)
-    learner = student_of(classifier, student).eval() if student else None
+    learner = create_student(classifier, student).eval() if student else None
     for model in filter(None, (classifier, learner)):
         to_device(model, device)
-    require(classifier, method)
-    count = -(-images // method.batch_size)
-    by = made_by(method, seed) + (f", student {student}" if student and method.adaptive else "")
+    require_capabilities(classifier, method)
     with RunLogger(None, classifier, learner, console=console) as logger:
-        if method.adaptive and learner is None:
-            logger.note("there is no student to look at: the term that asks for its mistakes is off")
-            by += ", without a student"
-        stream = Stream.of(method, classifier, learner, Schedule(warmup_batches=count, refresh_every=0, pool_batches=count), logger)
-        for note in stream.synthesizer.notes:
-            logger.note(note)
-        for batch in logger.track(range(1, method.learning + count + 1), "make"):
-            stream.fill(batch)
-        logger.warn_of_collapse()
-    kept = stream.pool.all()
-    if not bool(kept.images.isfinite().all()):
-        raise Diverged("some images have pixels that are not finite; lower the learning rate of the method")
-    made = image_set.ImageSet(
-        batch=kept,
+        stream = fill_stream(method, classifier, learner, -(-images // method.batch_size), logger)
+    batch = stream.pool.all()
+    if not bool(batch.images.isfinite().all()):
+        raise Diverged("some images have non-finite pixels; lower the learning rate of the method")
+    synthesized = image_set.ImageSet(
+        batch=batch,
         classes=classifier.classes,
-        teacher=fingerprint(classifier.model),
-        made_by=by,
-        measured_from=stream.synthesizer.measured_from,
+        teacher_sha256=fingerprint(classifier.model),
+        made_by=origin_of(method, seed, student),
+        measured_images=stream.synthesizer.measured_images,
         seconds=round(logger.seconds(), 2),
     )
-    image_set.write(made, classifier, out, format)
-    return len(made.batch)
+    image_set.write(synthesized, classifier, Path(out), format)
+    return len(batch)
 
 
-def made_by(method: Method, seed: int) -> str:
-    """What a set says of its origin."""
-    return f"{method!r}, seed {seed}"
+def fill_stream(
+    method: Method, teacher: Classifier, student: Classifier | None, count: int, logger: RunLogger
+) -> Stream:
+    """Return a stream whose pool holds `count` batches, after those that a generator is trained with."""
+    if method.adaptive and student is None:
+        logger.note("no student is given: the term that looks for the student's mistakes is off")
+    schedule = Schedule(warmup_batches=count, refresh_every=0, pool_batches=count)
+    stream = Stream.of(method, teacher, student, schedule, logger)
+    for note in stream.synthesizer.notes:
+        logger.note(note)
+    for number in logger.track(range(1, method.burn_in + count + 1), "synthesize"):
+        stream.synthesize_until(number)
+    logger.warn_of_collapse()
+    return stream
+
+
+def origin_of(method: Method, seed: int, student: str = "") -> str:
+    """Return the text by which an image set names its method, seed and, for adaptive methods, its student."""
+    text = f"{method!r}, seed {seed}"
+    if not method.adaptive:
+        return text
+    return f"{text}, student {student}" if student else f"{text}, without a student"

@@ -1,4 +1,4 @@
-"""Who teaches and who learns: what an experiment is about, as a value that loads its networks."""
+"""Tasks: which teacher, which student and which real images an experiment uses, as a value that loads the networks."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -8,71 +8,71 @@ from pathlib import Path
 from typing import Any, Literal
 
 from datafree import teachers
-from datafree.teachers.sources import architecture
 from datafree.classifier import Classifier
 from datafree.ensemble import Ensemble
-from datafree.runs.serialization import serializable
-from datafree.networks.input_fitting import require_answer
 from datafree.networks.inheritance import inherit
-from datafree.types import InputError, words_known
+from datafree.networks.input_fitting import require_accepts_images
+from datafree.runs.serialization import serializable
+from datafree.teachers.sources import architecture
+from datafree.types import InputError, require_choices
 
 
 @dataclass(frozen=True, kw_only=True)
 class SingleTeacherTask:
-    """Who teaches, and which real images judge what comes of it, if any."""
+    """One teacher, and the real images for evaluation, if any."""
 
     teacher: str
-    """a timm name, or local-dir:FOLDER with config.json and model.safetensors"""
+    """teacher: a timm name, or local-dir:FOLDER with config.json and model.safetensors"""
     weights: str = ""
-    """a file with the teacher's weights, if it is a timm name and timm's own are not wanted"""
+    """file with the teacher's weights, with a timm name; default: timm's pretrained weights"""
     classes: int = 0
-    """classes of a teacher by timm name; 0: as it comes"""
+    """number of classes of a teacher given by its timm name; 0: the network's own"""
     input: tuple[int, ...] = ()
-    """channels, height and width of a teacher by timm name; empty: as it comes"""
+    """channels, height and width of a teacher given by its timm name; default: the network's own"""
     mean: tuple[float, ...] = ()
-    """the teacher's normalisation, in pixel units; empty: as it comes"""
+    """mean of a teacher given by its timm name, per channel, for pixels in [0, 1]; default: the network's own"""
     std: tuple[float, ...] = ()
-    """likewise"""
+    """standard deviation of a teacher given by its timm name, per channel; default: the network's own"""
     data: str = ""
-    """real images for the evaluation at the end: digits, mnist, cifar10 or folder:PATH; empty: none"""
+    """real images, only used to evaluate the finished student: digits, mnist, cifar10 or folder:PATH; default: none"""
     data_root: str = ""
-    """where data sets lie; empty: $DATAFREE_DATA, or ./data"""
+    """folder of the data sets; default: $DATAFREE_DATA, else ./data"""
 
     def load_teacher(self) -> Classifier:
-        """The teacher.
+        """Load the teacher.
 
         Raises:
-            InputError: If it cannot be made.
+            InputError: If a setting is invalid or the network cannot be loaded.
         """
         if self.input and (len(self.input) != 3 or not all(1 <= size <= 4096 for size in self.input)):
             raise InputError(f"input is {self.input}; give channels, height and width, each from 1 to 4096")
-        given: dict[str, Any] = {"shape": self.input, "mean": self.mean, "std": self.std, "classes": self.classes}
+        settings: dict[str, Any] = {"shape": self.input, "mean": self.mean, "std": self.std, "classes": self.classes}
         return teachers.load(
-            self.teacher, weights=self.weights, **{name: value for name, value in given.items() if value}
+            self.teacher, weights=self.weights, **{name: value for name, value in settings.items() if value}
         )
 
 
 @serializable
 @dataclass(frozen=True, kw_only=True)
 class Task(SingleTeacherTask):
-    """Who teaches, who learns, and which real images judge them afterwards, if any."""
+    """One teacher and one student."""
 
     student: str = ""
-    """a timm name, the papers' networks included, or local-dir:FOLDER; empty: a copy of the teacher"""
+    """student: a timm name (including the papers' networks) or local-dir:FOLDER; default: a copy of the teacher"""
     student_args: tuple[str, ...] = ()
-    """further arguments of a student by timm name, as NAME=NUMBER: patch_size=2 depth=4"""
+    """arguments of a student given by its timm name, as NAME=NUMBER: patch_size=2 depth=4"""
     inherit: bool = False
-    """the student begins as the teacher's strongest channels; it must be the teacher made narrower"""
+    """initialise the student with the teacher's strongest channels; it must be a narrower version of the teacher"""
 
     def load(self) -> tuple[Classifier, Classifier]:
-        """Teacher and student; the student sees pixels as the teacher does.
+        """Load the teacher and create the student, with the teacher's normalisation.
 
         Raises:
-            InputError: If either cannot be made.
+            InputError: If a network cannot be loaded or the two do not fit.
         """
         teacher = self.load_teacher()
-        arguments = arguments_in(self.student_args)
-        student = student_of(teacher, self.student, arguments) if self.student else deepcopy(teacher)
+        arguments = parse_network_arguments(self.student_args)
+        student = create_student(teacher, self.student, arguments) if self.student else deepcopy(teacher)
         if self.inherit:
             inherit(student, teacher)
         return teacher, student
@@ -81,143 +81,151 @@ class Task(SingleTeacherTask):
 @serializable
 @dataclass(frozen=True, kw_only=True)
 class ExtensionTask(SingleTeacherTask):
-    """Who teaches, which classes are to be learned as well, and which real images of all classes judge it, if any."""
+    """One teacher and the new classes that its student learns in addition."""
 
     new_data: str
-    """real images of the new classes: digits, mnist, cifar10, each with a choice as in mnist:5-9, or folder:PATH"""
+    """real images of the new classes: digits, mnist or cifar10 with a selection such as mnist:5-9, or folder:PATH"""
 
     def load(self) -> tuple[Classifier, Classifier]:
-        """Teacher and student, which begins as the teacher and is widened when the new classes are known.
+        """Load the teacher, and copy it as the student; the new classes are added when their images are opened.
 
         Raises:
-            InputError: If the teacher cannot be made.
+            InputError: If the teacher cannot be loaded or is multi-label.
         """
         teacher = self.load_teacher()
         if teacher.multi_label:
-            raise InputError(
-                "the teacher gives an answer for each label; only one that gives one answer can be extended"
-            )
+            raise InputError("the teacher is multi-label; only single-label teachers can be extended")
         return teacher, deepcopy(teacher)
 
 
 @serializable
 @dataclass(frozen=True, kw_only=True)
 class AmalgamationTask:
-    """Which teachers become one student, over which of their labels."""
+    """Several teachers that are amalgamated into one student."""
 
     teacher: tuple[str, ...]
-    """two or more: timm names, or local-dir:FOLDER; say --teacher once for each"""
+    """two or more teachers: timm names, or local-dir:FOLDER; repeat --teacher for each"""
     labels: tuple[str, ...] = ()
-    """the student's labels, in this order; all that any teacher knows, if not given"""
+    """labels of the student, in this order; default: all labels of all teachers"""
     student: str = ""
-    """a timm name, the papers' networks included; empty: the first teacher's"""
+    """student: a timm name, including the papers' networks; default: the architecture of the first teacher"""
     gate: Literal["centred", "energy", "entropy", "even", "origin"] = "centred"
-    """which teacher is believed: see `Ensemble`; origin: the one an image was made from, which needs --per-teacher"""
+    """how the teachers are weighted for each image: see `Ensemble`; origin: only the teacher that the image was
+    synthesized from, which needs --per-teacher"""
     per_teacher: bool = False
-    """make images from one teacher after another instead of from all together"""
+    """synthesize each batch from a single teacher, in turn, instead of from all teachers together"""
     shared_labels: Literal["", "same", "distinct"] = ""
-    """what a label means that several teachers have: the same; or, called 1/NAME and 2/NAME then, distinct things"""
+    """meaning of a label that several teachers have: same: one label; distinct: separate labels 1/NAME, 2/NAME, ..."""
     data: str = ""
-    """real images for the evaluation at the end: digits, mnist, cifar10 or folder:PATH; empty: none"""
+    """real images, only used to evaluate the finished student: digits, mnist, cifar10 or folder:PATH; default: none"""
     data_root: str = ""
-    """where data sets lie; empty: $DATAFREE_DATA, or ./data"""
+    """folder of the data sets; default: $DATAFREE_DATA, else ./data"""
 
     def __post_init__(self) -> None:
-        words_known(self)
+        require_choices(self)
         if len(self.teacher) < 2:
-            raise InputError("one teacher alone cannot be amalgamated; name two or more, or use `datafree distill`")
+            raise InputError("amalgamation needs two or more teachers; use `datafree distill` for one")
         if self.gate == "origin" and not self.per_teacher:
-            raise InputError("gate origin is known only of images that were made apart; say --per-teacher as well")
+            raise InputError("gate origin needs images synthesized from single teachers; add --per-teacher")
 
     def load(self) -> tuple[Ensemble, Classifier]:
-        """The ensemble of the teachers, and the student.
+        """Load the teachers as an ensemble, and create the student.
 
         Raises:
-            InputError: If a teacher or the student cannot be made, or the teachers do not go together.
+            InputError: If a network cannot be loaded, or the teachers do not fit together.
         """
         members = [teachers.load(name) for name in self.teacher]
         if self.shared_labels == "distinct":
             for number, member in enumerate(members, 1):
                 member.classes = tuple(f"{number}/{name}" for name in member.classes)
         elif not self.shared_labels:
-            require_words(members)
+            require_unambiguous_labels(members)
         for number, member in enumerate(members, 1):
             if self.labels and not set(self.labels) & set(member.classes):
-                raise InputError(f"teacher {number} knows none of the labels that are wanted; leave it out")
+                raise InputError(f"teacher {number} has none of the labels in --labels; remove this teacher")
         ensemble = Ensemble(members, self.labels, "centred" if self.gate == "origin" else self.gate).eval()
-        return ensemble, student_of(ensemble, self.student or architecture(members[0].model))
+        return ensemble, create_student(ensemble, self.student or architecture(members[0].model))
 
 
-def require_words(members: Sequence[Classifier]) -> None:
-    """Refuses labels that two teachers share and that are bare numbers: they may mean different things.
+def require_unambiguous_labels(members: Sequence[Classifier]) -> None:
+    """Check that no two teachers share a label that is a bare number, which may have two meanings.
 
     Raises:
-        InputError: Naming the first.
+        InputError: Names the first shared number.
     """
     for number, member in enumerate(members, 1):
         for earlier, other in enumerate(members[: number - 1], 1):
             shared = [name for name in member.classes if name in other.classes and name.isdecimal()]
             if shared:
                 raise InputError(
-                    f"teachers {earlier} and {number} both have a label {shared[0]!r}, a bare number that may mean two "
-                    "things; say --shared-labels same or --shared-labels distinct"
+                    f"teachers {earlier} and {number} share the label {shared[0]!r}, a number whose meaning may differ; "
+                    "add --shared-labels same or --shared-labels distinct"
                 )
 
 
-def arguments_in(words: tuple[str, ...]) -> dict[str, Any]:
-    """Arguments of a network, from words such as `patch_size=2`.
+def parse_network_arguments(words: Sequence[str]) -> dict[str, Any]:
+    """Parse the arguments of a network, such as `patch_size=2`.
 
     Raises:
-        InputError: If one of them is something else.
+        InputError: If one is not of the form NAME=NUMBER.
     """
-    found: dict[str, Any] = {}
+    arguments: dict[str, Any] = {}
     for word in words:
         name, _, value = word.partition("=")
         try:
-            found[name] = json.loads(value)
+            arguments[name] = json.loads(value)
         except ValueError as fault:
             raise InputError(f"student-args has {word!r}; write NAME=NUMBER, such as patch_size=2") from fault
-    return found
+    return arguments
 
 
-def student_of(teacher: Classifier, name: str, arguments: Mapping[str, Any] | None = None) -> Classifier:
-    """A new network that takes and answers what the teacher does.
+def create_student(teacher: Classifier, name: str, arguments: Mapping[str, Any] | None = None) -> Classifier:
+    """Create a network with the input shape, classes, normalisation and preprocessing of a teacher.
 
     Args:
-        teacher: Whose shape, classes, mean, std and view it gets.
-        name: A timm name, of any family; or `local-dir:FOLDER` for one that has weights already.
-        arguments: Of a network by timm name; see `create`.
+        teacher: The teacher.
+        name: A timm name, including the papers' networks; or `local-dir:FOLDER` for a network with weights.
+        arguments: Arguments of a network given by its timm name; see `create`.
+
+    Returns:
+        The student, untrained unless `name` is a folder.
 
     Raises:
-        InputError: If a folder is named whose network takes or answers something else, or the network cannot take
-            images of the teacher's size.
+        InputError: If the network of a folder has other channels or classes than the teacher, or the network cannot
+            take images of the teacher's size.
     """
     kind, _, folder = name.partition("local-dir:")
-    if kind:
-        mean, std = teacher.mean.flatten().tolist(), teacher.std.flatten().tolist()
-        student = teachers.create(
-            name,
-            classes=teacher.classes,
-            shape=teacher.shape,
-            mean=mean,
-            std=std,
-            view=teacher.view,
-            arguments=arguments,
-        )
-        require_answer(student, name)
-        student.multi_label = teacher.multi_label
-        return student
-    if arguments:
-        raise InputError(f"{name} says itself what it is; leave student-args out")
+    if not kind:
+        if arguments:
+            raise InputError(f"{name} has its arguments in its config.json; remove --student-args")
+        return load_student(teacher, folder)
+    student = teachers.create(
+        name,
+        classes=teacher.classes,
+        shape=teacher.shape,
+        mean=teacher.mean.flatten().tolist(),
+        std=teacher.std.flatten().tolist(),
+        preprocessing=teacher.preprocessing,
+        arguments=arguments,
+    )
+    require_accepts_images(student, name)
+    student.multi_label = teacher.multi_label
+    return student
+
+
+def load_student(teacher: Classifier, folder: str | Path) -> Classifier:
+    """Load a student from a folder, and check that it fits the teacher.
+
+    Raises:
+        InputError: If the folder cannot be loaded, or the number of classes or channels or the kind of labels differs.
+    """
     student = teachers.load_folder(Path(folder))
-    for what, theirs, ours in (
+    for what, expected, actual in (
         ("classes", len(teacher.classes), len(student.classes)),
         ("channels", teacher.shape[0], student.shape[0]),
     ):
-        if theirs != ours:
-            raise InputError(f"the teacher has {theirs} {what} and the student {ours}; they must be equal")
+        if actual != expected:
+            raise InputError(f"the teacher has {expected} {what} and the student {actual}; they must be equal")
     if student.multi_label != teacher.multi_label:
-        raise InputError(
-            "one of teacher and student gives one answer, the other one for each label; they must be alike"
-        )
+        raise InputError("one of teacher and student is multi-label and the other is not; both must be the same")
     return student

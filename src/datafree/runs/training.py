@@ -1,4 +1,4 @@
-"""Training an example teacher on real images: the only training here that may see them, beside the ceiling."""
+"""Train an example teacher on real images and their labels."""
 
 import time
 from dataclasses import asdict, dataclass, field
@@ -10,67 +10,78 @@ import torch.nn.functional as F
 from rich.console import Console
 
 from datafree import teachers
-
-from datafree.runs.hardware import set_threads, to_device
-from datafree.synthesis.augmentation import Augmentation
-from datafree.classifier import Classifier
-from datafree.real.data import Ledger, RealImages, open_real
-from datafree.evaluation import evaluate
-from datafree.synthesis.features import Moments
-from datafree.runs.logger import RunLogger, shown
-from datafree.files import write_json
-from datafree.types import at_least, is_seed
 from datafree.callback import Callback, silent
+from datafree.classifier import Classifier
+from datafree.evaluation import evaluate
+from datafree.files import write_json
+from datafree.real.data import RealImages, open_real
+from datafree.real.ledger import Ledger
+from datafree.runs.hardware import set_threads, to_device
+from datafree.runs.logger import RunLogger, with_progress
+from datafree.synthesis.augmentation import Augmentation
+from datafree.synthesis.features import Moments
+from datafree.types import require_at_least, require_seed
 
 TRAINING = "training.json"
-"""in the folder of an example teacher: what it was trained by"""
+"""file with the settings that a teacher was trained with; it is written last, so a folder with it is complete"""
 
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingConfig:
-    """A plain recipe: AdamW along one cycle."""
+    """Supervised training with AdamW and a one-cycle learning rate."""
 
     steps: int = 600
-    """optimiser steps"""
+    """optimizer steps"""
     batch_size: int = 128
     """real images per step"""
     lr: float = 5e-3
-    """learning rate at its highest"""
+    """peak learning rate"""
     weight_decay: float = 1e-2
-    """of all weights"""
+    """weight decay of all parameters"""
     augment: Augmentation = field(default_factory=lambda: Augmentation(shift=0.7, rotate=8, scale=0.1))
-    """small movements of the images"""
+    """augmentation of the real images"""
 
     def __post_init__(self) -> None:
-        at_least(1, steps=self.steps, batch_size=self.batch_size)
-        at_least(1e-9, lr=self.lr)
-        at_least(0, weight_decay=self.weight_decay)
-        self.augment.must_keep_labels()
+        require_at_least(1, steps=self.steps, batch_size=self.batch_size)
+        require_at_least(1e-9, lr=self.lr)
+        require_at_least(0, weight_decay=self.weight_decay)
+        self.augment.require_no_mix()
 
 
 def normalization(real: RealImages) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Mean and standard deviation of each channel of the training images."""
+    """Return the mean and the standard deviation of each channel, rounded to four digits."""
     moments = Moments()
-    for batch in real.once():
+    for batch in real.batches():
         moments.add(batch.images)
     mean, var = moments.result()
     return tuple(round(value, 4) for value in mean.tolist()), tuple(round(value, 4) for value in var.sqrt().tolist())
 
 
 def train(classifier: Classifier, real: RealImages, config: TrainingConfig, callback: Callback = silent) -> Classifier:
-    """Trains a classifier on labelled images, in place, and returns it in evaluation mode."""
+    """Train a classifier on labelled images, in place.
+
+    Args:
+        classifier: The classifier.
+        real: The training images.
+        config: The settings.
+        callback: Shows progress and the loss.
+
+    Returns:
+        The classifier in evaluation mode.
+    """
     optimizer = torch.optim.AdamW(classifier.parameters(), config.lr, weight_decay=config.weight_decay, fused=True)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, config.lr, config.steps)
+    steps, batches = callback.track(range(config.steps), "train"), real.random_batches(config.batch_size)
     classifier.train()
-    for step, batch in zip(callback.track(range(config.steps), "train"), real.forever(config.batch_size), strict=False):
+    for step, batch in zip(steps, batches, strict=False):
         images, labels = batch.images.to(classifier.device), batch.targets.to(classifier.device)
         logits = classifier(config.augment(images))
-        loss = F.cross_entropy(classifier.decisions(logits), classifier.choices(labels))
+        loss = F.cross_entropy(classifier.decisions(logits), classifier.decision_targets(labels))
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         optimizer.step()
         schedule.step()
-        callback.log(step + 1, {"cross entropy": loss.detach()})
+        callback.log(step + 1, {"cross_entropy": loss.detach()})
     return classifier.eval()
 
 
@@ -78,7 +89,7 @@ def example_teacher(
     *,
     network: str,
     data: str,
-    out: Path,
+    out: str | Path,
     data_root: str = "",
     training: TrainingConfig,
     seed: int = 0,
@@ -86,38 +97,50 @@ def example_teacher(
     threads: int = 1,
     console: Console | None = None,
 ) -> float:
-    """Trains a network on real images and writes it in timm's layout, with its ledger; returns its held-out score.
+    """Train a network on real images, and write it to a folder in timm's layout, with its ledger and settings.
 
-    What it was trained by is written last, as `training.json`: where that is, the folder is whole.
+    Args:
+        network: A timm name, including the papers' networks.
+        data: Real images: digits, mnist, cifar10 or folder:PATH.
+        out: The output folder.
+        data_root: Folder of the data sets; default: `$DATAFREE_DATA`, else `./data`.
+        training: The settings of training.
+        seed: Random seed.
+        device: cpu, cuda, mps, or auto.
+        threads: CPU threads.
+        console: Where progress is shown; default: nowhere.
+
+    Returns:
+        The held-out accuracy; for multi-label data the mean average precision.
 
     Raises:
-        InputError: If the network or the data are not to be had.
+        InputError: If the network or the data set is not available.
     """
-    is_seed(seed)
-    began = time.monotonic()
+    require_seed(seed)
+    start, out = time.monotonic(), Path(out)
     set_threads(threads)
     torch.manual_seed(seed)
     ledger = Ledger()
-    made_for = teachers.create(network)
-    taken: dict[str, Any] = {"shape": made_for.shape, "view": made_for.view}
-    real = open_real(data, "train", "teacher training", ledger, root=data_root, **taken)
+    template = teachers.create(network)
+    inputs: dict[str, Any] = {"shape": template.shape, "preprocessing": template.preprocessing}
+    real = open_real(data, "train", "teacher training", ledger, root=data_root, **inputs)
     mean, std = normalization(real)
     classifier = teachers.create(
-        network, classes=real.classes, shape=real.shape, mean=mean, std=std, view=made_for.view
+        network, classes=real.classes, shape=real.shape, mean=mean, std=std, preprocessing=template.preprocessing
     )
     classifier.multi_label = real.multi_label
     to_device(classifier, device)
     with RunLogger(None, classifier, None, console=console) as logger:
         train(classifier, real, training, logger)
-    test = open_real(data, "test", "evaluation", ledger, root=data_root, **taken)
-    found = evaluate(classifier, classifier, shown(test.once(), len(test), "evaluate", console))
+    test = open_real(data, "test", "evaluation", ledger, root=data_root, **inputs)
+    held_out = evaluate(classifier, classifier, with_progress(test.batches(), len(test), "evaluate", console)).score
     teachers.save_folder(classifier, out)
-    write_json(out / "ledger.json", ledger.as_json())
-    made_by = recipe(network=network, data=data, training=training, seed=seed)
-    write_json(out / TRAINING, {**made_by, "held-out": found.score, "seconds": round(time.monotonic() - began, 2)})
-    return found.score
+    write_json(out / "ledger.json", ledger.to_json())
+    settings = recipe(network=network, data=data, training=training, seed=seed)
+    write_json(out / TRAINING, {**settings, "held_out": held_out, "seconds": round(time.monotonic() - start, 2)})
+    return held_out
 
 
 def recipe(*, network: str, data: str, training: TrainingConfig, seed: int) -> dict[str, Any]:
-    """By what an example teacher is made, as JSON."""
+    """Return all settings of an example teacher as JSON."""
     return {"network": network, "data": data, "training": asdict(training), "seed": seed}

@@ -1,0 +1,124 @@
+"""The real images of a task: for evaluation, for the ceiling, and of new classes."""
+
+from dataclasses import dataclass
+
+from datafree.classifier import Classifier
+from datafree.networks.head_surgery import widen
+from datafree.real.data import RealImages, open_real
+from datafree.real.ledger import Ledger, Purpose, Split
+from datafree.runs.tasks import AmalgamationTask, ExtensionTask, SingleTeacherTask
+from datafree.types import InputError
+
+AnyTask = SingleTeacherTask | AmalgamationTask
+
+
+@dataclass(frozen=True)
+class TaskData:
+    """The real images that a run opens at its start."""
+
+    ledger: Ledger
+    """counts every real image that is read"""
+    test: RealImages | None
+    """held-out images for evaluation; None without `data`"""
+    new_classes: RealImages | None
+    """training images of the new classes; None if the task adds no classes"""
+
+
+def open_data(task: AnyTask, student: Classifier) -> TaskData:
+    """Open the real images of a task, and add the new classes of the task to the student.
+
+    Raises:
+        InputError: If a data set is not available or does not fit the student.
+    """
+    ledger = Ledger()
+    new_classes = open_new_classes(task, ledger, student) if isinstance(task, ExtensionTask) else None
+    test = open_task_data(task, "test", ledger, student) if task.data else None
+    return TaskData(ledger, test, new_classes)
+
+
+def open_task_data(
+    task: AnyTask, split: Split, ledger: Ledger, model: Classifier, purpose: Purpose = "evaluation"
+) -> RealImages:
+    """Open the data set that a task names with `data`, with labels in the order of the model's classes.
+
+    If the class names of the data set and of the model differ, classes are matched by index.
+
+    Args:
+        task: The task.
+        split: `train` or `test`.
+        ledger: The ledger of the run.
+        model: The network that is trained or evaluated on the images.
+        purpose: What the images are used for; recorded in the ledger.
+
+    Raises:
+        InputError: If the data set lacks classes of the model, or has another kind of labels.
+    """
+    real = open_real(
+        task.data, split, purpose, ledger, shape=model.shape, preprocessing=model.preprocessing, root=task.data_root
+    )
+    require_same_label_kind(task.data, real, model)
+    if isinstance(task, ExtensionTask):
+        require_same_classes(task.data, real, model)
+    elif isinstance(task, AmalgamationTask):
+        require_all_labels(task.data, real, model)
+    elif len(real.classes) != len(model.classes):
+        raise InputError(
+            f"{task.data} has {len(real.classes)} classes and the network {len(model.classes)}; they must be equal"
+        )
+    same_names = set(real.classes) == set(model.classes)
+    return real.select_classes(model.classes) if same_names or isinstance(task, AmalgamationTask) else real
+
+
+def open_new_classes(task: ExtensionTask, ledger: Ledger, student: Classifier) -> RealImages:
+    """Open the training images of the new classes, and add these classes to the student.
+
+    Raises:
+        InputError: If the images have another kind of labels than the student, or the student cannot be extended.
+    """
+    new_classes = open_real(
+        task.new_data,
+        "train",
+        "student training (new classes)",
+        ledger,
+        shape=student.shape,
+        preprocessing=student.preprocessing,
+        root=task.data_root,
+    )
+    require_same_label_kind(task.new_data, new_classes, student)
+    widen(student, new_classes.classes)
+    return new_classes
+
+
+def require_same_label_kind(name: str, real: RealImages, model: Classifier) -> None:
+    """Check that images and network are both single-label or both multi-label.
+
+    Raises:
+        InputError: If one is single-label and the other multi-label.
+    """
+    if real.multi_label != model.multi_label:
+        data_kind, model_kind = ("multi-label", "single-label") if real.multi_label else ("single-label", "multi-label")
+        raise InputError(f"{name} is {data_kind}, but the network is {model_kind}; use {model_kind} data")
+
+
+def require_same_classes(name: str, real: RealImages, model: Classifier) -> None:
+    """Check that a data set has exactly the classes of an extended network.
+
+    Raises:
+        InputError: Names the first class that only one of them has.
+    """
+    differing = sorted(set(real.classes) ^ set(model.classes))
+    if differing:
+        raise InputError(
+            f"{name} and the extended network differ in class {differing[0]!r}; use data of all classes, old and new"
+        )
+
+
+def require_all_labels(name: str, real: RealImages, model: Classifier) -> None:
+    """Check that a data set has all labels of an amalgamated student.
+
+    Raises:
+        InputError: Names the first missing label.
+    """
+    missing = [label for label in model.classes if label not in real.classes]
+    if missing:
+        raise InputError(f"{name} has no class {missing[0]!r}; use data with all labels of the student")
