@@ -59,7 +59,7 @@ class Method(ABC):
 
     @property
     def needs(self) -> tuple[str, ...]:
-        """Properties that the teacher must have, named as in the report of `datafree doctor`."""
+        """Capabilities that the teacher must have; see `datafree.teachers.doctor`."""
         return ()
 
     @abstractmethod
