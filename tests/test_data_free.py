@@ -1,4 +1,4 @@
-"""Nothing here can begin by looking at real images: all of them are forbidden, and it works all the same."""
+"""Runs work without real images: every access to them is forbidden here."""
 
 import builtins
 import io
@@ -11,63 +11,65 @@ import torch
 import toys
 
 import datafree.real.data
-import datafree.runs.experiment
+import datafree.real.datasets
+import datafree.runs.task_data
 from datafree import teachers
 from datafree.applications.distillation import DistillationConfig, distill
 from datafree.commands.main import main
-from datafree.real.data import Ledger, open_real
+from datafree.real.data import open_real
+from datafree.real.ledger import Ledger
 from datafree.runs.experiment import run
 from datafree.synthesis import Method, Schedule, Stream
 
 
-class Touched(AssertionError):
-    """Somebody reached for real images."""
+class RealImagesAccessed(AssertionError):
+    """Something tried to read real images."""
 
 
 @pytest.fixture
 def no_data(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Every way to real images raises: ours, scikit-learn's, torchvision's, Hugging Face's, and plain files."""
+    """Forbid real images: those of datafree, scikit-learn, torchvision and Hugging Face, and plain files."""
 
     def forbidden(*_: Any, **__: Any) -> None:
-        raise Touched
+        raise RealImagesAccessed
 
     import sklearn.datasets
     import torchvision.datasets
 
     monkeypatch.setattr(datafree.real.data, "open_real", forbidden)
-    monkeypatch.setattr(datafree.runs.experiment, "open_real", forbidden)
+    monkeypatch.setattr(datafree.runs.task_data, "open_real", forbidden)
     monkeypatch.setattr(sklearn.datasets, "load_digits", forbidden)
     for name in ("MNIST", "CIFAR10", "ImageFolder"):
         monkeypatch.setattr(torchvision.datasets, name, forbidden)
     monkeypatch.setitem(sys.modules, "datasets", None)
     monkeypatch.setattr(torch.utils.data.DataLoader, "__init__", forbidden)
-    real = builtins.open
+    original = builtins.open
 
     def guarded(file: Any, *arguments: Any, **settings: Any) -> Any:
         if any(word in str(file) for word in ("MNIST", "cifar", "digits.csv", ".parquet")):
-            raise Touched
-        return real(file, *arguments, **settings)
+            raise RealImagesAccessed
+        return original(file, *arguments, **settings)
 
     monkeypatch.setattr(builtins, "open", guarded)
-    monkeypatch.setattr(io, "open", guarded)  # pathlib's
+    monkeypatch.setattr(io, "open", guarded)  # used by pathlib
 
 
 @pytest.mark.usefixtures("no_data")
-def test_the_prohibition_holds():
-    with pytest.raises(Touched), open("/somewhere/MNIST/raw/train-images-idx3-ubyte"):
+def test_access_to_real_images_is_forbidden():
+    with pytest.raises(RealImagesAccessed), open("/somewhere/MNIST/raw/train-images-idx3-ubyte"):
         pass
-    with pytest.raises(Touched):
+    with pytest.raises(RealImagesAccessed):
         Path("/somewhere/cifar10/train.parquet").read_bytes()
-    with pytest.raises(Touched):
-        datafree.real.data._digits(Path(), "train")
-    with pytest.raises(Touched):
+    with pytest.raises(RealImagesAccessed):
+        datafree.real.datasets.read_digits(Path(), "train")
+    with pytest.raises(RealImagesAccessed):
         datafree.real.data.open_real("digits", "test", "evaluation", Ledger())
 
 
 @pytest.mark.usefixtures("no_data")
 @pytest.mark.parametrize("method", toys.TINY.values(), ids=toys.TINY)
 def test_a_model_and_an_input_shape_are_enough(method: Method):
-    """Not even the teacher of this test has seen an image: its statistics are invented."""
+    """Even the teacher of this test has seen no image: its running statistics are made up."""
     teacher = teachers.create("convnet_w16", classes=3, shape=(2, 8, 8))
     for name, buffer in teacher.named_buffers():
         if name.endswith(("running_mean", "running_var")):
@@ -76,41 +78,24 @@ def test_a_model_and_an_input_shape_are_enough(method: Method):
     stream = Stream(
         method.build(teacher), student, Schedule(warmup_batches=1, refresh_every=2, pool_batches=2, batch_size=8)
     )
-    learned = distill(student, teacher, stream, DistillationConfig(steps=3))
-    assert learned(torch.rand(2, 2, 8, 8)).isfinite().all()
+    trained = distill(student, teacher, stream, DistillationConfig(steps=3))
+    assert trained(torch.rand(2, 2, 8, 8)).isfinite().all()
 
 
 @pytest.mark.usefixtures("no_data")
-def test_a_whole_run_touches_no_real_image(digits_teacher: Path, tmp_path: Path):
+def test_a_run_reads_no_real_image(digits_teacher: Path, tmp_path: Path):
     summary = run(toys.experiment(digits_teacher, method=toys.TINY["adi"]), tmp_path / "run").summary
-    assert summary["ledger"] == [] and summary["real images seen by the student"] == 0
+    assert summary["ledger"] == [] and summary["real_images_seen"] == 0
 
 
 @pytest.mark.usefixtures("no_data")
-def test_the_command_distils_and_synthesizes_without_data(digits_teacher: Path, tmp_path: Path):
-    teacher = [
-        "--teacher",
-        f"local-dir:{digits_teacher}",
-        "--method",
-        "deep-inversion",
-        "--method.batch_size",
-        "8",
-        "--method.steps",
-        "2",
-    ]
-    distilled = [
-        "--student",
-        "convnet_w16",
-        "--steps",
-        "2",
-        "--schedule.warmup_batches",
-        "1",
-        "--out",
-        str(tmp_path / "run"),
-    ]
-    assert main(["distill", *teacher, *distilled]) == 0
-    assert main(["synthesize", *teacher, "--images", "8", "--out", str(tmp_path / "images")]) == 0
+def test_distill_and_synthesize_work_without_data(digits_teacher: Path, tmp_path: Path):
+    teacher = ["--teacher", f"local-dir:{digits_teacher}"]
+    method = ["--method", "deep-inversion", "--method.batch-size", "8", "--method.steps", "2"]
+    distillation = ["--student", "convnet_w16", "--steps", "2", "--warmup-batches", "1"]
+    assert main(["distill", *teacher, *method, *distillation, "--out", str(tmp_path / "run")]) == 0
+    assert main(["synthesize", *teacher, *method, "--images", "8", "--out", str(tmp_path / "images")]) == 0
 
 
-def test_without_the_prohibition_the_same_gate_opens():
+def test_without_this_fixture_real_images_can_be_opened():
     assert len(open_real("digits", "test", "evaluation", Ledger())) == 450
