@@ -1,4 +1,4 @@
-"""A student is initialized with the strongest channels of its teacher."""
+"""A student is initialised with the strongest channels of its teacher."""
 
 import pytest
 import torch

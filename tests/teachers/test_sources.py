@@ -190,7 +190,7 @@ class TestCreate:
         with pytest.raises(InputError, match="could not be created"):
             teachers.create("test_vit", shape=(0, 8, 8))
 
-    def test_normalization_for_three_channels_is_averaged_for_another_number(self):
+    def test_normalisation_for_three_channels_is_averaged_for_another_number(self):
         grey = teachers.create("test_resnet", shape=(1, 32, 32))
         assert grey.mean.flatten().tolist() == pytest.approx([sum(timm.get_pretrained_cfg("test_resnet").mean) / 3])  # type: ignore[union-attr]
 
