@@ -197,8 +197,8 @@ def test_hooks_are_registered_in_record_only():
 
 def test_methods_do_not_change_modes_or_gradient_flags_of_other_networks():
     for name in METHODS:
-        changes = [called for called, _ in calls(name) if called.endswith((".eval", ".train", ".requires_grad_"))]
-        assert not [called for called in changes if "teacher" in called or "student" in called]
+        changed = re.compile(r"(teacher|student)(\.\w+)*\.(eval|train|requires_grad_)$")
+        assert not [called for called, _ in calls(name) if changed.search(called)]
         assert not [called for called, _ in calls(name) if called.endswith(".parameters().requires_grad_")]
 
 
@@ -321,7 +321,7 @@ QUAINT = (
     "are to be seen",
     "as it comes",
     "mend(s|ed)?",
-    "folder to write",
+    "folder to write(?! to)",
     "to come of",
     "came out",
     "another place",

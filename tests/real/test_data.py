@@ -41,7 +41,7 @@ def test_the_ledger_counts_each_distinct_image_once():
     real = open_real("digits", "train", "student training (ceiling)", ledger)
     real.select(torch.tensor([3, 5, 5]))
     assert ledger.entries[0].images == 2
-    real[5], real[6]
+    _ = real[5], real[6]
     assert ledger.entries[0].images == 3
     stream, seen = real.random_batches(40), {3, 5, 6}
     for _ in range(3):

@@ -1,6 +1,7 @@
 """Image files of any size are read on demand and preprocessed as timm does."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import timm
@@ -9,9 +10,9 @@ from PIL import Image
 from timm.data import create_transform, resolve_data_config
 from torchvision.transforms.v2.functional import pil_to_tensor
 
-from datafree import teachers
 from datafree.real.data import open_real
 from datafree.real.ledger import Ledger
+from datafree.teachers.sources import preprocessing_from_config
 from datafree.types import InputError, Preprocessing
 
 
@@ -33,10 +34,11 @@ def test_a_photograph_is_resized_and_cropped_at_the_centre(picture_folder: Path)
 def test_preprocessing_is_the_same_as_timms(crop_mode: str, crop_pct: float, picture_folder: Path):
     photograph = Image.effect_noise((500, 375), 80).convert("RGB")
     photograph.save(picture_folder / "test" / "cat" / "0.png")
-    network = timm.create_model("test_resnet")
+    network: Any = timm.create_model("test_resnet")
     network.pretrained_cfg |= {"crop_mode": crop_mode, "crop_pct": crop_pct, "mean": (0.5, 0.5, 0.5)}
-    expected = create_transform(**resolve_data_config(model=network), normalize=False)(photograph)
-    preprocessing = teachers.preprocessing_in(network.pretrained_cfg)
+    transform: Any = create_transform(**resolve_data_config(model=network), normalize=False)
+    expected = transform(photograph)
+    preprocessing = preprocessing_from_config(network.pretrained_cfg)
     real = open_real(
         f"folder:{picture_folder}", "test", "evaluation", Ledger(), shape=(3, 160, 160), preprocessing=preprocessing
     )

@@ -158,7 +158,7 @@ def test_stored_logits_are_used_only_for_the_same_teacher(teacher: Classifier, b
 def test_it_works_with_every_application(name: str, twelve: SavedConfig, teacher: Classifier, student: Classifier):
     application: Any = replace(APPLICATIONS[name], steps=4)
     before = toys.snapshot(teacher)
-    learner, seen, inputs = toys.given(name, teacher, student)
+    learner, seen, inputs = toys.application_inputs(name, teacher, student)
     result = application.build()(learner, teacher, Stream.of(twelve, teacher, seen), **inputs)
     assert result(torch.rand(2, *toys.SHAPE)).isfinite().all()
     assert toys.same(toys.snapshot(teacher), before)
