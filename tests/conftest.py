@@ -1,4 +1,4 @@
-"""One seed and one thread for every test; what takes long to make is made once."""
+"""Fixtures: one seed and one thread for every test; teachers are trained once per session."""
 
 from pathlib import Path
 
@@ -20,21 +20,21 @@ def seed() -> None:
 
 @pytest.fixture(scope="session")
 def bars() -> Batch:
-    """What the toy teachers were shown."""
+    """The training images of the toy teachers."""
     torch.manual_seed(0)
     return toys.bars()
 
 
 @pytest.fixture(scope="session")
 def teacher(bars: Batch) -> Classifier:
-    """Knows the bars, and their batch-norm statistics are known to us."""
+    """A teacher of the bars; its running statistics are exactly those of the bars."""
     torch.manual_seed(0)
     return toys.teach(toys.conv_net(), bars)
 
 
 @pytest.fixture(scope="session")
 def plain_teacher(bars: Batch) -> Classifier:
-    """Knows the bars without any batch norm."""
+    """A teacher of the bars without batch norm."""
     torch.manual_seed(0)
     return toys.teach(toys.plain_net(), bars)
 
@@ -46,7 +46,7 @@ def student() -> Classifier:
 
 @pytest.fixture(scope="session")
 def digits_teacher(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with a network trained on real digits, small and quick."""
+    """The folder of a small network trained on scikit-learn's digits."""
     folder = tmp_path_factory.mktemp("teachers") / "digits"
     example_teacher(network="convnet_w16", data="digits", out=folder, training=TrainingConfig(steps=150, lr=1e-2))
     return folder
@@ -54,7 +54,7 @@ def digits_teacher(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def plain_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with a network without batch norm, untrained."""
+    """The folder of an untrained network without batch norm."""
     torch.manual_seed(0)
     folder = tmp_path_factory.mktemp("teachers") / "plain"
     teachers.save_folder(teachers.create("lenet5"), folder)

@@ -1,4 +1,4 @@
-"""The classifier owns its normalisation; whoever touches a network leaves it as it was."""
+"""The classifier normalises its input; `record` and `frozen` restore the network."""
 
 import pytest
 import torch
@@ -6,7 +6,8 @@ import toys
 from timm.layers.norm_act import BatchNormAct2d
 from torch import nn
 
-from datafree.classifier import Classifier, ClassSubset, batch_norms, frozen, record
+from datafree import teachers
+from datafree.classifier import Classifier, ClassSubset, batch_norms, fingerprint, frozen, record
 from datafree.types import InputError
 
 
@@ -28,16 +29,16 @@ def test_denormalize_is_the_inverse_of_normalize():
     assert torch.allclose(colour_net().denormalize(colour_net().normalize(images)), images, atol=1e-6)
 
 
-def test_one_mean_stands_for_all_channels():
+def test_one_mean_is_used_for_all_channels():
     net = Classifier(nn.Flatten(), shape=(3, 1, 1), classes=3, mean=(0.5,), std=(0.5,))
     assert net(torch.ones(1, 3, 1, 1)).tolist() == [[1.0, 1.0, 1.0]]
 
 
-def test_a_number_of_classes_gets_numbers_as_names():
+def test_a_number_of_classes_gives_numbers_as_names():
     assert colour_net().classes == ("0", "1")
 
 
-def test_normalization_is_no_part_of_the_weights():
+def test_mean_and_std_are_not_in_the_state_dict():
     net = toys.conv_net()
     assert net.state_dict().keys() == {f"model.{name}" for name in net.model.state_dict()}
 
@@ -47,10 +48,10 @@ def test_normalization_is_no_part_of_the_weights():
     [
         ({"mean": (0.1, 0.2)}, "mean has 2 values for 3 channels"),
         ({"std": (1.0, 1.0, 1.0, 1.0)}, "std has 4 values for 3 channels"),
-        ({"std": (1.0, 0.0, 1.0)}, "a standard deviation is positive"),
+        ({"std": (1.0, 0.0, 1.0)}, "it must be positive"),
     ],
 )
-def test_refuses_a_normalization_that_cannot_be(settings: dict[str, tuple[float, ...]], fault: str):
+def test_invalid_mean_or_std_is_an_error(settings: dict[str, tuple[float, ...]], fault: str):
     with pytest.raises(InputError, match=fault):
         Classifier(nn.Flatten(), shape=(3, 1, 1), classes=3, **settings)
 
@@ -64,7 +65,7 @@ def test_logits_are_float32_in_any_precision(teacher: Classifier):
     assert torch.allclose(half(images), exact, atol=0.2, rtol=0.1)
 
 
-def test_record_sees_the_calls_in_the_order_they_happen():
+def test_record_lists_calls_in_order():
     net = nn.Sequential(nn.Linear(2, 3), nn.ReLU(), nn.Linear(3, 1))
     with record(net[0], net[2]) as calls:
         out = net(torch.ones(1, 2))
@@ -73,7 +74,7 @@ def test_record_sees_the_calls_in_the_order_they_happen():
     assert torch.equal(calls[1].output, out)
 
 
-def test_record_sees_a_shared_layer_each_time_it_is_called():
+def test_record_lists_every_call_of_a_shared_layer():
     layer = nn.Linear(2, 2)
     with record(layer) as calls:
         layer(layer(torch.ones(1, 2)))
@@ -88,7 +89,7 @@ def test_record_keeps_the_graph():
     assert torch.autograd.grad(calls[-1].input.sum(), images)[0].abs().sum() > 0
 
 
-def test_record_leaves_no_hook_even_after_a_fault():
+def test_record_removes_its_hooks_even_after_an_exception():
     net = toys.conv_net()
     before = toys.snapshot(net)
     with pytest.raises(ZeroDivisionError), record(*net.modules()):
@@ -99,7 +100,7 @@ def test_record_leaves_no_hook_even_after_a_fault():
 @pytest.mark.parametrize("fault", [None, ZeroDivisionError])
 def test_frozen_restores_every_mode_and_flag_exactly(fault: type[Exception] | None):
     net = toys.conv_net().train()
-    next(batch_norm for batch_norm in batch_norms(net)).eval()  # someone's own choice
+    next(batch_norm for batch_norm in batch_norms(net)).eval()  # set by the user
     next(net.parameters()).requires_grad_(False)
     before = toys.snapshot(net)
     try:
@@ -130,48 +131,74 @@ def test_frozen_may_be_nested(student: Classifier):
     assert student.training
 
 
-def test_batch_norms_are_those_that_remember():
-    remembering, fused = nn.BatchNorm2d(4), BatchNormAct2d(4)
-    net = nn.Sequential(remembering, nn.BatchNorm2d(4, track_running_stats=False), nn.GroupNorm(2, 4), fused)
-    assert batch_norms(net) == [remembering, fused]
+def test_batch_norms_are_the_layers_with_running_statistics():
+    tracking, fused = nn.BatchNorm2d(4), BatchNormAct2d(4)
+    net = nn.Sequential(tracking, nn.BatchNorm2d(4, track_running_stats=False), nn.GroupNorm(2, 4), fused)
+    assert batch_norms(net) == [tracking, fused]
 
 
-class TestSeveralLabels:
+class TestMultiLabel:
     def both(self) -> tuple[Classifier, Classifier]:
         return toys.conv_net(), Classifier(toys.conv_net().model, shape=toys.SHAPE, classes=4, multi_label=True)
 
-    def test_a_decision_is_yes_or_no(self):
+    def test_decisions_have_one_row_per_label(self):
         logits = torch.tensor([[2.0, -1.0, 0.5, 0.0]])
         decisions = self.both()[1].decisions(logits)
         torch.testing.assert_close(decisions.softmax(1)[:, 0], logits[0].sigmoid())
 
-    def test_one_answer_is_one_decision(self):
+    def test_single_label_logits_are_decisions_already(self):
         logits = torch.randn(3, 4)
         assert self.both()[0].decisions(logits) is logits
-        assert self.both()[0].votes(logits) is logits
+        assert self.both()[0].softmax_logits(logits) is logits
 
     def test_cross_entropy_of_decisions_is_binary_cross_entropy(self):
         logits, targets = torch.randn(3, 4), torch.tensor([[1.0, 0, 0, 1], [0, 0, 0, 0], [1, 1, 1, 1]])
         several = self.both()[1]
-        ours = torch.nn.functional.cross_entropy(several.decisions(logits), several.choices(targets))
+        loss = torch.nn.functional.cross_entropy(several.decisions(logits), several.decision_targets(targets))
         expected = torch.nn.functional.binary_cross_entropy_with_logits(logits, targets)
-        torch.testing.assert_close(ours, expected)
+        torch.testing.assert_close(loss, expected)
 
-    def test_answers(self):
+    def test_predictions(self):
         one, several = self.both()
         logits = torch.tensor([[2.0, -1.0, 0.5, -3.0]])
-        assert one.answer(logits).tolist() == [0]
-        assert several.answer(logits).tolist() == [[1, 0, 1, 0]]
-        torch.testing.assert_close(several.votes(logits).softmax(1), logits.sigmoid() / logits.sigmoid().sum())
+        assert one.predict(logits).tolist() == [0]
+        assert several.predict(logits).tolist() == [[1, 0, 1, 0]]
+        torch.testing.assert_close(several.softmax_logits(logits).softmax(1), logits.sigmoid() / logits.sigmoid().sum())
 
-    def test_every_image_is_asked_for_a_label_at_least(self):
+    def test_every_sampled_target_has_at_least_one_label(self):
         one, several = self.both()
-        assert several.draw(64, 0.0).sum(1).eq(1).all()
-        assert several.draw(64, 1.0).sum(1).eq(4).all()
-        assert set(one.draw(64).tolist()) == {0, 1, 2, 3}
+        assert several.sample_targets(64, 0.0).sum(1).eq(1).all()
+        assert several.sample_targets(64, 1.0).sum(1).eq(4).all()
+        assert set(one.sample_targets(64).tolist()) == {0, 1, 2, 3}
 
 
-def test_part_of_the_answers():
+def test_class_subset_selects_columns():
     whole = toys.conv_net()
     images = torch.rand(2, *toys.SHAPE)
     assert torch.equal(ClassSubset(whole, [2, 0])(images), whole(images)[:, [2, 0]])
+
+
+class TestFingerprint:
+    @staticmethod
+    def network(**settings: float) -> Classifier:
+        return teachers.create("convnet_w16", **{name: (value,) for name, value in settings.items()})  # type: ignore[arg-type]
+
+    def test_depends_on_the_weights_only(self):
+        network = self.network()
+        same = self.network(mean=0.5, std=0.5)
+        same.load_state_dict(network.state_dict())
+        same.model.to(memory_format=torch.contiguous_format)
+        assert fingerprint(network.model) == fingerprint(same.model)
+
+    @pytest.mark.parametrize("name", ["head.bias", "blocks.1.2.running_mean", "blocks.0.2.num_batches_tracked"])
+    def test_changes_with_the_last_bit_of_any_tensor(self, name: str):
+        network = self.network()
+        before = fingerprint(network.model)
+        tensor = network.model.state_dict()[name].view(-1)
+        tensor[0] = torch.nextafter(tensor[0], torch.tensor(9.0)) if tensor.is_floating_point() else tensor[0] + 1
+        assert fingerprint(network.model) != before
+
+    def test_depends_on_the_shapes(self):
+        first, second = nn.Linear(2, 3, bias=False), nn.Linear(3, 2, bias=False)
+        second.weight = nn.Parameter(first.weight.detach().reshape(2, 3))
+        assert fingerprint(first) != fingerprint(second)

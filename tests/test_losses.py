@@ -1,4 +1,4 @@
-"""Every loss four ways: by hand, against plain loops, by what must always hold, by its gradient."""
+"""Every loss is tested by hand, against plain loops, by its invariants, and by its gradient."""
 
 import math
 
@@ -70,7 +70,7 @@ class TestTotalVariation:
                 expected += math.sqrt(square) / n
         assert total_variation(images).item() == pytest.approx(expected)
 
-    def test_is_zero_for_one_colour_and_blind_to_brightness(self):
+    def test_is_zero_for_one_colour_and_ignores_brightness(self):
         images = torch.rand(2, 3, 6, 6)
         assert total_variation(torch.full((2, 3, 6, 6), 0.3)).item() == 0
         assert total_variation(images + 5).item() == pytest.approx(total_variation(images).item(), rel=1e-5)
@@ -119,7 +119,7 @@ class TestBatchNormStatistics:
         )
         calls = [call(features[i], means[i].tolist(), variances[i].tolist()) for i in range(3)]
         expected = 0.0
-        for i, weight in enumerate((2.0, 0.5, 0.5)):  # the last weight holds for all that follow
+        for i, weight in enumerate((2.0, 0.5, 0.5)):  # the last weight is used for all further layers
             squares = [0.0, 0.0]
             for channel in range(2):
                 values = features[i, :, channel].flatten().tolist()
@@ -147,14 +147,14 @@ class TestBatchNormStatistics:
         assert mean.dtype == var.dtype == torch.float32
         assert var.item() == pytest.approx(features.double().var(correction=0).item(), rel=1e-3)
 
-    def test_sees_vectors_as_well_as_images(self):
+    def test_works_on_vectors_as_well_as_images(self):
         features = torch.randn(5, 3)
         assert torch.allclose(channel_statistics(features, torch.zeros(3))[0], features.mean(0))
 
-    def test_does_not_depend_on_the_guess_of_the_mean(self):
+    def test_does_not_depend_on_the_shift(self):
         features = torch.randn(8, 2, 4, 4) + 3
-        for near in (torch.zeros(2), torch.tensor([3.0, -5.0])):
-            mean, var = channel_statistics(features, near)
+        for shift in (torch.zeros(2), torch.tensor([3.0, -5.0])):
+            mean, var = channel_statistics(features, shift)
             assert torch.allclose(mean, features.mean((0, 2, 3)), atol=1e-5)
             assert torch.allclose(var, features.var((0, 2, 3), correction=0), atol=1e-4)
 
@@ -230,8 +230,10 @@ class TestDistillationLoss:
         assert distillation_loss(logits.flip(1), logits).item() > 0.01
 
     def test_is_not_symmetric(self):
-        sure, unsure = torch.tensor([[4.0, 0.0, 0.0]]), torch.tensor([[1.0, 0.0, 0.0]])
-        assert distillation_loss(sure, unsure).item() != pytest.approx(distillation_loss(unsure, sure).item(), rel=0.05)
+        certain, uncertain = torch.tensor([[4.0, 0.0, 0.0]]), torch.tensor([[1.0, 0.0, 0.0]])
+        assert distillation_loss(certain, uncertain).item() != pytest.approx(
+            distillation_loss(uncertain, certain).item(), rel=0.05
+        )
 
     def test_keeps_the_size_of_its_gradient_when_the_temperature_rises(self):
         student, teacher = double(5, 4), torch.randn(5, 4, dtype=torch.float64)
@@ -252,8 +254,8 @@ class TestSoftCrossEntropy:
     def test_is_its_definition(self):
         logits, targets = torch.randn(5, 3, dtype=torch.float64), torch.rand(5, 3, dtype=torch.float64).softmax(1)
         rows = [
-            -sum(y * math.log(p) for y, p in zip(wanted, slow_softmax(said), strict=True))
-            for said, wanted in zip(logits.tolist(), targets.tolist(), strict=True)
+            -sum(y * math.log(p) for y, p in zip(target, slow_softmax(row), strict=True))
+            for row, target in zip(logits.tolist(), targets.tolist(), strict=True)
         ]
         assert soft_cross_entropy(logits, targets).item() == pytest.approx(slow_mean(rows))
 
@@ -279,7 +281,7 @@ class TestOneHotLoss:
         rows = [-math.log(max(slow_softmax(row))) for row in logits.tolist()]
         assert one_hot_loss(logits).item() == pytest.approx(slow_mean(rows))
 
-    def test_is_highest_where_all_classes_are_alike_and_falls_with_certainty(self):
+    def test_is_highest_for_equal_logits_and_falls_with_certainty(self):
         assert one_hot_loss(torch.zeros(3, 5)).item() == pytest.approx(math.log(5))
         logits = torch.randn(3, 5)
         assert one_hot_loss(9 * logits).item() < one_hot_loss(logits).item() < math.log(5)
@@ -297,7 +299,7 @@ class TestActivationLoss:
         rows = [sum(abs(x) for x in image.flatten().tolist()) for image in features]
         assert activation_loss(features).item() == pytest.approx(-slow_mean(rows))
 
-    def test_minimising_it_excites_the_features(self):
+    def test_minimising_it_increases_the_activation(self):
         features = torch.randn(3, 7, requires_grad=True)
         activation_loss(features).backward()
         assert features.grad is not None and (features.grad.sign() == -features.sign()).all()
@@ -324,7 +326,7 @@ class TestInformationEntropyLoss:
         assert information_entropy_loss(collapsed).item() == pytest.approx(0, abs=1e-6)
 
     def test_takes_the_mean_of_probabilities_and_not_of_logits(self):
-        certain = torch.tensor([[50.0, 0.0], [0.0, 50.0]])  # both classes are there, though no image is undecided
+        certain = torch.tensor([[50.0, 0.0], [0.0, 50.0]])  # both classes occur, although every image is certain
         assert information_entropy_loss(certain).item() == pytest.approx(-math.log(2) / 2)
 
     def test_gradient(self):
@@ -334,7 +336,7 @@ class TestInformationEntropyLoss:
 class TestDecisionAdversarialLoss:
     def test_by_hand(self):
         teacher = torch.tensor([[0.75, 0.25], [0.75, 0.25]]).log()
-        student = torch.tensor([[0.6, 0.4], [0.4, 0.6]]).log()  # the second decides otherwise and does not count
+        student = torch.tensor([[0.6, 0.4], [0.4, 0.6]]).log()  # the second predicts another class and does not count
         expected = -(0.75 * math.log(0.75 / 0.6) + 0.25 * math.log(0.25 / 0.4)) / 2
         assert decision_adversarial_loss(teacher, student).item() == pytest.approx(expected)
 
@@ -354,5 +356,5 @@ class TestDecisionAdversarialLoss:
 
     def test_gradient(self):
         teacher = double(3, 4)
-        student = (teacher.detach() + 0.1).mul(0.5).requires_grad_()  # of the same decisions
+        student = (teacher.detach() + 0.1).mul(0.5).requires_grad_()  # predicts the same classes
         assert gradcheck(decision_adversarial_loss, (teacher, student))

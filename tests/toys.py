@@ -1,4 +1,4 @@
-"""Things small enough to test with: bars to look at, a teacher that has seen them, students, experiments."""
+"""Toy images, networks, methods and experiments, small enough for tests."""
 
 from collections.abc import Sequence
 from copy import deepcopy
@@ -26,7 +26,7 @@ CLASSES = ("top", "bottom", "left", "right")
 
 
 def bars(count: int = 256) -> Batch:
-    """Images with a bright bar at one of their edges; the class says which edge."""
+    """Return images with a bright bar at one edge; the class is the edge."""
     labels = torch.arange(count) % 4
     images = 0.2 * torch.rand(count, *SHAPE)
     for image, label in zip(images, labels.tolist(), strict=True):
@@ -35,23 +35,24 @@ def bars(count: int = 256) -> Batch:
 
 
 def classifier(model: nn.Module) -> Classifier:
+    """Return a classifier of the bars."""
     return Classifier(model, shape=SHAPE, classes=CLASSES, mean=(0.4,), std=(0.3,)).eval()
 
 
 def conv_net(widths: Sequence[int] = (8, 8)) -> Classifier:
-    """Two blocks with batch norm, untrained."""
+    """Return an untrained network of two blocks with batch norm."""
     return classifier(ConvNet(num_classes=4, in_chans=1, widths=tuple(widths)))
 
 
 def plain_net() -> Classifier:
-    """No batch norm anywhere, untrained."""
+    """Return an untrained network without batch norm."""
     return classifier(
         nn.Sequential(nn.Conv2d(1, 8, 3, padding=1), nn.ReLU(), nn.AvgPool2d(2), nn.Flatten(), nn.Linear(128, 4))
     )
 
 
 def teach(student: Classifier, batch: Batch, steps: int = 60) -> Classifier:
-    """Trains on one batch, then lets batch norm remember the statistics of exactly this batch."""
+    """Train on one batch, then set the running statistics to those of this batch."""
     optimizer = torch.optim.Adam(student.parameters(), 1e-2)
     student.train()
     for _ in range(steps):
@@ -69,18 +70,18 @@ def teach(student: Classifier, batch: Batch, steps: int = 60) -> Classifier:
 
 
 def snapshot(model: nn.Module) -> dict[str, Any]:
-    """Everything about a network that a visitor could change."""
+    """Return everything about a network that must not change: weights, modes, flags, gradients, hooks."""
     return {
         "weights": {name: tensor.clone() for name, tensor in model.state_dict().items()},
         "modes": [module.training for module in model.modules()],
-        "wanted": [parameter.requires_grad for parameter in model.parameters()],
+        "requires_grad": [parameter.requires_grad for parameter in model.parameters()],
         "gradients": [parameter.grad is not None for parameter in model.parameters()],
         "hooks": [len(module._forward_hooks) + len(module._forward_pre_hooks) for module in model.modules()],
     }
 
 
 def same(a: Any, b: Any) -> bool:
-    """Equal to the last bit, tensors and what holds them."""
+    """Return whether two values are equal to the last bit; dicts and sequences are compared recursively."""
     if isinstance(a, Tensor):
         return isinstance(b, Tensor) and a.dtype == b.dtype and torch.equal(a, b)
     if isinstance(a, dict):
@@ -94,7 +95,7 @@ SMALL = {"batch_size": 8, "student_batch_size": 8, "latent_size": 4, "reset_ever
 
 
 def tiny(method: Method) -> Method:
-    """The same method, made in milliseconds."""
+    """Return the same method with tiny settings, which synthesizes in milliseconds."""
     changes: dict[str, Any] = {name: value for name, value in SMALL.items() if getattr(method, name, 0)}
     if hasattr(method, "steps"):
         changes["steps"] = (3,) if isinstance(method.steps, tuple) else 3
@@ -122,7 +123,7 @@ class BlackBox(nn.Module):
 
 
 def experiment(teacher: Path, **changes: Any) -> Experiment:
-    """A whole run in a second."""
+    """Return an experiment that runs in about a second."""
     settings: dict[str, Any] = {
         "task": Task(teacher=f"local-dir:{teacher}", student="convnet_w16"),
         "method": TINY["deep-inversion"],
@@ -134,8 +135,10 @@ def experiment(teacher: Path, **changes: Any) -> Experiment:
     return Experiment(**settings | changes)
 
 
-def given(name: str, teacher: Classifier, student: Classifier) -> tuple[Classifier, nn.Module, dict[str, Any]]:
-    """What an application of this name works on, what a method may look at of it, and what it needs besides."""
+def application_inputs(
+    name: str, teacher: Classifier, student: Classifier
+) -> tuple[Classifier, nn.Module, dict[str, Any]]:
+    """Return what an application gets: the student, the part of it that methods see, and further arguments."""
     if name == "extend":
         wide = widen(deepcopy(teacher), ["middle", "frame"])
         new = Batch(torch.rand(8, *SHAPE), torch.arange(8) % 2, {})

@@ -1,4 +1,4 @@
-"""The checker of every annotation while tests run: beartype, for which an int is a float as it is for every other checker."""
+"""Runtime type checks of all annotations by beartype; an int is a float, as in static type checkers."""
 
 from collections.abc import Callable
 from typing import Any
@@ -9,5 +9,5 @@ _check = beartype(conf=BeartypeConf(is_pep484_tower=True))
 
 
 def check(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Networks are left alone: a tracer shows them what is no tensor."""
+    """Check a function. The networks of the zoo are not checked, because they are traced with proxies instead of tensors."""
     return function if function.__module__ == "datafree.networks.zoo" else _check(function)

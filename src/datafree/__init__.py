@@ -1,7 +1,7 @@
 """Compress a trained image classifier without its training data.
 
-A teacher knows a data set we do not have. A synthesizer turns what it knows into images. A stream decides when images
-are made, kept and shown. An application uses the stream.
+A synthesizer turns the knowledge of a teacher into images. A stream decides when images are synthesized, stored and used. An
+application trains a student on the stream.
 """
 
 from importlib import import_module
@@ -21,9 +21,9 @@ if TYPE_CHECKING:
     from datafree.networks.blocks import Blocks
     from datafree.networks.head_surgery import widen
     from datafree.runs.experiment import Experiment, run
-    from datafree.runs.tasks import AmalgamationTask, ExtensionTask, Task, student_of
+    from datafree.runs.tasks import AmalgamationTask, ExtensionTask, Task, create_student
+    from datafree.synthesis import Method, Schedule, Stream, Synthesizer
     from datafree.synthesis.augmentation import Augmentation
-    from datafree.synthesis.stream import Method, Schedule, Stream, Synthesizer
     from datafree.teachers.sources import create, load_folder, save_folder
     from datafree.types import Batch, Diverged, InputError
 
@@ -39,9 +39,9 @@ _MODULES = {
     "networks.blocks": ("Blocks",),
     "networks.head_surgery": ("widen",),
     "runs.experiment": ("Experiment", "run"),
-    "runs.tasks": ("AmalgamationTask", "ExtensionTask", "Task", "student_of"),
+    "runs.tasks": ("AmalgamationTask", "ExtensionTask", "Task", "create_student"),
+    "synthesis": ("Method", "Schedule", "Stream", "Synthesizer"),
     "synthesis.augmentation": ("Augmentation",),
-    "synthesis.stream": ("Method", "Schedule", "Stream", "Synthesizer"),
     "teachers.sources": ("create", "load_folder", "save_folder"),
     "types": ("Batch", "Diverged", "InputError"),
 }
@@ -51,12 +51,12 @@ __all__ = ["__version__", *_HOMES]  # pyright: ignore[reportUnsupportedDunderAll
 
 
 def __getattr__(name: str) -> Any:
-    """Import a public name on first use, so that `datafree --help` does not wait for torch."""
+    """Import a public name on first use: `datafree --help` does not import torch."""
     if name not in _HOMES:
         raise AttributeError(f"module 'datafree' has no attribute {name!r}")
     return getattr(import_module(f"datafree.{_HOMES[name]}"), name)
 
 
 def __dir__() -> list[str]:
-    """All public names, imported or not."""
+    """Return all public names, also those that are not imported yet."""
     return sorted({*globals(), *__all__})

@@ -1,4 +1,4 @@
-"""`python -m datafree`."""
+"""The command line, for `python -m datafree`."""
 
 import sys
 

@@ -1,4 +1,4 @@
-"""Who watches a loop: a base class that does nothing, so that every loop may be watched and none has to be."""
+"""The callback of training and synthesis loops: progress, logging and checkpoints."""
 
 from collections.abc import Iterable, Iterator
 from typing import TypeVar
@@ -9,21 +9,48 @@ T = TypeVar("T")
 
 
 class Callback:
-    """What a loop tells the world. Overridden by the run's report; by itself it is silent and costs nothing."""
+    """What a loop reports to. This base class ignores everything; a run overrides it.
+
+    Override the methods you need, for example `on_batch` to save every synthesized batch.
+    """
 
     def track(self, steps: Iterable[T], label: str) -> Iterator[T]:
-        """The steps themselves; a watcher may show how far they are."""
+        """Yield the steps of a loop; an override may show progress.
+
+        Args:
+            steps: The steps.
+            label: The name of the loop.
+        """
         return iter(steps)
 
     def on_batch(self, batch: Batch, count: int, due: int) -> None:
-        """A batch was synthesized, number `count` of the `due` that are wanted now."""
+        """Handle a synthesized batch.
+
+        Args:
+            batch: The batch.
+            count: Number of batches synthesized so far, with this one.
+            due: Number of batches that are needed before the next student step.
+        """
 
     def register(self, **state: Stateful) -> int:
-        """What a checkpoint of this loop must hold; returns the step to begin with, 0 unless a run is resumed."""
+        """Register what a checkpoint of the loop must contain.
+
+        Args:
+            state: Objects with a state dict, by name. If a run is resumed, an override loads their state here.
+
+        Returns:
+            The number of steps already done: the step to start with, 0 in a new run.
+        """
         return 0
 
     def log(self, step: int, terms: Terms) -> None:
-        """Step number `step` is complete; the terms are not yet moved off the device."""
+        """Handle the loss terms of a step.
+
+        Args:
+            step: Number of steps done so far, with this one.
+            terms: The terms, still on the device.
+        """
 
 
 silent = Callback()
+"""the callback that ignores everything"""

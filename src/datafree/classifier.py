@@ -1,7 +1,7 @@
-"""A network that owns its normalisation, and the two ways in which anyone may touch a network.
+"""A network with its normalisation, and the two safe ways to use it: recording its layers and freezing it.
 
-Everything outside a `Classifier` speaks pixels in [0, 1]. Hooks exist only inside `record`, modes and
-`requires_grad` change only inside `frozen`; both put everything back.
+Every public function takes pixels in [0, 1]; a `Classifier` normalises them itself. Forward hooks exist only inside `record`;
+training modes and `requires_grad` change only inside `frozen`. Both restore everything when they end.
 """
 
 import hashlib
@@ -18,20 +18,22 @@ from datafree.types import Decisions, Images, InputError, Logits, Preprocessing,
 
 
 class Classifier(nn.Module):
-    """A network with its mean and standard deviation, its input shape and its class names.
+    r"""A network with its normalisation, input shape and class names.
+
+    .. math:: f(x) = \text{model} \Bigl( \frac{x - \mu}{\sigma} \Bigr)
 
     Args:
-        model: Takes normalised images `(n, c, h, w)`, returns logits `(n, k)`.
+        model: Takes normalised images of shape `(n, c, h, w)` and returns logits of shape `(n, k)`.
         shape: Channels, height and width of one image.
-        classes: The names of the classes, in the order of the logits; or only their number.
-        mean: Per channel, in pixel units; one number stands for all channels.
-        std: Likewise.
-        precision: The type in which convolutions and products are computed (autocast); logits are always float32.
-        multi_label: Every class is a question of its own (sigmoid); else one of them is the answer (softmax).
-        view: What it is shown of image files.
+        classes: Class names in the order of the logits, or their number `k`; then the names are `"0"` to `"k-1"`.
+        mean: :math:`\mu` in pixel units, one value per channel or one for all channels.
+        std: :math:`\sigma` in pixel units, one value per channel or one for all channels; positive.
+        precision: The data type of the forward pass (autocast). Logits are always float32.
+        multi_label: Whether an image can have several labels: independent sigmoids instead of one softmax.
+        preprocessing: How image files of another size are resized and cropped.
 
     Raises:
-        InputError: If mean or std do not fit the channels, or a standard deviation is not positive.
+        InputError: If mean or std do not match the number of channels, or a standard deviation is not positive.
     """
 
     mean: Tensor
@@ -47,97 +49,122 @@ class Classifier(nn.Module):
         std: Sequence[float] = (1.0,),
         precision: torch.dtype = torch.float32,
         multi_label: bool = False,
-        view: Preprocessing | None = None,
+        preprocessing: Preprocessing | None = None,
     ) -> None:
         super().__init__()
         for name, values in (("mean", mean), ("std", std)):
             if len(values) not in (1, shape[0]):
                 raise InputError(f"{name} has {len(values)} values for {shape[0]} channels; give one value per channel")
         if min(std) <= 0:
-            raise InputError(f"std is {tuple(std)}, but a standard deviation is positive; give it in pixel units")
-        # Convolutions on CPUs and on tensor cores are faster this way, and no number changes.
+            raise InputError(f"std is {tuple(std)}, but it must be positive; give it in pixel units")
+        # Channels-last convolutions are faster on CPUs and on tensor cores; the results are the same.
         self.model = model.to(memory_format=torch.channels_last)
         self.shape = shape
         self.classes = tuple(map(str, range(classes))) if isinstance(classes, int) else tuple(classes)
         self.precision = precision
         self.multi_label = multi_label
-        self.view = view or Preprocessing()
+        self.preprocessing = preprocessing or Preprocessing()
         self.register_buffer("mean", torch.tensor(mean, dtype=torch.float32).view(-1, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(std, dtype=torch.float32).view(-1, 1, 1), persistent=False)
 
     @property
     def device(self) -> torch.device:
+        """The device of the network."""
         return self.mean.device
 
     def normalize(self, images: Images) -> Images:
-        """From pixels to what the network was trained on."""
+        r"""Map pixels in [0, 1] to the input space of the network, :math:`(x - \mu) / \sigma`."""
         return (images - self.mean) / self.std
 
     def denormalize(self, normalized: Images) -> Images:
-        """Back to pixels; the inverse of `normalize`."""
+        """Map normalised images back to pixels; the inverse of `normalize`."""
         return normalized * self.std + self.mean
 
     def feature_layers(self) -> list[nn.Linear]:
-        """The layers whose inputs are the features, where they are to be seen."""
+        """Return the layers whose inputs are the features, see `feature_layer`; an empty list if there are none."""
         layer = feature_layer(self.model)
         return [layer] if layer else []
 
     def class_weights(self) -> Tensor | None:
-        """What the last layer weighs its features with, of shape `(k, d)`, a row a class; None if that is not to be seen."""
+        """Return the weights of the last linear layer, of shape `(k, d)`; None if it does not have `k` outputs."""
         layer = last_layer(self)
         return layer.weight.detach() if layer is not None and layer.out_features == len(self.classes) else None
 
     def probabilities(self, logits: Logits) -> Probabilities:
-        """Of each class; a row sums to one only where one class is the answer."""
+        """Return class probabilities of shape `(n, k)`: the softmax of the logits, or their sigmoid if multi-label."""
         return logits.sigmoid() if self.multi_label else logits.softmax(1)
 
-    def votes(self, logits: Logits) -> Logits:
-        """Logits whose softmax says how the classes share one image."""
+    def softmax_logits(self, logits: Logits) -> Logits:
+        r"""Return logits whose softmax is a distribution over the classes, of shape `(n, k)`.
+
+        Single-label logits are returned unchanged. Multi-label logits become :math:`\ln \text{sigmoid}(z)`, whose softmax is
+        proportional to the sigmoid probabilities.
+        """
         return F.logsigmoid(logits) if self.multi_label else logits
 
-    def answer(self, logits: Logits) -> Targets:
-        """The class that is named; or, of several labels, a one for each that is more probable than not."""
+    def predict(self, logits: Logits) -> Targets:
+        """Return the predicted class of each image, of shape `(n,)`; if multi-label, a multi-hot matrix of shape `(n, k)`."""
         return (logits > 0).float() if self.multi_label else logits.argmax(1)
 
     def decisions(self, logits: Logits) -> Decisions:
-        """One row per choice between classes: the logits themselves; or, for each of several labels, yes and no."""
+        r"""Return logits with one row per softmax, so that the losses for single labels also work for several labels.
+
+        Single-label logits are returned unchanged. If multi-label, each logit :math:`z` becomes a row :math:`(z, 0)`, whose
+        softmax is :math:`(\text{sigmoid}(z), 1 - \text{sigmoid}(z))`: yes and no.
+
+        Args:
+            logits: Of shape `(n, k)`.
+
+        Returns:
+            Of shape `(n, k)`, or `(n * k, 2)` if multi-label.
+        """
         return torch.stack([logits, torch.zeros_like(logits)], -1).flatten(0, 1) if self.multi_label else logits
 
-    def draw(self, count: int, more: float = 0.0) -> Targets:
-        """Classes at random; where there are several labels, each image gets one, and each other with probability `more`."""
+    def decision_targets(self, targets: Targets) -> Tensor:
+        """Return the correct column of each row of `decisions`, for cross-entropy: of shape `(n,)`, or `(n * k,)`."""
+        return (1 - targets).long().flatten() if self.multi_label else targets
+
+    def sample_targets(self, count: int, extra_label_probability: float = 0.0) -> Targets:
+        """Sample targets uniformly over the classes.
+
+        Args:
+            count: How many images the targets are for.
+            extra_label_probability: If multi-label, the probability of each label besides the first, from 0 to 1.
+
+        Returns:
+            Class indices of shape `(count,)`; if multi-label, a multi-hot matrix of shape `(count, k)`.
+        """
         first = torch.randint(len(self.classes), (count,), device=self.device)
         if not self.multi_label:
             return first
-        also = torch.rand(count, len(self.classes), device=self.device) < more
-        return (also | F.one_hot(first, len(self.classes)).bool()).float()
-
-    def choices(self, targets: Targets) -> Tensor:
-        """Which entry of its decision each target is."""
-        return (1 - targets).long().flatten() if self.multi_label else targets
+        extra = torch.rand(count, len(self.classes), device=self.device) < extra_label_probability
+        return (extra | F.one_hot(first, len(self.classes)).bool()).float()
 
     def forward(self, images: Images) -> Logits:
+        """Return the logits of pixels in [0, 1]: float32, of shape `(n, k)`."""
         with torch.autocast(self.device.type, self.precision, enabled=self.precision != torch.float32):
             return self.model(self.normalize(images)).float()
 
 
 class ClassSubset(nn.Module):
-    """Some of a network's answers: those that another network, which knows fewer classes, can be compared with.
+    """The logits of some classes of a network, for comparison with a network that knows only these classes.
 
     Args:
-        whole: The network; its weights are shared.
-        classes: The places of the classes wanted.
+        model: Returns logits of shape `(n, k)`. Its weights are shared, not copied.
+        classes: The indices of the classes to return, in order.
     """
 
-    def __init__(self, whole: nn.Module, classes: Sequence[int]) -> None:
+    def __init__(self, model: nn.Module, classes: Sequence[int]) -> None:
         super().__init__()
-        self.whole, self.classes = whole, list(classes)
+        self.model, self.classes = model, list(classes)
 
     def forward(self, images: Images) -> Logits:
-        return self.whole(images)[:, self.classes]
+        """Return logits of shape `(n, len(classes))`."""
+        return self.model(images)[:, self.classes]
 
 
 class LayerCall(NamedTuple):
-    """One call of one module."""
+    """One call of one module: its first input and its output, as part of the autograd graph."""
 
     module: nn.Module
     input: Tensor
@@ -146,25 +173,39 @@ class LayerCall(NamedTuple):
 
 @contextmanager
 def record(*modules: nn.Module) -> Iterator[list[LayerCall]]:
-    """The calls of these modules, in the order they happen; the hooks are gone afterwards."""
+    """Record the calls of modules inside a `with` block.
+
+    Args:
+        modules: The modules to record.
+
+    Yields:
+        A list that each call is appended to, in the order of the calls. The hooks are removed when the block ends.
+    """
     calls: list[LayerCall] = []
 
-    def call(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+    def append(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
         calls.append(LayerCall(module, inputs[0], output))
 
     with ExitStack() as hooks:
         for module in modules:
-            hooks.callback(module.register_forward_hook(call).remove)
+            hooks.callback(module.register_forward_hook(append).remove)
         yield calls
 
 
 @contextmanager
 def frozen(*models: nn.Module | None) -> Iterator[None]:
-    """Evaluation mode and no parameter gradients; afterwards everything is exactly as it was."""
+    """Put networks into evaluation mode and disable the gradients of their parameters inside a `with` block.
+
+    Gradients still flow to the input images. The training mode of every module and `requires_grad` of every parameter are
+    restored when the block ends, also after an exception.
+
+    Args:
+        models: The networks; None is ignored.
+    """
     modules = [module for model in models if model is not None for module in model.modules()]
     parameters = [parameter for model in models if model is not None for parameter in model.parameters()]
     modes = [module.training for module in modules]
-    wanted = [parameter.requires_grad for parameter in parameters]
+    flags = [parameter.requires_grad for parameter in parameters]
     try:
         for module in modules:
             module.training = False
@@ -174,12 +215,12 @@ def frozen(*models: nn.Module | None) -> Iterator[None]:
     finally:
         for module, mode in zip(modules, modes, strict=True):
             module.training = mode
-        for parameter, flag in zip(parameters, wanted, strict=True):
+        for parameter, flag in zip(parameters, flags, strict=True):
             parameter.requires_grad_(flag)
 
 
 def feature_layer(model: nn.Module) -> nn.Linear | None:
-    """The first fully connected layer after the last convolution, whose input are the features; None if none is to be seen."""
+    """Return the first linear layer after the last convolution; its input are the features. None if there is no such layer."""
     layer = None
     for module in model.modules():
         if isinstance(module, (nn.Conv1d, nn.Conv2d, nn.Conv3d)):
@@ -190,28 +231,28 @@ def feature_layer(model: nn.Module) -> nn.Linear | None:
 
 
 def last_layer(model: nn.Module) -> nn.Linear | None:
-    """The fully connected layer that makes the logits; None if none is to be seen."""
+    """Return the last linear layer of a network; None if it has no linear layer."""
     layers = [module for module in model.modules() if isinstance(module, nn.Linear)]
     return layers[-1] if layers else None
 
 
 def batch_norms(model: nn.Module) -> list[_BatchNorm]:
-    """The layers that remember the statistics of the training data: 1d, 2d, 3d, synchronised, fused with an activation."""
+    """Return the batch-norm layers with running statistics: 1d, 2d, 3d, synchronised, or fused with an activation."""
     return [module for module in model.modules() if isinstance(module, _BatchNorm) and module.running_mean is not None]
 
 
-def state(model: nn.Module) -> dict[str, Tensor]:
-    """The weights as plain, contiguous tensors in memory."""
+def cpu_state_dict(model: nn.Module) -> dict[str, Tensor]:
+    """Return a copy of the state dict as contiguous tensors on the CPU."""
     return {name: tensor.detach().cpu().contiguous().clone() for name, tensor in model.state_dict().items()}
 
 
 def fingerprint(model: nn.Module) -> str:
-    """SHA-256 over the names, types, shapes and bytes of all weights and statistics; the normalisation is not in it."""
-    return hash_of(state(model))
+    """Return the SHA-256 of all weights and running statistics of a network, see `hash_tensors`."""
+    return hash_tensors(cpu_state_dict(model))
 
 
-def hash_of(tensors: Mapping[str, Tensor]) -> str:
-    """SHA-256 over the names, types, shapes and bytes of tensors that lie contiguous in memory."""
+def hash_tensors(tensors: Mapping[str, Tensor]) -> str:
+    """Return the SHA-256 of the names, data types, shapes and bytes of contiguous tensors."""
     digest = hashlib.sha256()
     for name, tensor in sorted(tensors.items()):
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())

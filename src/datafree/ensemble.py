@@ -1,17 +1,16 @@
-r"""Several teachers as one: their answers side by side, over any choice of the labels they know.
+r"""Ensembles: several teachers as one classifier over the union of their labels, or over a choice of these labels.
 
-Each teacher answers with confidence whatever it is shown, also what it has never seen. Which of them to believe is the
-heart of the matter; a *gate* says it, from the teachers' own answers:
+A teacher is confident on any image, also on images of classes that it does not know. A *gate* decides how much each
+teacher counts, from the logits :math:`z` of the teachers alone:
 
-* `centred`: each teacher's logits less their mean stand side by side under one softmax, so that it counts by its
-  :math:`\operatorname{logsumexp}_c(z_c - \bar z)`, which is higher on images such as it was trained on. The mean of its
-  logits is nothing a teacher was ever asked for: its softmax does not depend on it.
-* `energy`: the same of logits as they are, the energy of the paper below.
-* `entropy`: :math:`\log p_m(y|x) - \lambda H(p_m(\cdot|x))`, the teacher that is less in doubt.
-* `even`: :math:`\log p_m(y|x)`, as much probability for each teacher. The surer one answers, but half a student's lesson
-  is what the other makes of an image it does not know.
+* `centred`: :math:`z - \bar z`, where :math:`\bar z` is the mean over the classes of the teacher. Under the common softmax,
+  the teacher counts by :math:`\operatorname{logsumexp}_c(z_c - \bar z)`, which is higher on images like its training
+  data. Training with a softmax leaves :math:`\bar z` undetermined, so it is removed.
+* `energy`: :math:`z`; the teacher counts by :math:`\operatorname{logsumexp}_c z_c`, the negative energy of the paper below.
+* `entropy`: :math:`\log p_m(y|x) - \lambda H(p_m(\cdot|x))`; a teacher with a lower entropy counts more.
+* `even`: :math:`\log p_m(y|x)`; every teacher gets the same total probability, even on images that it does not know.
 
-With labels that are questions of their own (sigmoid) there is no choice to make, and no gate.
+Multi-label teachers (sigmoid) need no gate: their labels are independent.
 
 References:
     | Energy-based Out-of-distribution Detection (Liu et al., 2020), section 3
@@ -27,42 +26,42 @@ import torch
 from torch import Tensor, nn
 
 from datafree.classifier import Classifier
-from datafree.types import Images, InputError, Logits, nearest, one_of
+from datafree.types import Images, InputError, Logits, require_one_of, suggestion
 
 Gate = Literal["centred", "energy", "entropy", "even"]
-NEVER = -20.0
-"""logit of what is known not to be"""
-DOUBT = 5.0
-"""lambda, what one nat of entropy costs a teacher under the gate `entropy`"""
+EXCLUDED_LOGIT = -20.0
+"""logit of a class that a teacher does not know"""
+ENTROPY_WEIGHT = 5.0
+"""lambda of the gate `entropy`"""
 
 
 class Ensemble(Classifier):
-    """Teachers that answer together, as one classifier over the union of their labels or a choice of it.
+    """Several teachers as one classifier over the union of their labels, or over a choice of these labels.
 
-    A label that several teachers know by the same name is one label: its logit is the mean of theirs. So it is with bare
-    numbers, of which the command asks what they mean.
+    The logit of a label is the mean over the teachers that have a class of this name.
 
     Args:
-        teachers: Of equal input shape; each normalises pixels in its own way.
-        labels: The names wanted, in the order wanted; all, in the order of the teachers, if not given.
-        gate: Whom to believe, where one class is the answer.
+        teachers: Classifiers of one input shape; each normalises pixels itself. The ensemble is multi-label if any of them is;
+            the probability of a single-label teacher's class is then the sigmoid of its log-odds.
+        labels: The labels of the ensemble, in order; all labels in the order of the teachers if empty.
+        gate: How the teachers are weighed: `centred`, `energy`, `entropy` or `even`; see `datafree.ensemble`.
 
     Raises:
-        InputError: If there are no teachers, one of them knows a single class, their inputs differ, or a label or the
+        InputError: If there are no teachers, a single-label teacher has one class, the input shapes differ, or a label or the
             gate is unknown.
     """
 
     def __init__(self, teachers: Sequence[Classifier], labels: Sequence[str] = (), gate: str = "centred") -> None:
         if not teachers:
-            raise InputError("a ensemble has no teachers; name at least one")
+            raise InputError("the ensemble has no teachers; give at least one")
         if len({teacher.shape for teacher in teachers}) > 1:
             shapes = ", ".join(str(teacher.shape) for teacher in teachers)
-            raise InputError(
-                f"the teachers take images of different shapes ({shapes}); amalgamate teachers of one shape"
-            )
-        one_of(get_args(Gate), gate=gate)
+            raise InputError(f"the teachers have different input shapes ({shapes}); give teachers of one input shape")
+        require_one_of(get_args(Gate), gate=gate)
         if any(len(teacher.classes) == 1 and not teacher.multi_label for teacher in teachers):
-            raise InputError("a teacher has one class and always answers it; give teachers of two classes or more")
+            raise InputError(
+                "a teacher has a single class and always predicts it; give teachers of two or more classes"
+            )
         first = teachers[0]
         super().__init__(
             nn.ModuleList(teachers),
@@ -71,65 +70,76 @@ class Ensemble(Classifier):
             mean=_average([teacher.mean for teacher in teachers], first.shape[0]),
             std=_average([teacher.std for teacher in teachers], first.shape[0]),
             multi_label=any(teacher.multi_label for teacher in teachers),
-            view=first.view,
+            preprocessing=first.preprocessing,
         )
         self.gate = gate
-        self.register_buffer("places", label_places(teachers, self.classes), persistent=False)
+        self.register_buffer("label_weights", label_weights(teachers, self.classes), persistent=False)
         self.to(first.device)
 
-    places: Tensor
+    label_weights: Tensor
 
     @property
     def teachers(self) -> list[Classifier]:
+        """The teachers, in order."""
         return list(self.model)  # type: ignore[arg-type]
 
     def feature_layers(self) -> list[nn.Linear]:
+        """Return the feature layers of all teachers."""
         return [layer for teacher in self.teachers for layer in teacher.feature_layers()]
 
     def class_weights(self) -> Tensor | None:
-        """Those of a single teacher, for the labels that are wanted; those of several do not compare."""
+        """Return the weights of the last linear layer, for the labels of the ensemble; None if there are several teachers."""
         weights = self.teachers[0].class_weights() if len(self.teachers) == 1 else None
-        return None if weights is None else self.places.T @ weights
+        return None if weights is None else self.label_weights.T @ weights
 
-    def same_teacher(self) -> Tensor:
-        """Which labels some teacher knows both of, a table of shape `(labels, labels)`."""
+    def shared_teachers(self) -> Tensor:
+        """Return a boolean matrix of shape `(labels, labels)`: whether one teacher knows both labels."""
         sizes = [len(teacher.classes) for teacher in self.teachers]
-        knows = torch.stack([places.sum(0) > 0 for places in self.places.split(sizes)]).float()
+        knows = torch.stack([weights.sum(0) > 0 for weights in self.label_weights.split(sizes)]).float()
         return knows.T @ knows > 0
 
-    def unite(self, answers: Sequence[Tensor]) -> Logits:
-        """The union of the teachers' logits, each of shape `(n, its classes)`."""
-        united = torch.cat([self._weigh(teacher, z) for teacher, z in zip(self.teachers, answers, strict=True)], 1)
-        return united @ self.places
+    def merge(self, logits: Sequence[Tensor]) -> Logits:
+        """Merge the logits of the teachers.
 
-    def _weigh(self, teacher: Classifier, logits: Logits) -> Logits:
+        Args:
+            logits: Of each teacher, of shape `(n, number of its classes)`.
+
+        Returns:
+            Of shape `(n, labels)`.
+        """
+        gated = [self._gated(teacher, z) for teacher, z in zip(self.teachers, logits, strict=True)]
+        return torch.cat(gated, 1) @ self.label_weights
+
+    def _gated(self, teacher: Classifier, logits: Logits) -> Logits:
         if self.multi_label:
-            return logits if teacher.multi_label else odds(logits)
-        if self.gate == "energy" or len(self.teachers) == 1:  # nobody to choose between: it answers as it does
+            return logits if teacher.multi_label else log_odds(logits)
+        if self.gate == "energy" or len(self.teachers) == 1:
             return logits
         if self.gate == "centred":
             return logits - logits.mean(1, keepdim=True)
         log_p = logits.log_softmax(1)
-        doubt = DOUBT * torch.special.entr(log_p.exp()).sum(1, keepdim=True) if self.gate == "entropy" else 0
-        return log_p - doubt
+        penalty = ENTROPY_WEIGHT * torch.special.entr(log_p.exp()).sum(1, keepdim=True) if self.gate == "entropy" else 0
+        return log_p - penalty
 
     def forward(self, images: Images) -> Logits:
-        return self.unite([teacher(images) for teacher in self.teachers])
+        """Return the merged logits of pixels in [0, 1], of shape `(n, labels)`."""
+        return self.merge([teacher(images) for teacher in self.teachers])
 
 
-def odds(logits: Logits) -> Logits:
-    """Of each class against all others: what a question about it is answered with, where one class is the answer."""
+def log_odds(logits: Logits) -> Logits:
+    r"""Return the log-odds of each class against all others, :math:`\ln p_c - \ln (1 - p_c)` with :math:`p` the softmax."""
     log_p = logits.log_softmax(1)
     return log_p - torch.log1p(-log_p.exp().clamp_max(1 - 1e-6))
 
 
 class SingleTeacher(Classifier):
-    """One teacher among the labels of several: what it does not know is ruled out.
+    """One teacher over the labels of an ensemble; the labels it does not know get the logit `EXCLUDED_LOGIT`.
 
     Args:
-        teacher: Its weights are shared.
-        labels: All labels, in the order of the answer.
-        multi_label: Whether every label is a question of its own, be the teacher's one answer or not.
+        teacher: Its weights are shared, not copied.
+        labels: All labels, in the order of the logits.
+        multi_label: Whether the logits are independent; then those of a single-label teacher are its log-odds, else its
+            log-probabilities. A multi-label teacher stays multi-label.
     """
 
     def __init__(self, teacher: Classifier, labels: Sequence[str], *, multi_label: bool = False) -> None:
@@ -142,42 +152,43 @@ class SingleTeacher(Classifier):
             precision=teacher.precision,
             multi_label=multi_label or teacher.multi_label,
         )
-        self.one_answer = not teacher.multi_label
+        self.single_label = not teacher.multi_label
         self.to(teacher.device)
-        pairs = [(labels.index(name), place) for place, name in enumerate(teacher.classes) if name in labels]
-        self.columns, self.places = [list(one) for one in zip(*pairs, strict=True)]
+        self.label_columns = [labels.index(name) for name in teacher.classes if name in labels]
+        self.class_columns = [column for column, name in enumerate(teacher.classes) if name in labels]
 
     def forward(self, images: Images) -> Logits:
-        said = super().forward(images)
-        if self.one_answer:
-            said = odds(said) if self.multi_label else said.log_softmax(1)
-        answer = said.new_full((len(said), len(self.classes)), NEVER)
-        answer[:, self.columns] = said[:, self.places]
-        return answer
+        """Return the logits of pixels in [0, 1], of shape `(n, labels)`."""
+        teacher_logits = super().forward(images)
+        if self.single_label:
+            teacher_logits = log_odds(teacher_logits) if self.multi_label else teacher_logits.log_softmax(1)
+        logits = teacher_logits.new_full((len(teacher_logits), len(self.classes)), EXCLUDED_LOGIT)
+        logits[:, self.label_columns] = teacher_logits[:, self.class_columns]
+        return logits
 
 
-def chosen_labels(teachers: Sequence[Classifier], wanted: Sequence[str]) -> tuple[str, ...]:
-    """The labels of the union, each once; or those wanted.
+def chosen_labels(teachers: Sequence[Classifier], labels: Sequence[str]) -> tuple[str, ...]:
+    """Return the chosen labels, or the union of the labels of all teachers if none are chosen.
 
     Raises:
-        InputError: If a label is wanted that nobody knows, or twice.
+        InputError: If no teacher knows a label, or a label is chosen twice.
     """
     known = tuple(dict.fromkeys(name for teacher in teachers for name in teacher.classes))
-    for label in wanted:
+    for label in labels:
         if label not in known:
             raise InputError(
-                f"no teacher knows the label {label!r}{nearest(label, known)}; they know {', '.join(known)}"
+                f"no teacher knows the label {label!r}{suggestion(label, known)}; choose among {', '.join(known)}"
             )
-    if len(set(wanted)) < len(wanted):
-        raise InputError("a label is wanted twice; name each once")
-    return tuple(wanted) or known
+    if len(set(labels)) < len(labels):
+        raise InputError("a label is given twice; give each label once")
+    return tuple(labels) or known
 
 
-def label_places(teachers: Sequence[Classifier], labels: Sequence[str]) -> Tensor:
-    """Where each teacher's answer goes: of shape `(sum of their classes, labels)`, each column a mean."""
+def label_weights(teachers: Sequence[Classifier], labels: Sequence[str]) -> Tensor:
+    """Return the matrix of shape `(classes of all teachers, labels)` that averages the logits of each label."""
     names = [name for teacher in teachers for name in teacher.classes]
-    places = torch.tensor([[float(name == label) for label in labels] for name in names])
-    return places / places.sum(0).clamp_min(1)
+    weights = torch.tensor([[float(name == label) for label in labels] for name in names])
+    return weights / weights.sum(0).clamp_min(1)
 
 
 def _average(values: Sequence[Tensor], channels: int) -> list[float]:

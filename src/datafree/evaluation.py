@@ -1,4 +1,4 @@
-"""How good a student is (on real images, afterwards), and how a run looks while nobody may look at real images."""
+"""Quality of a student on held-out real images, quality of synthesized images, and the cost of a network."""
 
 import math
 import time
@@ -19,83 +19,100 @@ from datafree.types import Batch, Images, Labels, Logits
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What a classifier does on real images it was not trained on."""
+    """The results of a classifier on held-out real images.
+
+    If images have several labels, `accuracy`, `agreement`, `per_class` and `calibration_error` count each label of each image
+    as one prediction.
+    """
 
     accuracy: float
-    """part of the images answered right"""
+    """fraction of correct predictions"""
     agreement: float | None
-    """part of the images of classes the teacher knows that are answered as it does; None if there are none"""
+    """fraction of predictions equal to the teacher's, on images of classes the teacher knows; None if there are none"""
     calibration_error: float
     """expected calibration error, 15 bins"""
     per_class: tuple[float | None, ...]
     """accuracy on the images of each class; None for a class without images"""
     images: int
-    """how many were looked at"""
+    """number of images"""
     average_precision: tuple[float | None, ...] = ()
-    """of each label, where an image has several, None where no image has it; the other figures count each label as an
-    answer of its own then"""
-    right_teacher: float | None = None
-    """part of the images answered with a class of a teacher that knows the right one, where there are several teachers"""
-    parts: tuple[float | None, ...] = ()
-    """accuracy on the classes that the teacher knows, and on those it does not; empty where it knows all of them"""
+    """average precision of each label, None for a label without images; empty if images have one label"""
+    routing_accuracy: float | None = None
+    """fraction of images whose predicted class belongs to a teacher that knows the true class; None without an ensemble"""
+    old_classes_accuracy: float | None = None
+    """accuracy on the classes the teacher knows; None if it knows all classes, or if there are no such images"""
+    new_classes_accuracy: float | None = None
+    """accuracy on the classes the teacher does not know; None if it knows all classes"""
 
     @property
     def score(self) -> float:
-        """The one figure for tables: accuracy; of several labels, the mean of their average precisions."""
+        """The mean average precision if images have several labels, else the accuracy."""
         return score(vars(self))
 
 
-def score(found: Mapping[str, Any]) -> float:
-    """The one figure of an evaluation, from its fields."""
-    precisions = [precision for precision in found.get("average_precision") or () if precision is not None]
-    return sum(precisions) / len(precisions) if precisions else found["accuracy"]
+def score(evaluation: Mapping[str, Any]) -> float:
+    """Return the mean average precision if images have several labels, else the accuracy.
+
+    Args:
+        evaluation: The fields of an `Evaluation`.
+    """
+    precisions = [precision for precision in evaluation.get("average_precision") or () if precision is not None]
+    return sum(precisions) / len(precisions) if precisions else evaluation["accuracy"]
 
 
 def evaluate(model: Classifier, teacher: Classifier, batches: Iterable[Batch]) -> Evaluation:
-    """Looks at every image once; selects nothing.
+    """Evaluate a classifier on real images. Each image is used once.
 
     Args:
-        model: Whom to judge.
-        teacher: Whom it should agree with; itself for the teacher's own row.
-        batches: Images with their true classes as targets; classes that the teacher does not know come after its own.
+        model: The classifier to evaluate.
+        teacher: The classifier that agreement is measured with; may be `model` itself. If `model` has more classes than the
+            teacher, the classes of the teacher come first.
+        batches: Images in [0, 1] with their true classes as targets.
     """
-    logits, truths, answers = [], [], []
+    logits, truth, teacher_predictions = [], [], []
     with frozen(model, teacher), torch.no_grad():
         for batch in batches:
             images = batch.images.to(model.device)
-            output = model(images)
-            logits.append(output.cpu())
-            answers.append(teacher.answer(output if teacher is model else teacher(images)).cpu())
-            truths.append(batch.targets)
-    said, truth, answer = torch.cat(logits), torch.cat(truths), torch.cat(answers)
-    if model.multi_label:
-        return _evaluate_labels(model, said, truth, answer)
-    together = teacher.same_teacher().cpu() if isinstance(teacher, Ensemble) else None
-    choice, known = said.argmax(1), truth < len(teacher.classes)
-    right = (choice == truth).float()
-    classes = max(len(model.classes), int(truth.max()) + 1)
+            batch_logits = model(images)
+            teacher_logits = batch_logits if teacher is model else teacher(images)
+            logits.append(batch_logits.cpu())
+            teacher_predictions.append(teacher.predict(teacher_logits).cpu())
+            truth.append(batch.targets)
+    evaluate_logits = _evaluate_multi_label if model.multi_label else _evaluate_single_label
+    return evaluate_logits(model, teacher, torch.cat(logits), torch.cat(truth), torch.cat(teacher_predictions))
+
+
+def _evaluate_single_label(
+    model: Classifier, teacher: Classifier, logits: Logits, truth: Labels, teacher_predictions: Labels
+) -> Evaluation:
+    predictions, known = logits.argmax(1), truth < len(teacher.classes)
+    correct = (predictions == truth).float()
+    shared = teacher.shared_teachers().cpu() if isinstance(teacher, Ensemble) else None
     return Evaluation(
-        accuracy=right.mean().item(),
-        agreement=_part((choice == answer)[known]),
-        calibration_error=calibration_error(said.softmax(1).amax(1), right),
-        per_class=_by_class(right, truth, classes),
+        accuracy=correct.mean().item(),
+        agreement=_mean((predictions == teacher_predictions)[known]),
+        calibration_error=calibration_error(logits.softmax(1).amax(1), correct),
+        per_class=_mean_by_class(correct, truth, max(len(model.classes), int(truth.max()) + 1)),
         images=len(truth),
-        right_teacher=None if together is None else together[choice, truth].float().mean().item(),
-        parts=() if known.all() else (_part(right[known]), _part(right[~known])),
+        routing_accuracy=None if shared is None else shared[predictions, truth].float().mean().item(),
+        old_classes_accuracy=None if known.all() else _mean(correct[known]),
+        new_classes_accuracy=_mean(correct[~known]),
     )
 
 
-def _evaluate_labels(model: Classifier, said: Logits, truth: Tensor, answer: Tensor) -> Evaluation:
-    """Every label is a question of its own."""
+def _evaluate_multi_label(
+    model: Classifier, teacher: Classifier, logits: Logits, truth: Tensor, teacher_predictions: Tensor
+) -> Evaluation:
     from sklearn.metrics import average_precision_score
 
-    probabilities, right = model.probabilities(said), (model.answer(said) == truth).float()
+    predictions, probabilities = model.predict(logits), model.probabilities(logits)
+    correct = (predictions == truth).float()
     labels = zip(truth.int().unbind(1), probabilities.unbind(1), strict=True)
     return Evaluation(
-        accuracy=right.mean().item(),
-        agreement=(model.answer(said) == answer).float().mean().item(),
+        accuracy=correct.mean().item(),
+        agreement=(predictions == teacher_predictions).float().mean().item(),
         calibration_error=calibration_error(probabilities.flatten(), truth.float().flatten()),
-        per_class=tuple(right.mean(0).tolist()),
+        per_class=tuple(correct.mean(0).tolist()),
         images=len(truth),
         average_precision=tuple(
             float(average_precision_score(true, probability)) if true.any() else None for true, probability in labels
@@ -103,161 +120,181 @@ def _evaluate_labels(model: Classifier, said: Logits, truth: Tensor, answer: Ten
     )
 
 
-def calibration_error(confidence: Float[Tensor, " n"], right: Float[Tensor, " n"], bins: int = 15) -> float:
-    r"""How far confidence is from the part of answers that are right, on average.
+def calibration_error(confidence: Float[Tensor, " n"], correct: Float[Tensor, " n"], bins: int = 15) -> float:
+    r"""Compute the expected calibration error: the mean gap between confidence and accuracy.
 
     .. math:: \text{ECE} = \sum_b \frac{n_b}{n} \, \lvert \text{acc}(b) - \text{conf}(b) \rvert
 
-    Args:
-        confidence: The probability that was given to each answer, from 0 to 1.
-        right: 1 where the answer is right, else 0.
-        bins: Of equal width, over confidence.
+    References:
+        | On Calibration of Modern Neural Networks (Guo et al., 2017), section 2
+        | https://arxiv.org/abs/1706.04599
 
-    Reference: On Calibration of Modern Neural Networks (Guo et al., 2017), section 2, https://arxiv.org/abs/1706.04599.
+    Args:
+        confidence: The probability of each prediction, in [0, 1].
+        correct: 1 if the prediction is correct, else 0.
+        bins: Number of equal bins :math:`b` of confidence.
+
+    Returns:
+        A number in [0, 1].
     """
-    place = (confidence * bins).long().clamp_max(bins - 1)
-    excess = torch.zeros(bins, dtype=confidence.dtype).index_add_(0, place, right - confidence)
-    return (excess.abs().sum() / len(confidence)).item()
+    places = (confidence * bins).long().clamp_max(bins - 1)
+    gaps = torch.zeros(bins, dtype=confidence.dtype).index_add_(0, places, correct - confidence)
+    return (gaps.abs().sum() / len(confidence)).item()
 
 
 def health(teacher: Classifier, student: Classifier | None, batch: Batch) -> dict[str, float]:
-    """Signals that need no label and no real image.
+    """Measure signs of collapse in synthesized images, without labels and real images.
 
-    None of them predicts accuracy alone: a teacher answers its own synthetic images with full confidence whether the
-    student will be good or bad. They show collapse.
+    No signal predicts the accuracy of the student: the teacher is confident on its own synthesized images whether they
+    train a good student or not.
+
+    Args:
+        teacher: The teacher.
+        student: The student; None if there is none yet.
+        batch: Synthesized images; the first 256 are used.
 
     Returns:
-        `classes`: entropy of the histogram of the teacher's answers, as a part of the highest possible;
-        `confidence`: the teacher's mean highest probability;
-        `diversity`: mean distance of two images in the normalised space, per square root of its dimension; two
-        independent images of the training data have about sqrt(2);
-        `agreement`: part of the images that student and teacher answer alike;
-        `positives`: labels per image, where there are several: near none, all images are empty;
-        `statistics`: distance to the teacher's batch-norm statistics, where it has any.
+        `class_balance`: the entropy of the histogram of the teacher's predictions, divided by its maximum; in [0, 1].
+        `confidence`: the teacher's mean highest probability.
+        `diversity`: see `diversity`, of the images normalised by the teacher. About sqrt(2) for independent training images.
+        `agreement`: the fraction of images on which student and teacher predict the same; only with a student.
+        `labels_per_image`: the mean number of predicted labels, if multi-label. Near zero the images are empty.
+        `statistics`: the distance to the running statistics of the teacher; only if it has batch norm.
     """
     images = batch.images[:256]
     with frozen(teacher, student), torch.no_grad():
         with record(*batch_norms(teacher)) as calls:
             logits = teacher(images)
-        answers, choices = teacher.answer(logits), teacher.decisions(logits)
-        named = answers if teacher.multi_label else F.one_hot(answers, logits.shape[1]).float()
-        histogram = named.sum(0) / named.sum().clamp_min(1)
-        most = math.log(logits.shape[1]) or 1.0  # a single class has nothing to be even among
-        found = {
-            "classes": torch.special.entr(histogram).sum().item() / most,
-            "confidence": choices.softmax(1).amax(1).mean().item(),
+        predictions = teacher.predict(logits)
+        one_hot = predictions if teacher.multi_label else F.one_hot(predictions, logits.shape[1]).float()
+        histogram = one_hot.sum(0) / one_hot.sum().clamp_min(1)
+        max_entropy = math.log(logits.shape[1]) or 1.0  # avoid a division by zero for a single class
+        signals = {
+            "class_balance": torch.special.entr(histogram).sum().item() / max_entropy,
+            "confidence": teacher.decisions(logits).softmax(1).amax(1).mean().item(),
             "diversity": diversity(teacher.normalize(images)),
         }
         if student is not None:
-            found["agreement"] = (teacher.answer(student(images)) == answers).float().mean().item()
+            signals["agreement"] = (teacher.predict(student(images)) == predictions).float().mean().item()
         if teacher.multi_label:
-            found["positives"] = answers.sum(1).mean().item()
+            signals["labels_per_image"] = predictions.sum(1).mean().item()
         if calls:
-            found["statistics"] = batch_norm_statistics(calls).item()
-    return found
+            signals["statistics"] = batch_norm_statistics(calls).item()
+    return signals
 
 
 @dataclass(frozen=True)
 class Crosscheck:
-    """What a network that took no part in making them says of synthesized images."""
+    """How a verifier, a network that was not used for synthesis, classifies synthesized images."""
 
     recognised: float
-    """part of the images that it answers as they were meant; of the answers, where an image has several labels"""
+    """fraction of images that the verifier classifies as their target; if multi-label, fraction of labels"""
     per_class: tuple[float | None, ...]
-    """the same of the images meant to be each class; None for a class without images"""
+    """the same for the images of each target class; None for a class without images"""
     inception_score: float
-    """how sure and how various its answers are: 1 to the number of classes"""
+    """see `inception_score`; from 1 to the number of classes"""
     diversity: float
-    """mean distance of two images, as in `health`; of up to 1,024 of them"""
+    """see `diversity`; of at most 1,024 of the images, normalised by the verifier"""
     images: int
-    """how many were looked at"""
+    """number of images"""
 
 
 def crosscheck(verifier: Classifier, batches: Iterable[Batch]) -> Crosscheck:
-    """Whether synthesized images mean to another network what they were meant to be. No real image and no label is needed.
+    """Check whether another network recognises synthesized images. No real images or labels are needed.
 
     References:
-        | Dreaming to Distill: Data-free Knowledge Transfer via DeepInversion (Yin et al., 2020), section 4.3: images that
-        | were inverted from one network are recognised by others
+        | Dreaming to Distill: Data-free Knowledge Transfer via DeepInversion (Yin et al., 2020), section 4.3
         | https://arxiv.org/abs/1912.08795
 
     Args:
-        verifier: Any classifier of the same classes. The teacher itself recognises nearly all, which says nothing.
-        batches: Images with what they should be as targets; those of another size are resized.
+        verifier: A classifier of the same classes. Do not use the teacher: it recognises nearly all of its own images.
+        batches: Synthesized images in [0, 1] and their targets; images of another size are resized.
     """
-    logits, meant, some = [], [], []
+    logits, targets, normalized = [], [], []
     with frozen(verifier), torch.no_grad():
         for batch in batches:
             images = batch.images.to(verifier.device)
             if images.shape[2:] != verifier.shape[1:]:
                 images = F.interpolate(images, verifier.shape[1:], mode="bilinear", antialias=True).clamp(0, 1)
+            soft = batch.targets.ndim == 2 and not verifier.multi_label
             logits.append(verifier(images).cpu())
-            one = verifier.multi_label or batch.targets.ndim == 1
-            meant.append((batch.targets if one else batch.targets.argmax(1)).cpu())
-            some.append(verifier.normalize(images).cpu())
-    said, targets, shown = torch.cat(logits), torch.cat(meant), torch.cat(some)
-    right = (verifier.answer(said) == targets).float()
-    classes = len(verifier.classes)
+            targets.append((batch.targets.argmax(1) if soft else batch.targets).cpu())
+            normalized.append(verifier.normalize(images).cpu())
+    return _crosscheck_logits(verifier, torch.cat(logits), torch.cat(targets), torch.cat(normalized))
+
+
+def _crosscheck_logits(verifier: Classifier, logits: Logits, targets: Tensor, normalized: Images) -> Crosscheck:
+    correct = (verifier.predict(logits) == targets).float()
+    by_class = correct.mean(0).tolist() if verifier.multi_label else _mean_by_class(correct, targets, logits.shape[1])
+    every = -(-len(normalized) // 1024)
     return Crosscheck(
-        recognised=right.mean().item(),
-        per_class=tuple(right.mean(0).tolist()) if verifier.multi_label else _by_class(right, targets, classes),
-        inception_score=inception_score(verifier.votes(said)),
-        diversity=diversity(shown[:: -(-len(shown) // 1024)]),
+        recognised=correct.mean().item(),
+        per_class=tuple(by_class),
+        inception_score=inception_score(verifier.softmax_logits(logits)),
+        diversity=diversity(normalized[::every]),
         images=len(targets),
     )
 
 
 def inception_score(logits: Logits) -> float:
-    r"""The exponential of the mutual information of images and answers, by any classifier at hand.
+    r"""Compute the inception score of images from the logits of any classifier.
 
     .. math:: \exp \Bigl( \frac1n \sum_i \text{KL}(p_i \Vert \bar p) \Bigr), \quad \bar p = \frac1n \sum_i p_i
 
     References:
-        | Improved Techniques for Training GANs (Salimans et al., 2016), section 4; by the Inception network there
+        | Improved Techniques for Training GANs (Salimans et al., 2016), section 4, with the Inception network
         | https://arxiv.org/abs/1606.03498
 
     Args:
-        logits: Of shape `(n, k)`.
+        logits: Of shape `(n, k)`; :math:`p_i` is the softmax of row :math:`i`.
 
     Returns:
-        1 where all answers are alike, k where each is sure and all classes are as frequent.
+        A number in [1, k]: 1 if all predictions are equal, k if each is certain and all classes are equally frequent.
     """
     p = logits.double().softmax(1)
     information = torch.special.entr(p.mean(0)).sum() - torch.special.entr(p).sum(1).mean()
     return information.exp().item()
 
 
-def _by_class(right: Tensor, truth: Labels, classes: int) -> tuple[float | None, ...]:
-    """The part that is right of each class."""
-    return tuple(_part(right[truth == label]) for label in range(classes))
+def _mean_by_class(correct: Tensor, truth: Labels, classes: int) -> tuple[float | None, ...]:
+    return tuple(_mean(correct[truth == label]) for label in range(classes))
 
 
-def _part(right: Tensor) -> float | None:
-    """Which part of them is right; None if there are none."""
-    return right.float().mean().item() if len(right) else None
+def _mean(correct: Tensor) -> float | None:
+    return correct.float().mean().item() if len(correct) else None
 
 
 def diversity(images: Images) -> float:
-    """Mean Euclidean distance of two different images, per square root of their dimension; 0 for one image."""
+    r"""Compute the mean distance of two different images, per square root of their dimension.
+
+    .. math:: \frac{2}{n (n - 1) \sqrt{d}} \sum_{i < j} \lVert x_i - x_j \rVert_2, \quad d = c h w
+
+    Args:
+        images: Of shape `(n, c, h, w)`, in any range.
+
+    Returns:
+        A non-negative number; 0 for a single image.
+    """
     flat = images.flatten(1).float()
     return F.pdist(flat).mean().item() / flat.shape[1] ** 0.5 if len(flat) > 1 else 0.0
 
 
 @dataclass(frozen=True)
-class Size:
-    """What a network costs."""
+class Cost:
+    """Size and speed of a network."""
 
     parameters: int
+    """number of parameters"""
     macs: int
-    """multiplications with addition for one image"""
+    """multiply-accumulate operations for one image"""
     bytes: int
-    """of its weights and statistics"""
+    """memory of parameters and buffers"""
     milliseconds: float
-    """one image on this machine, median of 30; shared machines are noisy"""
+    """latency of one image on this machine; median of 30"""
 
 
-def measure(model: Classifier) -> Size:
-    """Counts and times a classifier on one image."""
+def measure(model: Classifier) -> Cost:
+    """Measure size and speed of a classifier on one image."""
     from torch.utils.flop_counter import FlopCounterMode
 
     image = torch.full((1, *model.shape), 0.5, device=model.device)
@@ -265,7 +302,7 @@ def measure(model: Classifier) -> Size:
         with FlopCounterMode(display=False) as counter:
             model(image)
         times = sorted(_seconds(model, image) for _ in range(30))
-    return Size(
+    return Cost(
         parameters=sum(parameter.numel() for parameter in model.parameters()),
         macs=counter.get_total_flops() // 2,
         bytes=sum(tensor.numel() * tensor.element_size() for tensor in model.state_dict().values()),
@@ -274,6 +311,6 @@ def measure(model: Classifier) -> Size:
 
 
 def _seconds(model: nn.Module, image: Images) -> float:
-    begin = time.perf_counter()
+    start = time.perf_counter()
     model(image).sum().item()
-    return time.perf_counter() - begin
+    return time.perf_counter() - start

@@ -1,4 +1,4 @@
-"""Files that appear complete or not at all: written beside their place, synced, then renamed."""
+"""Atomic writing of files and folders: written under a temporary name, synced to disk, then renamed."""
 
 import hashlib
 import json
@@ -13,10 +13,11 @@ from typing import Any
 from datafree.types import InputError
 
 TEMPORARY = ".tmp-"
+"""prefix of temporary names; what an interrupted process leaves under them can be deleted"""
 
 
 def sync(path: Path) -> None:
-    """Waits until a file or a directory entry is on the disk."""
+    """Wait until a file or a folder is on the disk."""
     handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)
@@ -25,13 +26,23 @@ def sync(path: Path) -> None:
 
 
 @contextmanager
-def replacing(folder: Path) -> Iterator[Path]:
-    """A new folder that takes this place when the block ends well, and vanishes when it does not."""
+def atomic_folder(folder: Path) -> Iterator[Path]:
+    """Write a folder atomically, in a `with` block.
+
+    Args:
+        folder: The output folder; an existing one is replaced.
+
+    Yields:
+        A temporary folder to write to. It is renamed to `folder` when the block ends, or deleted if the block raises.
+
+    Raises:
+        InputError: If the folder cannot be created.
+    """
     new, old = (folder.with_name(f"{TEMPORARY}{secrets.token_hex(8)}") for _ in range(2))
     try:
         new.mkdir(parents=True)
     except OSError as fault:
-        raise InputError(f"{folder} cannot be written ({fault.strerror}); give another place") from fault
+        raise InputError(f"{folder} cannot be written ({fault.strerror}); give another path") from fault
     try:
         yield new
         for path in sorted(new.rglob("*"), reverse=True):
@@ -49,8 +60,15 @@ def replacing(folder: Path) -> Iterator[Path]:
 
 
 @contextmanager
-def new_file(path: Path) -> Iterator[Path]:
-    """A new file that takes this place when the block ends well, and vanishes when it does not."""
+def atomic_file(path: Path) -> Iterator[Path]:
+    """Write a file atomically, in a `with` block.
+
+    Args:
+        path: The file to write; an existing one is replaced.
+
+    Yields:
+        A temporary path to write to. It is renamed to `path` when the block ends, or deleted if the block raises.
+    """
     new = path.with_name(f"{TEMPORARY}{secrets.token_hex(8)}")
     try:
         yield new
@@ -62,17 +80,21 @@ def new_file(path: Path) -> Iterator[Path]:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Writes a file that is never seen half-written."""
-    with new_file(path) as new:
+    """Write a text file atomically."""
+    with atomic_file(path) as new:
         new.write_text(text)
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Writes JSON, likewise."""
+    """Write a JSON file atomically.
+
+    Raises:
+        ValueError: If a number is not finite.
+    """
     write_text(path, json.dumps(value, indent=2, allow_nan=False) + "\n")
 
 
 def sha256_of(path: Path) -> str:
-    """The hash of a file."""
+    """Return the SHA-256 of a file."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,4 +1,8 @@
-"""Every term that two methods share, as a pure function: no weights, no state, no device."""
+"""The loss functions of the methods and applications.
+
+Every loss is a pure function of tensors on any device. It returns an unweighted scalar; weights belong to the settings of a
+method.
+"""
 
 from collections.abc import Sequence
 from typing import Any, cast
@@ -13,7 +17,7 @@ from datafree.types import Images, Logits, Probabilities, Scalar
 
 
 def total_variation(images: Images) -> Scalar:
-    r"""How much neighbouring pixels differ, in the four directions of an image.
+    r"""Compute the total variation of images: how much neighbouring pixels differ, in four directions.
 
     .. math:: R_\text{TV}(x) = \frac1n \sum_i \sum_{\delta \in \{(0,1), (1,0), (1,1), (1,-1)\}}
         \lVert x_i - \operatorname{shift}_\delta x_i \rVert_2
@@ -23,11 +27,11 @@ def total_variation(images: Images) -> Scalar:
         | https://arxiv.org/abs/1912.08795
 
     Args:
-        images: Of shape `(n, c, h, w)`, any range.
+        images: Of shape `(n, c, h, w)`, in any range.
 
     Returns:
-        A scalar, zero exactly for images of one colour. The norm is taken per image and averaged, so that a weight
-        does not depend on the batch size; the authors take one norm over their batch of 256, 16 times smaller.
+        A non-negative scalar; zero only for images of one colour. It is the mean of one norm per image, so that its weight
+        does not depend on the batch size. The authors' code takes one norm over the batch of 256, which is 16 times smaller.
     """
     differences = (
         images[..., :, 1:] - images[..., :, :-1],
@@ -39,14 +43,19 @@ def total_variation(images: Images) -> Scalar:
 
 
 def image_norm(images: Images) -> Scalar:
-    r"""The mean length of an image, :math:`R_{\ell_2}(x) = \frac1n \sum_i \lVert x_i \rVert_2`.
+    r"""Compute the mean Euclidean norm of images.
+
+    .. math:: R_{\ell_2}(x) = \frac1n \sum_i \lVert x_i \rVert_2
 
     References:
         | Dreaming to Distill: Data-free Knowledge Transfer via DeepInversion (Yin et al., 2020), section 3.1
         | https://arxiv.org/abs/1912.08795
 
     Args:
-        images: Of shape `(n, c, h, w)`, in the normalised space of the teacher.
+        images: Of shape `(n, c, h, w)`, normalised by the teacher's mean and standard deviation.
+
+    Returns:
+        A non-negative scalar.
     """
     return _norm(images)
 
@@ -58,7 +67,7 @@ def _norm(images: Tensor) -> Scalar:
 def feature_statistics(
     features: Sequence[Tensor], stored: Sequence[tuple[Tensor, Tensor]], weights: Sequence[float] = (1.0,)
 ) -> Scalar:
-    r"""How far a batch is from the statistics of the training data, layer by layer.
+    r"""Compute the distance between the feature statistics of a batch and stored ones, summed over layers.
 
     .. math:: R_\text{feature}(x) = \sum_l w_l \bigl( \lVert \mu_l(x) - \hat\mu_l \rVert_2
         + \lVert \sigma_l^2(x) - \hat\sigma_l^2 \rVert_2 \bigr)
@@ -68,93 +77,108 @@ def feature_statistics(
         | https://arxiv.org/abs/1912.08795
 
     Args:
-        features: Of each layer, of shape `(n, c_l, *)`.
-        stored: Of each layer, mean and variance, of shape `(c_l)`.
-        weights: Of the first layers; the last one holds for all that follow.
+        features: One tensor per layer, of shape `(n, c_l, *)`.
+        stored: Mean :math:`\hat\mu_l` and variance :math:`\hat\sigma_l^2` of each layer, both of shape `(c_l,)`.
+        weights: :math:`w_l` of the first layers; the last value is used for all further layers.
 
     Returns:
-        A scalar, zero exactly where every layer sees the statistics that are stored. They are computed in float32
-        whatever the type of the features: a variance does not survive half precision.
+        A non-negative scalar; zero only if every layer has the stored statistics. The statistics of the batch are computed in
+        float32 or better, because half precision is too coarse for a variance.
     """
     distances = []
-    for depth, (seen, (stored_mean, stored_var)) in enumerate(zip(features, stored, strict=True)):
-        mean, var = channel_statistics(seen, stored_mean)
+    for depth, (layer_features, (stored_mean, stored_var)) in enumerate(zip(features, stored, strict=True)):
+        mean, var = channel_statistics(layer_features, stored_mean)
         distance = torch.dist(mean, stored_mean) + torch.dist(var, stored_var)
         distances.append(weights[min(depth, len(weights) - 1)] * distance)
     return torch.stack(distances).sum()
 
 
 def batch_norm_statistics(calls: Sequence[LayerCall], weights: Sequence[float] = (1.0,)) -> Scalar:
-    r"""How far a batch is from the statistics the teacher stored while it was trained; see `feature_statistics`.
+    r"""Compute the distance between the statistics of a batch and the running statistics of batch norm.
+
+    See `feature_statistics` for the equation.
 
     References:
         | Dreaming to Distill: Data-free Knowledge Transfer via DeepInversion (Yin et al., 2020), section 3.2, Eq 4
         | https://arxiv.org/abs/1912.08795
 
     Args:
-        calls: One call per batch-norm layer, inputs of shape `(n, c_l, *)`; see `record`.
-        weights: Of the first layers; the last one holds for all that follow.
+        calls: One call per batch-norm layer, with an input of shape `(n, c_l, *)`; see `record`.
+        weights: :math:`w_l` of the first layers; the last value is used for all further layers.
+
+    Returns:
+        A non-negative scalar; zero only if every layer has its running statistics.
     """
     stored = [(cast(Tensor, norm.running_mean), cast(Tensor, norm.running_var)) for norm, _, _ in calls]
     return feature_statistics([features for _, features, _ in calls], stored, weights)
 
 
-def channel_statistics(features: Tensor, near: Tensor) -> tuple[Tensor, Tensor]:
-    r"""Mean and biased variance of each channel of `(n, c, *)`, in float32 and in one pass.
+def channel_statistics(features: Tensor, shift: Tensor) -> tuple[Tensor, Tensor]:
+    r"""Compute the mean and the biased variance of each channel in one pass.
 
     .. math:: \mu = a + \overline{x - a}, \quad \sigma^2 = \overline{(x - a)^2} - \overline{x - a}^2
 
     Args:
-        features: Of shape `(n, c, *)`, any floating type.
-        near: :math:`a`, of shape `(c)`: a guess of the mean. It changes no result, but the difference of two large
-            squares would lose the variance of a channel that is far from zero.
+        features: Of shape `(n, c, *)`, of any floating-point type.
+        shift: :math:`a`, of shape `(c,)`: an estimate of the mean. The result does not depend on it in exact arithmetic. It
+            avoids the cancellation of two large squares in channels with a mean far from zero.
+
+    Returns:
+        Mean and variance, each of shape `(c,)`, in float32 or better.
     """
-    return _ChannelStatistics.apply(features, near)
+    return _ChannelStatistics.apply(features, shift)
 
 
 class _ChannelStatistics(torch.autograd.Function):
-    """Rows of a channels-last view, and a gradient in one product and sum; see `benchmarks/inversion_step.py`."""
+    """Faster than autograd: one pass over a channels-last view, and a fused backward; see `benchmarks/inversion_step.py`."""
 
     @staticmethod
-    def forward(ctx: Any, features: Tensor, near: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(ctx: Any, features: Tensor, shift: Tensor) -> tuple[Tensor, Tensor]:
         rows = features.movedim(1, -1).reshape(-1, features.shape[1])
-        centred = rows.to(_exact(features)) - near
+        centred = rows.to(_float32_or_better(features)) - shift
         offset = centred.mean(0)
         var = (centred.square_().mean(0) - offset.square()).clamp_min_(0)
-        ctx.save_for_backward(features, near + offset)
-        return near + offset, var
+        ctx.save_for_backward(features, shift + offset)
+        return shift + offset, var
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, *to: Tensor) -> tuple[Tensor, None]:  # pyright: ignore[reportIncompatibleMethodOverride]
-        to_mean, to_var = to
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:  # pyright: ignore[reportIncompatibleMethodOverride]
+        mean_gradient, var_gradient = gradients
         features, mean = ctx.saved_tensors
         channels_last = features.movedim(1, -1)
-        rows = channels_last.reshape(-1, features.shape[1]).to(_exact(features))
-        slope = 2 * to_var / len(rows)
-        gradient = torch.addcmul(to_mean / len(rows) - slope * mean, rows, slope)
+        rows = channels_last.reshape(-1, features.shape[1]).to(_float32_or_better(features))
+        slope = 2 * var_gradient / len(rows)
+        gradient = torch.addcmul(mean_gradient / len(rows) - slope * mean, rows, slope)
         return gradient.to(features.dtype).view(channels_last.shape).movedim(-1, 1), None
 
 
+def _float32_or_better(features: Tensor) -> torch.dtype:
+    """Half precision is too coarse for a variance."""
+    return torch.promote_types(features.dtype, torch.float32)
+
+
 def soft_cross_entropy(logits: Logits, targets: Probabilities) -> Scalar:
-    r"""Cross-entropy with soft labels, :math:`\frac1n \sum_i -\sum_j y_{ij} \ln \text{softmax}(t_i)_j`.
+    r"""Compute the cross-entropy with soft labels.
+
+    .. math:: H(y, t) = -\frac1n \sum_i \sum_j y_{ij} \ln \text{softmax}(t_i)_j
 
     References:
         | Zero-Shot Knowledge Distillation in Deep Networks (Nayak et al., 2019), section 3.3, Eq 6
         | https://arxiv.org/abs/1905.08114
 
     Args:
-        logits: Of shape `(n, k)`, divided by the temperature already.
-        targets: Of shape `(n, k)`, rows on the simplex.
+        logits: :math:`t`, of shape `(n, k)`, already divided by the temperature.
+        targets: :math:`y`, of shape `(n, k)`; rows sum to 1.
 
     Returns:
-        A scalar in nats, not under the mean entropy of the targets.
+        A scalar in nats; at least the mean entropy of the targets.
     """
     return F.cross_entropy(logits, targets)
 
 
 def one_hot_loss(logits: Logits) -> Scalar:
-    r"""How far the answers are from naming one class each: cross-entropy with their own highest class.
+    r"""Compute the cross-entropy of the logits with their own most probable class; low if every image has a clear class.
 
     .. math:: L_{oh} = \frac1n \sum_i H_\text{cross}(y_T^i, t^i), \quad t^i = \arg\max_j (y_T^i)_j
 
@@ -163,16 +187,16 @@ def one_hot_loss(logits: Logits) -> Scalar:
         | https://arxiv.org/abs/1904.01186
 
     Args:
-        logits: The teacher's, of shape `(n, k)`.
+        logits: The teacher's logits :math:`y_T`, of shape `(n, k)`.
 
     Returns:
-        A scalar in nats, in (0, ln k]: ln k where all classes are alike.
+        A scalar in nats, in (0, ln k]; ln k if all classes are equally probable.
     """
     return F.cross_entropy(logits, logits.detach().argmax(1))
 
 
 def activation_loss(features: Tensor) -> Scalar:
-    r"""How little the features are excited; it is negative, and minimising it excites them.
+    r"""Compute the negative mean L1 norm of the features; minimising it increases their activation.
 
     .. math:: L_a = -\frac1n \sum_i \lVert f_T^i \rVert_1
 
@@ -181,13 +205,16 @@ def activation_loss(features: Tensor) -> Scalar:
         | https://arxiv.org/abs/1904.01186
 
     Args:
-        features: Before the first fully connected layer, of shape `(n, d)` or `(n, c, h, w)`.
+        features: :math:`f_T`, the input of the first linear layer after the convolutions, of shape `(n, d)` or `(n, c, h, w)`.
+
+    Returns:
+        A scalar, at most zero.
     """
     return -features.flatten(1).abs().sum(1).mean()
 
 
 def information_entropy_loss(logits: Logits) -> Scalar:
-    r"""How unequally a batch is spread over the classes; minimising it balances them.
+    r"""Compute the negative information entropy of the mean prediction of a batch; minimising it balances the classes.
 
     .. math:: L_{ie} = -H_\text{info}\Bigl(\frac1n \sum_i y_T^i\Bigr), \quad
         H_\text{info}(p) = -\frac1k \sum_j p_j \ln p_j
@@ -197,28 +224,29 @@ def information_entropy_loss(logits: Logits) -> Scalar:
         | https://arxiv.org/abs/1904.01186
 
     Args:
-        logits: The teacher's, of shape `(n, k)`.
+        logits: The teacher's logits, of shape `(n, k)`; :math:`y_T` is their softmax.
 
     Returns:
-        A scalar in nats, in [-ln(k) / k, 0]: lowest where all classes are equally probable over the batch.
+        A scalar in nats, in [-ln(k) / k, 0]; lowest if the mean prediction is uniform.
     """
     mean = logits.softmax(1).mean(0)
     return -torch.special.entr(mean).sum() / len(mean)
 
 
 def sparsity_loss(probabilities: Probabilities) -> Scalar:
-    r"""How many labels an image has, as a part of all: few are tagged with everything.
+    r"""Compute the mean fraction of labels per image; minimising it makes multi-label predictions sparse.
 
     .. math:: L_{dis} = \frac1n \sum_i \frac1k \sum_j \lvert y_{ij} \rvert
 
-    It is lowest where no image has any label, and so is the one-hot loss: callback the positives per image.
+    The minimum is reached by images without any label, which also minimise the one-hot loss. Monitor the number of labels
+    per image during synthesis.
 
     References:
         | Data-Free Knowledge Amalgamation via Group-Stack Dual-GAN (Ye et al., 2020), section 3.2, Eq 7
         | https://arxiv.org/abs/2003.09088
 
     Args:
-        probabilities: Of shape `(n, k)`, in [0, 1].
+        probabilities: :math:`y`, of shape `(n, k)`, in [0, 1].
 
     Returns:
         A scalar in [0, 1].
@@ -227,22 +255,23 @@ def sparsity_loss(probabilities: Probabilities) -> Scalar:
 
 
 def decision_adversarial_loss(teacher: Logits, student: Logits) -> Scalar:
-    r"""How little the student's probabilities differ where its decision is the teacher's; minimising it drives them apart.
+    r"""Compute the negative divergence of student and teacher on images where both predict the same class.
 
     .. math:: L_{adv} = -\frac1n \sum_i \mathbb{1}[\arg\max t_i = \arg\max s_i] \; \text{KL}(p_i \Vert q_i)
 
-    Images on which the decisions differ already are left alone: pushing them on leads off the data.
+    Minimising it drives the two predictions apart. Images on which they already differ in the predicted class do not count,
+    because increasing their divergence further leads away from the training data.
 
     References:
         | Contrastive Model Inversion for Data-Free Knowledge Distillation (Fang et al., 2021), section 3.3
         | https://arxiv.org/abs/2105.08584
 
     Args:
-        teacher: Logits of shape `(n, k)`.
-        student: Logits of shape `(n, k)`.
+        teacher: Teacher logits :math:`t`, of shape `(n, k)`; :math:`p` is their softmax.
+        student: Student logits :math:`s`, of shape `(n, k)`; :math:`q` is their softmax.
 
     Returns:
-        A scalar in nats, not positive.
+        A scalar in nats, at most zero.
     """
     log_q, log_p = F.log_softmax(student, 1), F.log_softmax(teacher, 1)
     divergence = F.kl_div(log_q, log_p, reduction="none", log_target=True).sum(1)
@@ -250,13 +279,8 @@ def decision_adversarial_loss(teacher: Logits, student: Logits) -> Scalar:
     return -(divergence * agreed).mean()
 
 
-def _exact(features: Tensor) -> torch.dtype:
-    """A variance does not survive half precision."""
-    return torch.promote_types(features.dtype, torch.float32)
-
-
 def js_divergence(a: Logits, b: Logits, temperature: float = 1.0) -> Scalar:
-    r"""The Jensen-Shannon divergence of two classifiers' predictions, averaged over the batch.
+    r"""Compute the Jensen-Shannon divergence of two predictions, averaged over the batch.
 
     .. math:: \text{JS}(p, q) = \tfrac12 \text{KL}(p \Vert m) + \tfrac12 \text{KL}(q \Vert m), \quad m = \tfrac12 (p + q)
 
@@ -265,21 +289,22 @@ def js_divergence(a: Logits, b: Logits, temperature: float = 1.0) -> Scalar:
         | https://arxiv.org/abs/1912.08795
 
     Args:
-        a: Logits of shape `(n, k)`.
-        b: Logits of shape `(n, k)`.
-        temperature: Divides both.
+        a: Logits of shape `(n, k)`; :math:`p` is the softmax of `a / temperature`.
+        b: Logits of shape `(n, k)`; :math:`q` is the softmax of `b / temperature`.
+        temperature: Divides both logits; positive.
 
     Returns:
-        A scalar in nats, in [0, ln 2]: symmetric, zero at equality.
+        A scalar in nats, in [0, ln 2]; symmetric in `a` and `b`, and zero if the predictions are equal.
     """
     log_p, log_q = F.log_softmax(a / temperature, 1), F.log_softmax(b / temperature, 1)
     log_m = torch.logaddexp(log_p, log_q) - torch.log(log_p.new_tensor(2.0))
-    to_m = [F.kl_div(log_m, log, reduction="batchmean", log_target=True) for log in (log_p, log_q)]
-    return (to_m[0] + to_m[1]) / 2
+    kl_p = F.kl_div(log_m, log_p, reduction="batchmean", log_target=True)
+    kl_q = F.kl_div(log_m, log_q, reduction="batchmean", log_target=True)
+    return (kl_p + kl_q) / 2
 
 
 def distillation_loss(student: Logits, teacher: Logits, temperature: float = 1.0) -> Scalar:
-    r"""How far the student's softened prediction is from the teacher's.
+    r"""Compute the divergence of the student's prediction from the teacher's, both softened by a temperature.
 
     .. math:: L_\text{KD} = \tau^2 \, \frac1n \sum_i \text{KL}(\text{softmax}(t_i/\tau) \Vert \text{softmax}(s_i/\tau))
 
@@ -288,12 +313,12 @@ def distillation_loss(student: Logits, teacher: Logits, temperature: float = 1.0
         | https://arxiv.org/abs/1503.02531
 
     Args:
-        student: Logits of shape `(n, k)`.
-        teacher: Logits of shape `(n, k)`.
-        temperature: :math:`\tau`; the factor :math:`\tau^2` keeps the gradient's size when it changes.
+        student: Student logits :math:`s`, of shape `(n, k)`.
+        teacher: Teacher logits :math:`t`, of shape `(n, k)`.
+        temperature: :math:`\tau`, positive. The factor :math:`\tau^2` keeps the scale of the gradient independent of it.
 
     Returns:
-        A scalar in nats, not negative, zero exactly where the softened predictions are equal.
+        A non-negative scalar in nats; zero only if the softened predictions are equal.
     """
     log_q, log_p = F.log_softmax(student / temperature, 1), F.log_softmax(teacher / temperature, 1)
     return F.kl_div(log_q, log_p, reduction="batchmean", log_target=True) * temperature**2

@@ -1,8 +1,8 @@
-"""Random numbers: torch's own, as a checkpoint holds them, and sequences apart from them.
+"""Random numbers: the global state of torch for checkpoints, and independent random sequences.
 
-Whoever makes images draws from a sequence of its own. So the images of a seed are the same whoever learns from them, and
-what a student draws (which images it is shown, how they are moved, what it drops) is the same whether its images were
-made before its eyes, made before and kept, or resumed.
+Synthesis draws from its own random sequence. So the images of a seed do not depend on the student, and what the student
+draws (images, augmentation, dropout) is the same whether the images are synthesized during training, read from an image set,
+or the run is resumed.
 """
 
 from types import TracebackType
@@ -12,7 +12,7 @@ import torch
 
 
 class RandomState:
-    """Torch's random numbers, on the processor and on the device in use."""
+    """The global random state of torch, on the CPU and on CUDA devices in use, for a checkpoint."""
 
     def state_dict(self) -> dict[str, Any]:
         cuda = list(torch.cuda.get_rng_state_all()) if torch.cuda.is_initialized() else []
@@ -25,32 +25,34 @@ class RandomState:
 
 
 class RandomNumbers:
-    """A sequence apart: inside a `with` block torch draws from it, outside as if the block had not been.
+    """An independent random sequence: inside a `with` block, torch draws from it instead of its global state.
+
+    The global state is restored when the block ends. The next block continues the sequence.
 
     Args:
-        seed: Another seed, another sequence; it is not the sequence that `torch.manual_seed(seed)` begins.
+        seed: The random seed. The sequence differs from that of `torch.manual_seed(seed)`.
     """
 
     def __init__(self, seed: int) -> None:
         generator = torch.Generator().manual_seed(seed)
         self.seed = int(torch.randint(2**62, (), generator=generator))
-        self.inside: dict[str, Any] = {"cpu": generator.get_state(), "cuda": []}
-        self.outside: dict[str, Any] = {}
+        self.state: dict[str, Any] = {"cpu": generator.get_state(), "cuda": []}
+        self.global_state: dict[str, Any] = {}
 
     def __enter__(self) -> None:
-        self.outside = RandomState().state_dict()
-        if self.outside["cuda"] and not self.inside["cuda"]:
+        self.global_state = RandomState().state_dict()
+        if self.global_state["cuda"] and not self.state["cuda"]:
             torch.cuda.manual_seed_all(self.seed)
-        RandomState().load_state_dict(self.inside)
+        RandomState().load_state_dict(self.state)
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self.inside = RandomState().state_dict()
-        RandomState().load_state_dict(self.outside)
+        self.state = RandomState().state_dict()
+        RandomState().load_state_dict(self.global_state)
 
     def state_dict(self) -> dict[str, Any]:
-        return self.inside
+        return self.state
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        self.inside = state
+        self.state = state

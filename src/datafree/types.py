@@ -1,4 +1,4 @@
-"""The nouns every other file speaks of: images, logits, labels, terms, a batch."""
+"""Types and checks shared by the whole package: tensor types, a batch, the errors, and the validation of settings."""
 
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -10,133 +10,149 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 Images: TypeAlias = Float[Tensor, "n c h w"]
-"""pixels; in [0, 1] wherever they pass from one file to another"""
+"""pixels; in [0, 1] at every public interface"""
 Logits: TypeAlias = Float[Tensor, "n k"]
-"""what a classifier says before the softmax"""
+"""outputs of a classifier before softmax or sigmoid"""
 Labels: TypeAlias = Int[Tensor, " n"]
 """class indices"""
 Probabilities: TypeAlias = Float[Tensor, "n k"]
-"""rows on the simplex"""
+"""values in [0, 1]; rows sum to 1 for single-label classifiers"""
 Decisions: TypeAlias = Float[Tensor, "m j"]
-"""logits as one row per choice between classes; see `Classifier.decisions`"""
+"""logits with one row per softmax; see `Classifier.decisions`"""
 Targets: TypeAlias = Int[Tensor, " m"] | Float[Tensor, "n k"]
-"""class indices; or, where an image has several labels, a one for each it has; or soft labels"""
+"""class indices, a multi-hot matrix, or soft labels"""
 Scalar: TypeAlias = Float[Tensor, ""]
 Terms: TypeAlias = Mapping[str, Scalar]
-"""the summands of an objective, weights included, by name"""
+"""the weighted summands of an objective, by name"""
 
 
 class InputError(ValueError):
-    """Something the user gave cannot be used; the message is one sentence that names the fault and the mend."""
+    """The input of the user is invalid. The message is one sentence that names the fault and the fix."""
+
+
+class Diverged(RuntimeError):
+    """A loss, an image or a weight is not finite. Files that were saved before are intact."""
 
 
 @dataclass(frozen=True)
 class Preprocessing:
-    """What a network is shown of an image file that has another size than it takes, in timm's words."""
+    """How an image file of another size is resized and cropped to the input size of a network; the names are timm's."""
 
     crop_pct: float = 1.0
-    """part of the shorter side that is seen; of some networks more than 1, so that a frame is seen as well"""
+    """input size divided by the size that the image is resized to; above 1 the image gets a frame"""
     crop_mode: Literal["center", "squash", "border"] = "center"
-    """the middle; all of it, its proportions lost; or all of it in a grey frame"""
+    """center: crop the middle; squash: ignore the aspect ratio; border: pad with grey"""
     interpolation: Literal["nearest", "bilinear", "bicubic", "box", "hamming", "lanczos"] = "bilinear"
-    """how it is scaled"""
+    """resampling filter"""
 
     def __post_init__(self) -> None:
-        words_known(self)
-        at_least(0.01, crop_pct=self.crop_pct)
+        require_choices(self)
+        require_at_least(0.01, crop_pct=self.crop_pct)
 
 
-def at_least(bound: float, **values: float | Sequence[float]) -> None:
-    """Refuses a setting under its bound, and one that is no finite number, by name; of several numbers, each and none.
+def require_at_least(bound: float, **values: float | Sequence[float]) -> None:
+    """Check that settings are finite and not below a bound.
+
+    Args:
+        bound: The smallest valid value.
+        values: The settings by name. Of a sequence every number is checked; it must not be empty.
 
     Raises:
-        InputError: Naming the setting, its value and the bound.
+        InputError: Names the setting, its value and the bound.
     """
     for name, value in values.items():
         numbers = value if isinstance(value, Sequence) else [value]
         if not numbers:
-            raise InputError(f"{name.replace('_', '-')} has no number; give one or more")
+            raise InputError(f"{_option(name)} is empty; give one or more numbers")
         for number in numbers:
             if not bound <= number < math.inf:
                 finite = " and finite" if number == math.inf else ""
-                raise InputError(f"{name.replace('_', '-')} is {number}, but it must be at least {bound}{finite}")
+                raise InputError(f"{_option(name)} is {number}, but it must be at least {bound}{finite}")
 
 
-def at_most(bound: float, **values: float) -> None:
-    """Refuses a setting over its bound, by name.
+def require_at_most(bound: float, **values: float) -> None:
+    """Check that settings are not above a bound.
+
+    Args:
+        bound: The largest valid value.
+        values: The settings by name.
 
     Raises:
-        InputError: Naming the setting, its value and the bound.
+        InputError: Names the setting, its value and the bound.
     """
     for name, value in values.items():
         if not value <= bound:
-            raise InputError(f"{name.replace('_', '-')} is {value}, but it must be at most {bound}")
+            raise InputError(f"{_option(name)} is {value}, but it must be at most {bound}")
 
 
-def is_seed(seed: int) -> None:
-    """Refuses what random numbers cannot begin at.
+def require_seed(seed: int) -> None:
+    """Check that a number is a valid random seed.
 
     Raises:
-        InputError: If it is negative or too large.
+        InputError: If it is negative or above 2^63 - 1.
     """
-    at_least(0, seed=seed)
-    at_most(2**63 - 1, seed=seed)
+    require_at_least(0, seed=seed)
+    require_at_most(2**63 - 1, seed=seed)
 
 
-def same_as_before(name: str, now: str | None, before: str | None) -> None:
-    """Refuses to go on with a run when a file that it rests on is another one than at the checkpoint.
+def require_unchanged(name: str, current: str | None, saved: str | None) -> None:
+    """Check that a file or a network is the same as when a checkpoint was written.
 
     Args:
-        name: Of the file or folder.
-        now: Its hash.
-        before: What it was then; None if nobody had looked.
+        name: What the message calls it.
+        current: Its hash now.
+        saved: Its hash in the checkpoint; None if the checkpoint has none.
 
     Raises:
-        InputError: Naming it.
+        InputError: If the hashes differ.
     """
-    if before is not None and now != before:
-        raise InputError(f"{name} is not what it was when this run was interrupted; put it back, or begin a new run")
+    if saved is not None and current != saved:
+        raise InputError(f"{name} has changed since this run was interrupted; restore it or start a new run")
 
 
-def words_known(settings: Any) -> None:
-    """Refuses a word that is not among those that a setting's type names.
-
-    Args:
-        settings: A dataclass; its fields of type `Literal` are looked at.
+def require_choices(settings: Any) -> None:
+    """Check every field of type `Literal` of a dataclass.
 
     Raises:
-        InputError: Naming the setting, the word and what there is to choose from.
+        InputError: Names the field, its value and the valid choices.
     """
     for setting in fields(settings):
         if get_origin(setting.type) is Literal:
-            one_of(get_args(setting.type), **{setting.name: getattr(settings, setting.name)})
+            require_one_of(get_args(setting.type), **{setting.name: getattr(settings, setting.name)})
 
 
-def one_of(known: Sequence[str], **words: str) -> None:
-    """Refuses a word that is not known, by the name of its setting.
+def require_one_of(choices: Sequence[str], **values: str) -> None:
+    """Check that settings are among the valid choices.
+
+    Args:
+        choices: The valid values. The empty string may be among them.
+        values: The settings by name.
 
     Raises:
-        InputError: Naming the setting, the word and what there is to choose from.
+        InputError: Names the setting, its value and the choices.
     """
-    for name, word in words.items():
-        if word not in known:
-            choices = ", ".join(filter(None, known))
-            raise InputError(f"{name} {word!r} is unknown{nearest(word, known)}; choose one of {choices}")
+    for name, value in values.items():
+        if value not in choices:
+            listed = ", ".join(filter(None, choices))
+            raise InputError(
+                f"{_option(name)} {value!r} is unknown{suggestion(value, choices)}; choose one of {listed}"
+            )
 
 
-def nearest(word: str, known: Iterable[str]) -> str:
-    """`; did you mean X?` if a known word is near, else nothing; for the end of an error message."""
-    close = get_close_matches(word, list(known), n=1, cutoff=0.5)
+def _option(name: str) -> str:
+    """A setting as it is written on the command line."""
+    return name.replace("_", "-")
+
+
+def suggestion(word: str, choices: Iterable[str]) -> str:
+    """Return "; did you mean X?" for the choice most similar to a word, or an empty string if none is similar."""
+    close = get_close_matches(word, list(choices), n=1, cutoff=0.5)
     return f"; did you mean {close[0]}?" if close else ""
-
-
-class Diverged(RuntimeError):
-    """A loss or an image stopped being finite; what was saved before is untouched."""
 
 
 @runtime_checkable
 class Stateful(Protocol):
-    """What a checkpoint can hold: a module, an optimiser, a learning-rate schedule, a stream."""
+    """An object that a checkpoint can hold: a module, an optimizer, a learning-rate schedule, a stream."""
 
     def state_dict(self) -> dict[str, Any]: ...
 
@@ -145,18 +161,18 @@ class Stateful(Protocol):
 
 @dataclass(frozen=True)
 class Batch:
-    """Images, what they should be, and the objective they reached."""
+    """Images, their targets, and the objective that synthesis reached on them."""
 
     images: Images
     """pixels in [0, 1]"""
     targets: Targets
-    """the classes asked for, or soft labels"""
+    """class indices, a multi-hot matrix, or soft labels"""
     terms: Terms
-    """the summands of the objective at the last step, detached"""
-    answers: Logits | None = None
-    """the teacher's logits on these very images, where they are known already"""
-    features: tuple[Tensor, ...] = ()
-    """what the second and later blocks of a teacher might take for these images, where they were made as well"""
+    """the terms of the objective at the last step, detached; empty for real images"""
+    teacher_logits: Logits | None = None
+    """the teacher's logits on these images, if they are known already"""
+    block_inputs: tuple[Tensor, ...] = ()
+    """synthesized inputs of the teacher's second and later blocks; empty if the method makes images only"""
 
     def __len__(self) -> int:
         return len(self.images)

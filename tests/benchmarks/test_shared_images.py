@@ -1,4 +1,4 @@
-"""Images that rows of a table share are made once, and each row is what it would be with images of its own."""
+"""Shared images are synthesized once, and give each row the same result as its own images."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -10,8 +10,9 @@ from rich.console import Console
 
 from datafree.applications.distillation import DistillationConfig
 from datafree.benchmarks import BENCHMARKS
-from datafree.benchmarks.bench import Bench, bench, experiments_of
-from datafree.benchmarks.shared_images import owner
+from datafree.benchmarks.bench import Bench, bench
+from datafree.benchmarks.rows import RowRun, experiments
+from datafree.benchmarks.shared_images import first_row_with_same_images
 from datafree.benchmarks.table import Benchmark, Row
 from datafree.runs import report
 from datafree.runs.experiment import run
@@ -30,26 +31,28 @@ def row(method: str = "deep-inversion", steps: int = 12, **changes: Any) -> Row:
 @pytest.fixture
 def table(monkeypatch: pytest.MonkeyPatch) -> Benchmark:
     rows = {"short": row(), "long": row(steps=15), "dream": row("deep-dream"), "adaptive": row("adi")}
-    made = replace(BENCHMARKS["digits"], rows=rows, training=replace(BENCHMARKS["digits"].training, steps=5))
-    monkeypatch.setitem(BENCHMARKS, "shared", made)
-    return made
+    shared = replace(BENCHMARKS["digits"], rows=rows, training=replace(BENCHMARKS["digits"].training, steps=5))
+    monkeypatch.setitem(BENCHMARKS, "shared", shared)
+    return shared
 
 
-def test_a_row_that_shares_is_what_it_is_alone(table: Benchmark, tmp_path: Path):
+def test_a_row_with_shared_images_has_the_same_result_as_alone(table: Benchmark, tmp_path: Path):
     options = Bench(out=tmp_path / "runs", results=tmp_path / "results", seeds=(0, 1))
-    found = bench("shared", options, QUIET)["rows"]
+    results = bench("shared", options, QUIET)["rows"]
     sets = sorted(path.parent.relative_to(options.out or tmp_path) for path in tmp_path.glob("runs/*/*/set.json"))
     assert sets == [Path("short/images-of-seed-0"), Path("short/images-of-seed-1")]
     for name in ("short", "long"):
-        alone = experiments_of(table, table.rows[name], [tmp_path / "runs" / "teacher"], 1, options, tmp_path / name)
-        for experiment, folder in alone:
+        teacher = tmp_path / "runs" / "teacher"
+        alone = RowRun(table=table, name=name, teachers=[teacher], seed=1, out=tmp_path / "alone", settings=options)
+        for experiment, folder in experiments(alone, alone.row):
             run(experiment, folder)
-        ours, theirs = (report.read_summary(place) for place in (tmp_path / "runs" / name / "seed-1", tmp_path / name))
-        assert ours["student sha256"] == theirs["student sha256"]
-        assert found[name]["images synthesized"] == theirs["images synthesized"] == 16
+        shared = report.read_summary(tmp_path / "runs" / name / "seed-1")
+        own = report.read_summary(alone.folder)
+        assert shared["student_sha256"] == own["student_sha256"]
+        assert results[name]["images_synthesized"] == own["images_synthesized"] == 16
 
 
-def test_the_seconds_of_a_row_count_its_images(table: Benchmark, tmp_path: Path):
+def test_the_seconds_of_a_row_include_the_synthesis(table: Benchmark, tmp_path: Path):
     options = Bench(out=tmp_path / "runs", results=tmp_path / "results", seeds=(0,), rows=("short", "adaptive"))
     alone = bench("shared", options, QUIET)["rows"]["short"]["seconds"]
     index = tmp_path / "runs/short/images-of-seed-0/set.json"
@@ -60,12 +63,12 @@ def test_the_seconds_of_a_row_count_its_images(table: Benchmark, tmp_path: Path)
     assert bench("shared", options, QUIET)["rows"]["short"]["seconds"] == pytest.approx(alone + 1000, abs=1)
 
 
-def test_images_of_other_settings_are_not_taken(table: Benchmark, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_images_of_other_settings_are_an_error(table: Benchmark, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     options = Bench(out=tmp_path / "runs", results=tmp_path / "results", seeds=(0,), rows=("short",))
     bench("shared", options, QUIET)
     other = {name: replace(one, method=replace(toys.TINY["deep-dream"], lr=0.2)) for name, one in table.rows.items()}
     monkeypatch.setitem(BENCHMARKS, "shared", replace(table, rows=other))
-    with pytest.raises(InputError, match="images-of-seed-0 was made with other settings"):
+    with pytest.raises(InputError, match="images-of-seed-0 holds images of other settings"):
         bench("shared", options, QUIET)
 
 
@@ -77,25 +80,34 @@ def test_images_of_other_settings_are_not_taken(table: Benchmark, tmp_path: Path
         {"b": row(schedule=replace(FIRST, warmup_batches=1))},
         {"b": row(schedule=replace(FIRST, refresh_every=5))},
         {"b": row(teacher="resnet_w16")},
-        {"b": row(measured=10)},
+        {"b": row(measured_images=10)},
     ],
 )
-def test_what_differs_is_not_shared(table: Benchmark, others: dict[str, Row]):
-    assert owner(replace(table, rows={"a": row(), **others}), row()) == ""
-    assert owner(replace(table, rows={"a": row(), **others, "c": row(steps=3)}), row()) == "a"
+def test_different_images_are_not_shared(table: Benchmark, others: dict[str, Row]):
+    assert first_row_with_same_images(replace(table, rows={"a": row(), **others}), row()) == ""
+    assert first_row_with_same_images(replace(table, rows={"a": row(), **others, "c": row(steps=3)}), row()) == "a"
 
 
 @pytest.mark.parametrize(
     "alone",
-    [row("adi"), row("noise"), row("fast"), row(schedule=Schedule()), row(measured=10), replace(row(), method=None)],
+    [
+        row("adi"),
+        row("noise"),
+        row("fast"),
+        row(schedule=Schedule()),
+        row(measured_images=10),
+        replace(row(), method=None),
+    ],
 )
-def test_what_needs_a_student_or_costs_nothing_is_not_shared(table: Benchmark, alone: Row):
-    assert owner(replace(table, rows={"a": alone, "b": alone}), alone) == ""
+def test_images_that_need_a_student_or_cost_nothing_are_not_shared(table: Benchmark, alone: Row):
+    assert first_row_with_same_images(replace(table, rows={"a": alone, "b": alone}), alone) == ""
 
 
-def test_students_that_teach_the_next_task_and_committees_have_images_of_their_own(table: Benchmark):
+def test_sequences_and_ensembles_do_not_share_images(table: Benchmark):
     rows = {"a": row(), "b": row()}
-    assert owner(replace(table, rows=rows, extensions=(("digits:5-7", "digits:0-7"),)), row()) == "a"
+    assert (
+        first_row_with_same_images(replace(table, rows=rows, extensions=(("digits:5-7", "digits:0-7"),)), row()) == "a"
+    )
     two = (("digits:5-7", "digits:0-7"), ("digits:8-9", "digits"))
-    assert owner(replace(table, rows=rows, extensions=two), row()) == ""
-    assert owner(replace(table, rows=rows, members=("digits:0-4", "digits:5-9")), row()) == ""
+    assert first_row_with_same_images(replace(table, rows=rows, extensions=two), row()) == ""
+    assert first_row_with_same_images(replace(table, rows=rows, teacher_data=("digits:0-4", "digits:5-9")), row()) == ""

@@ -1,4 +1,4 @@
-"""The tables by their names. A new table is one value in one file and one line in this dict."""
+"""The tables by name. To add one, define a `Benchmark` in a file of this folder and add a line to `BENCHMARKS`."""
 
 from datafree.benchmarks.amalgamation import (
     CIFAR10_AMALGAMATION,

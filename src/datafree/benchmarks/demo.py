@@ -1,4 +1,4 @@
-"""The main job on real input that is always there: scikit-learn's digits, a teacher, and a ladder of students."""
+"""The demo: students of one teacher on scikit-learn's digits, from the noise floor to the real-image ceiling."""
 
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -8,111 +8,90 @@ from joblib import cpu_count
 from rich.console import Console
 
 from datafree.applications.distillation import DistillationConfig
+from datafree.benchmarks.sources import image_sources
 from datafree.files import write_json, write_text
 from datafree.methods import METHODS
 from datafree.runs import report
 from datafree.runs.experiment import Experiment, run
-from datafree.runs.parallel import prepare, side_by_side
+from datafree.runs.parallel import parallel_map, preload_workers
 from datafree.runs.run_folder import next_folder
 from datafree.runs.tasks import Task
 from datafree.runs.training import TrainingConfig, example_teacher
 from datafree.synthesis import Method, Schedule
 from datafree.synthesis.augmentation import Augmentation
-from datafree.types import at_least
+from datafree.types import require_at_least
 
 TEACHER, STUDENT = "convnet_w64", "convnet_w16"
-SHOWN = 64
-"""images per step of a student"""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Demo:
-    """A ladder of students of one teacher."""
+    """Settings of the demo."""
 
     out: Path | None = None
-    """folder to write; must be new; runs/demo-NNN if not given"""
+    """output folder, must not exist; default: runs/demo-NNN"""
     seed: int = 0
-    """of everything random"""
+    """random seed"""
     threads: int = 1
-    """on the CPU; networks this small are fastest on one"""
+    """CPU threads of each run; networks this small are fastest with one"""
     steps: int = 1200
-    """steps of each student"""
+    """training steps of each student"""
     jobs: int = 0
-    """students at a time, each in a process of its own; 0: one for each core"""
+    """number of students at a time, each in its own process; 0: one per CPU core"""
 
     def __post_init__(self) -> None:
-        at_least(1, steps=self.steps, threads=self.threads)
-        at_least(0, jobs=self.jobs)
+        require_at_least(1, steps=self.steps, threads=self.threads)
+        require_at_least(0, jobs=self.jobs)
 
 
-def rungs(steps: int) -> dict[str, tuple[Method | None, Schedule]]:
-    """Floor, the three methods, ceiling."""
-    first = Schedule(warmup_batches=2, refresh_every=0, pool_batches=2, batch_size=SHOWN)
-    small: dict[str, Any] = {"batch_size": 512, "steps": (80,), "jitter": 0}  # of 8 pixels, one is a place of its own
-    often = small | {"batch_size": 128}  # the more often it looks at the student, the better
-    return {
-        "noise": (replace(METHODS["noise"], batch_size=SHOWN), Schedule()),
-        "deep-dream": (replace(METHODS["deep-dream"], **small), first),
-        "deep-inversion": (replace(METHODS["deep-inversion"], **small), first),
-        "adi": (
-            replace(METHODS["adi"], **often),
-            Schedule(warmup_batches=4, refresh_every=steps // 20 + 1, pool_batches=24, batch_size=SHOWN),
-        ),
-        "real images": (None, Schedule(batch_size=SHOWN)),
-    }
+def demo_sources(steps: int) -> dict[str, tuple[Method | None, Schedule]]:
+    """Return method and schedule of each student of the demo: the floor, three methods, and the ceiling."""
+    schedule = Schedule(warmup_batches=2, refresh_every=0, pool_batches=2, batch_size=64)
+    adaptive_schedule = replace(schedule, warmup_batches=4, refresh_every=steps // 20 + 1, pool_batches=24)
+    # No jitter: one pixel of eight is a large shift.
+    inversion = replace(METHODS["deep-inversion"], batch_size=512, steps=(80,), jitter=0)
+    sources = image_sources(inversion, schedule)
+    real_images = sources.pop("real images")
+    # Small batches, so that the images follow the student more often.
+    adi = replace(inversion, compete=METHODS["adi"].compete, batch_size=128)
+    return sources | {"adi": (adi, adaptive_schedule), "real images": real_images}
 
 
-def application(steps: int) -> DistillationConfig:
-    """How every student of the ladder learns."""
+def demo_application(steps: int) -> DistillationConfig:
+    """Return how every student of the demo is trained."""
     return DistillationConfig(steps=steps, lr=5e-3, augment=Augmentation(shift=0.15))
 
 
 def demo(options: Demo, console: Console) -> list[dict[str, Any]]:
-    """Trains the teacher, puts the data away, distils a student per rung, and draws the ladder."""
-    out = options.out or next_folder("demo")
+    """Train a teacher on scikit-learn's digits, distil one student per method, and compare them.
+
+    Args:
+        options: The settings.
+        console: Where progress and results are shown.
+
+    Returns:
+        The rows of the results table: the teacher, then each student.
+    """
+    out, jobs = options.out or next_folder("demo"), options.jobs or cpu_count()
     console.print("datafree demo · scikit-learn's digits · cpu · no network used", highlight=False)
-    jobs = options.jobs or cpu_count()
     if jobs > 1:
-        prepare()  # while the teacher is trained
-    accuracy = example_teacher(
-        network=TEACHER, data="digits", out=out / "teacher", training=TrainingConfig(), seed=options.seed,
-        threads=options.threads, console=console,
-    )  # fmt: skip
+        preload_workers()  # while the teacher is trained
+    _train_teacher(options, out / "teacher", console)
+    experiments = _experiments(options, out / "teacher")
+    folders = {name: out / name.replace(" ", "-") for name in experiments}
+    longest_first = sorted(experiments, key=lambda name: name != "adi")
+    results: dict[str, list[dict[str, Any]]] = {}
+    runs = [(experiments[name], folders[name]) for name in longest_first]
+    for index, summary in parallel_map(_run, runs, jobs, console, "students"):
+        name = longest_first[index]
+        results[name] = report.table_rows(summary)
+        accuracy, seconds = report.percent(results[name][1]["accuracy"]), results[name][1]["seconds"]
+        console.print(f"{name:<15} {accuracy} held-out, {seconds:.1f} s", highlight=False)
+    rows = [results["noise"][0], *(results[name][1] for name in experiments)]
+    _write(rows, folders, out)
+    console.print(report.results_table(rows))
     console.print(
-        f"teacher         {report.percent(accuracy)} held-out; its training images are put away", highlight=False
-    )
-    task = Task(teacher=f"local-dir:{out / 'teacher'}", student=STUDENT, data="digits")
-    places = {name: out / name.replace(" ", "-") for name in rungs(options.steps)}
-    ladder = {
-        name: Experiment(
-            task=task,
-            method=method,
-            schedule=schedule,
-            application=application(options.steps),
-            seed=options.seed,
-            device="cpu",
-            threads=options.threads,
-        )
-        for name, (method, schedule) in rungs(options.steps).items()
-    }
-    longest_first = sorted(ladder, key=lambda name: name != "adi")
-    pieces = [(ladder[name], places[name]) for name in longest_first]
-    found: dict[str, list[dict[str, Any]]] = {}
-    for place, summary in side_by_side(student_on, pieces, jobs, console, "students"):
-        name = longest_first[place]
-        found[name] = report.rows_of(summary)
-        student = found[name][1]
-        console.print(
-            f"{name:<15} {report.percent(student['accuracy'])} held-out, {student['seconds']:.1f} s", highlight=False
-        )
-    rows = [found["noise"][0], *(found[name][1] for name in ladder)]
-    write_json(out / "ladder.json", rows)
-    grids = {name: place / "synthetic" / "grid.png" for name, place in places.items()}
-    runs = {name: str(place / "report.html") for name, place in places.items()}
-    write_text(out / "report.html", report.ladder_page(rows, grids, runs, "A student of digits, with no digits"))
-    console.print(report.ladder(rows))
-    console.print(
-        "The held-out images were used for this table only. The last row saw real images: it is the ceiling.\n"
+        "The held-out images are used for this table only. The last row is the ceiling: it is trained on real images.\n"
         f"report   {out / 'report.html'}\n"
         f"next     datafree distill --teacher local-dir:{out / 'teacher'} --student {STUDENT} --out runs/mine",
         highlight=False,
@@ -121,6 +100,43 @@ def demo(options: Demo, console: Console) -> list[dict[str, Any]]:
     return rows
 
 
-def student_on(rung: tuple[Experiment, Path], console: Console | None) -> dict[str, Any]:
-    """The summary of the student on one rung."""
-    return run(*rung, console=console).summary
+def _train_teacher(options: Demo, folder: Path, console: Console) -> None:
+    accuracy = example_teacher(
+        network=TEACHER,
+        data="digits",
+        out=folder,
+        training=TrainingConfig(),
+        seed=options.seed,
+        threads=options.threads,
+        console=console,
+    )
+    held_out = f"{report.percent(accuracy)} held-out; its training images are not used again"
+    console.print(f"{'teacher':<15} {held_out}", highlight=False)
+
+
+def _experiments(options: Demo, teacher: Path) -> dict[str, Experiment]:
+    task = Task(teacher=f"local-dir:{teacher}", student=STUDENT, data="digits")
+    return {
+        name: Experiment(
+            task=task,
+            method=method,
+            schedule=schedule,
+            application=demo_application(options.steps),
+            seed=options.seed,
+            device="cpu",
+            threads=options.threads,
+        )
+        for name, (method, schedule) in demo_sources(options.steps).items()
+    }
+
+
+def _run(experiment_and_folder: tuple[Experiment, Path], console: Console | None) -> dict[str, Any]:
+    return run(*experiment_and_folder, console=console).summary
+
+
+def _write(rows: list[dict[str, Any]], folders: dict[str, Path], out: Path) -> None:
+    grids = {name: folder / "synthetic" / "grid.png" for name, folder in folders.items()}
+    reports = {name: str(folder / "report.html") for name, folder in folders.items()}
+    write_json(out / "comparison.json", rows)
+    page = report.comparison_page(rows, grids, reports, "Students of scikit-learn's digits, without digits")
+    write_text(out / "report.html", page)

@@ -1,6 +1,7 @@
-"""The tables of MNIST on LeNet-5, the pair of networks that DAFL and ZSKD report, and the ablation of DAFL's losses."""
+"""The tables of MNIST on LeNet-5, the networks of DAFL and ZSKD, and the ablation of DAFL's losses."""
 
 from dataclasses import replace
+from itertools import product
 
 from datafree.applications.distillation import DistillationConfig
 from datafree.benchmarks.table import Benchmark, Row
@@ -11,32 +12,92 @@ from datafree.synthesis import Schedule
 from datafree.synthesis.augmentation import Augmentation
 
 LENET_TRAINING = TrainingConfig(steps=2800, lr=2e-3, weight_decay=0.0, augment=Augmentation())
+DEEP_DREAM = Row(
+    method=replace(METHODS["deep-dream"], batch_size=256, steps=(200,)),
+    schedule=Schedule(warmup_batches=8, refresh_every=0, pool_batches=8),
+    application=DistillationConfig(steps=3000, lr=4e-3, augment=Augmentation(shift=1)),
+)
 
 
-def _measured() -> dict[str, Row]:
-    """DeepInversion of a network without batch norm, by how many real images its statistics come from."""
-    dream = replace(METHODS["deep-dream"], batch_size=256, steps=(200,))
-    first = Schedule(warmup_batches=8, refresh_every=0, pool_batches=8)
-    learn = DistillationConfig(steps=3000, lr=4e-3, augment=Augmentation(shift=1))
-    plain = Row(method=dream, schedule=first, application=learn)
-    helped = replace(plain, method=replace(dream, statistics=DeepInversionConfig().statistics))
+def generator_application(steps: int, lr: float = 8e-3) -> DistillationConfig:
+    """Return how a student is trained on the images of a generator."""
+    return DistillationConfig(steps=steps, lr=lr, weight_decay=0.0)
+
+
+def zskd_application(steps: int, lr: float) -> DistillationConfig:
+    """Return how a student is trained on data impressions: with the paper's temperature and strong augmentation."""
+    augmentation = Augmentation(shift=3, rotate=24, scale=0.25)
+    return replace(generator_application(steps, lr), temperature=20.0, augment=augmentation)
+
+
+def mnist_rows() -> dict[str, Row]:
+    """Return the floor, the methods with and without inherited layers, and the ceiling."""
+    noise, dafl, zskd, fast = (METHODS[name] for name in ("noise", "dafl", "zskd", "fast"))
+    dafl = replace(dafl, generator="subpixel", lr=0.02, batch_size=256, student_batch_size=512)
+    dafl_schedule, inherited = Schedule(refresh_every=4), {"inherit": True}
+    ceiling = Row(method=None, schedule=Schedule(), application=DistillationConfig(steps=4000, lr=4e-3))
     return {
-        "deep-dream": plain,
-        **{f"deep-inversion, {images} images": replace(helped, measured=images) for images in (10, 100, 1000)},
-        "real images": replace(plain, method=None, schedule=Schedule()),
+        "noise": Row(
+            method=replace(noise, batch_size=128),
+            schedule=Schedule(),
+            application=DistillationConfig(steps=3000, lr=4e-3),
+            published="88.01 (DAFL)",
+        ),
+        "deep-dream": DEEP_DREAM,
+        "dafl, replayed": Row(
+            method=replace(fast, adversary=0.0),
+            schedule=fast.schedule,
+            application=generator_application(8000),
+            published="98.20 (DAFL)",
+        ),
+        "dafl": Row(
+            method=dafl,
+            schedule=dafl_schedule,
+            application=generator_application(10000, lr=4e-3),
+            published="98.20 (DAFL)",
+        ),
+        "dafl, inherited": Row(
+            method=dafl, schedule=dafl_schedule, application=generator_application(4000, lr=4e-3), task=inherited
+        ),
+        "zskd": Row(
+            method=zskd,
+            schedule=zskd.schedule,
+            application=zskd_application(8000, lr=8e-3),
+            published="98.77 from a teacher of 99.34 (ZSKD)",
+        ),
+        "zskd, inherited": Row(
+            method=zskd, schedule=zskd.schedule, application=zskd_application(3000, lr=4e-3), task=inherited
+        ),
+        "fast": Row(method=fast, schedule=fast.schedule, application=generator_application(8000)),
+        "fast, inherited": Row(
+            method=fast, schedule=fast.schedule, application=generator_application(9000, lr=4e-3), task=inherited
+        ),
+        "real images": replace(ceiling, published="98.91 (DAFL)"),
     }
 
 
-def _ablation() -> dict[str, Row]:
-    """Each subset of the three losses, as in the ablation of the paper."""
-    losses = ("onehot", "entropy", "activation")
-    whole = replace(METHODS["fast"], adversary=0.0)
+def measured_rows() -> dict[str, Row]:
+    """Return DeepInversion of a network without batch norm, by the number of real images for the feature statistics."""
+    inversion = replace(DEEP_DREAM.method, statistics=DeepInversionConfig().statistics)  # type: ignore[type-var, call-arg]
+    return {
+        "deep-dream": DEEP_DREAM,
+        **{
+            f"deep-inversion, {images} images": replace(DEEP_DREAM, method=inversion, measured_images=images)
+            for images in (10, 100, 1000)
+        },
+        "real images": replace(DEEP_DREAM, method=None, schedule=Schedule()),
+    }
+
+
+def ablation_rows() -> dict[str, Row]:
+    """Return one row for each subset of DAFL's three losses, as in the ablation of the paper."""
+    losses, dafl = ("one_hot", "entropy", "activation"), replace(METHODS["fast"], adversary=0.0)
     rows = {}
-    for kept in range(8):
-        left_out = {name: 0.0 for bit, name in enumerate(losses) if not kept >> bit & 1}
-        name = " + ".join(name for name in losses if name not in left_out) or "none"
-        application = DistillationConfig(steps=3000, lr=8e-3, weight_decay=0.0)
-        rows[name] = Row(method=replace(whole, **left_out), schedule=whole.schedule, application=application)
+    for activation, entropy, one_hot in product((False, True), repeat=3):
+        used = dict(zip(losses, (one_hot, entropy, activation), strict=True))
+        name = " + ".join(loss.replace("_", "-") for loss in losses if used[loss]) or "none"
+        method = replace(dafl, **{loss: 0.0 for loss in losses if not used[loss]})
+        rows[name] = Row(method=method, schedule=dafl.schedule, application=generator_application(3000))
     return rows
 
 
@@ -46,92 +107,21 @@ MNIST = Benchmark(
     teacher="lenet5",
     student="lenet5_half",
     training=LENET_TRAINING,
-    rows={
-        "noise": Row(
-            method=replace(METHODS["noise"], batch_size=128),
-            schedule=Schedule(),
-            application=DistillationConfig(steps=3000, lr=4e-3),
-            published="88.01 (DAFL)",
-        ),
-        "deep-dream": Row(
-            method=replace(METHODS["deep-dream"], batch_size=256, steps=(200,)),
-            schedule=Schedule(warmup_batches=8, refresh_every=0, pool_batches=8),
-            application=DistillationConfig(steps=3000, lr=4e-3, augment=Augmentation(shift=1)),
-        ),
-        "dafl, replayed": Row(
-            method=replace(METHODS["fast"], adversary=0.0),
-            schedule=METHODS["fast"].schedule,
-            application=DistillationConfig(steps=8000, lr=8e-3, weight_decay=0.0),
-            published="98.20 (DAFL)",
-        ),
-        "dafl": Row(
-            method=replace(METHODS["dafl"], generator="subpixel", lr=0.02, batch_size=256, student_batch_size=512),
-            schedule=Schedule(refresh_every=4),
-            application=DistillationConfig(steps=10000, lr=4e-3, weight_decay=0.0),
-            published="98.20 (DAFL)",
-        ),
-        "dafl, inherited": Row(
-            method=replace(METHODS["dafl"], generator="subpixel", lr=0.02, batch_size=256, student_batch_size=512),
-            schedule=Schedule(refresh_every=4),
-            application=DistillationConfig(steps=4000, lr=4e-3, weight_decay=0.0),
-            task={"inherit": True},
-        ),
-        "zskd": Row(
-            method=METHODS["zskd"],
-            schedule=METHODS["zskd"].schedule,
-            application=DistillationConfig(
-                steps=8000,
-                lr=8e-3,
-                weight_decay=0.0,
-                temperature=20.0,
-                augment=Augmentation(shift=3, rotate=24, scale=0.25),
-            ),
-            published="98.77 from a teacher of 99.34 (ZSKD)",
-        ),
-        "zskd, inherited": Row(
-            method=METHODS["zskd"],
-            schedule=METHODS["zskd"].schedule,
-            application=DistillationConfig(
-                steps=3000,
-                lr=4e-3,
-                weight_decay=0.0,
-                temperature=20.0,
-                augment=Augmentation(shift=3, rotate=24, scale=0.25),
-            ),
-            task={"inherit": True},
-        ),
-        "fast": Row(
-            method=METHODS["fast"],
-            schedule=METHODS["fast"].schedule,
-            application=DistillationConfig(steps=8000, lr=8e-3, weight_decay=0.0),
-        ),
-        "fast, inherited": Row(
-            method=METHODS["fast"],
-            schedule=METHODS["fast"].schedule,
-            application=DistillationConfig(steps=9000, lr=4e-3, weight_decay=0.0),
-            task={"inherit": True},
-        ),
-        "real images": Row(
-            method=None,
-            schedule=Schedule(),
-            application=DistillationConfig(steps=4000, lr=4e-3),
-            published="98.91 (DAFL)",
-        ),
-    },
+    rows=mnist_rows(),
 )
 
 MEASURED = replace(
     MNIST,
-    title="MNIST, LeNet-5 without batch norm to LeNet-5-half: statistics measured on a few real images",
-    rows=_measured(),
-    columns=("seconds", "images synthesized", "real images measured", "real images seen"),
+    title="MNIST, LeNet-5 without batch norm to LeNet-5-half: feature statistics measured on a few real images",
+    rows=measured_rows(),
+    columns=("seconds", "images_synthesized", "real_images_measured", "real_images_seen"),
 )
 
 ABLATION = Benchmark(
-    title="MNIST, LeNet-5 to LeNet-5-half: each subset of DAFL's losses, images replayed",
+    title="MNIST, LeNet-5 to LeNet-5-half: each subset of DAFL's losses, with image replay",
     data="mnist",
     teacher="lenet5",
     student="lenet5_half",
     training=LENET_TRAINING,
-    rows=_ablation(),
+    rows=ablation_rows(),
 )

@@ -1,58 +1,65 @@
-"""The tables of pruning: each ratio without recovery, with each kind of image, and with real images without labels."""
+"""The tables of pruning: for each ratio, no recovery, recovery on each kind of images, and on real images without labels."""
 
 import math
 from dataclasses import replace
 
 from datafree.applications.pruning import PruningConfig
+from datafree.benchmarks.sources import CIFAR10_AUGMENTATION, image_sources
 from datafree.benchmarks.table import Benchmark, Row
-from datafree.methods import METHODS
 from datafree.methods.deep_inversion import DeepInversionConfig
 from datafree.runs.training import TrainingConfig
-from datafree.synthesis import Method, Schedule
+from datafree.synthesis import Schedule
 from datafree.synthesis.augmentation import Augmentation
 
-COLUMNS = ("parameters", "MACs", "seconds", "images synthesized", "real images seen")
+COLUMNS = ("parameters", "macs", "seconds", "images_synthesized", "real_images_seen")
 
 
 def pruning_rows(
     inversion: DeepInversionConfig,
-    first: Schedule,
-    often: Schedule,
+    schedule: Schedule,
+    adaptive_schedule: Schedule,
     recovery: PruningConfig,
     compete: float = 10.0,
 ) -> dict[str, Row]:
-    """For each ratio: the floor, the methods, the ceiling. Filters are ranked by the same images on which it recovers.
+    """Return the rows of three pruning ratios. The filters are ranked on the same images as the network recovers on.
 
-    ADI makes as many images as DeepInversion, the last of them against the network as it is by then; or, which is the paper's
-    schedule, as many before it is pruned and half as many on top.
+    ADI synthesizes as many images as DeepInversion, the last of them against the pruned network. In the row "more images",
+    it follows the paper: as many images before pruning, and half as many in addition.
 
     Args:
-        inversion: How DeepDream and DeepInversion make images; ADI likewise.
-        first: When the first two do, and ADI before it adds to them.
-        often: When ADI does where it makes as many as they do; a part of a batch at a time.
-        recovery: How all are pruned and recover, but for the ratio.
-        compete: Weight of ADI's competition.
+        inversion: The settings of DeepInversion; DeepDream and ADI differ in the weight of one term.
+        schedule: When DeepDream and DeepInversion synthesize.
+        adaptive_schedule: When ADI synthesizes as many images; its batches are smaller.
+        recovery: The settings of pruning and recovery; the ratio is replaced.
+        compete: Weight of ADI's competition term.
     """
-    drawn = recovery.steps + recovery.rounds * recovery.importance_batches
-    part = inversion.batch_size * first.warmup_batches // often.due(drawn - 1)
-    more = first.warmup_batches // 2
-    added = replace(first, refresh_every=math.ceil(drawn / (more + 1)), pool_batches=first.warmup_batches + more)
-    dream, adaptive = replace(inversion, statistics=0.0), replace(inversion, compete=compete)
-    kinds: dict[str, tuple[Method | None, Schedule, PruningConfig]] = {
-        "no recovery": (inversion, replace(first, warmup_batches=1), replace(recovery, steps=0)),
-        "noise": (replace(METHODS["noise"], batch_size=first.batch_size), Schedule(), recovery),
-        "deep-dream": (dream, first, recovery),
-        "deep-inversion": (inversion, first, recovery),
-        "adi": (replace(adaptive, batch_size=part), often, recovery),
-        "adi, more images": (adaptive, added, recovery),
-        "real images": (None, Schedule(batch_size=first.batch_size), recovery),
+    batches_drawn = recovery.steps + recovery.rounds * recovery.importance_batches
+    batch_size = inversion.batch_size * schedule.warmup_batches // adaptive_schedule.batches_needed(batches_drawn - 1)
+    extra_batches = schedule.warmup_batches // 2
+    paper_schedule = replace(
+        schedule,
+        refresh_every=math.ceil(batches_drawn / (extra_batches + 1)),
+        pool_batches=schedule.warmup_batches + extra_batches,
+    )
+    adi = replace(inversion, compete=compete)
+    sources = image_sources(inversion, schedule)
+    real_images = sources.pop("real images")
+    sources |= {
+        "adi": (replace(adi, batch_size=batch_size), adaptive_schedule),
+        "adi, more images": (adi, paper_schedule),
+        "real images": real_images,
+    }
+    no_recovery = Row(
+        method=inversion, schedule=replace(schedule, warmup_batches=1), application=replace(recovery, steps=0)
+    )
+    rows = {"no recovery": no_recovery} | {
+        name: Row(method=method, schedule=source_schedule, application=recovery)
+        for name, (method, source_schedule) in sources.items()
     }
     return {
-        f"{100 * ratio:.0f} %, {kind}": Row(
-            method=method, schedule=schedule, application=replace(application, ratio=ratio)
-        )
+        f"{100 * ratio:.0f} %, {name}": replace(row, application=replace(row.application, ratio=ratio))
         for ratio in (0.5, 0.7, 0.2)
-        for kind, (method, schedule, application) in kinds.items()
+        for name, row in rows.items()
     }
 
 
@@ -72,26 +79,24 @@ MNIST_PRUNING = Benchmark(
     evaluation_interval=0.0,
 )
 
-
 CIFAR10_PRUNING = Benchmark(
     title="CIFAR-10, a thin ResNet-10, pruned",
     data="cifar10",
     teacher="resnet10_cifar_w16",
     student="",
-    training=TrainingConfig(steps=4000, augment=Augmentation(shift=4, flip=True)),
+    training=TrainingConfig(steps=4000, augment=CIFAR10_AUGMENTATION),
     rows=pruning_rows(
         DeepInversionConfig(batch_size=256, steps=(150,), lr=0.1, flip=True, statistics=3.0, spectrum="natural"),
         Schedule(warmup_batches=4, refresh_every=0, pool_batches=4, batch_size=128),
-        Schedule(
-            warmup_batches=3, refresh_every=291, pool_batches=4, batch_size=128
-        ),  # of four batches the last, when the rounds are over
-        PruningConfig(steps=500, augment=Augmentation(shift=4, flip=True)),
-        compete=100.0,  # at the paper's 10 teacher and student differ on these images no more than on DeepInversion's
+        # The last of the four batches is synthesized after the last round of pruning.
+        Schedule(warmup_batches=3, refresh_every=291, pool_batches=4, batch_size=128),
+        PruningConfig(steps=500, augment=CIFAR10_AUGMENTATION),
+        compete=100.0,  # with the paper's 10, teacher and student differ no more than on DeepInversion's images
     ),
     columns=COLUMNS,
     evaluation_interval=0.0,
 )
-"""at the size at which a processor is patient"""
+"""small enough for a CPU"""
 
 CIFAR10_PRUNING_RESNET34 = replace(
     CIFAR10_PRUNING,
@@ -102,7 +107,7 @@ CIFAR10_PRUNING_RESNET34 = replace(
         DeepInversionConfig(batch_size=256, steps=(1000,), flip=True),
         Schedule(warmup_batches=32, refresh_every=0, pool_batches=32),
         Schedule(warmup_batches=8, refresh_every=100, pool_batches=64),
-        PruningConfig(steps=5600, augment=Augmentation(shift=4, flip=True)),
+        PruningConfig(steps=5600, augment=CIFAR10_AUGMENTATION),
     ),
 )
-"""the network of the papers, which wants an accelerator"""
+"""the network of the papers; needs an accelerator"""

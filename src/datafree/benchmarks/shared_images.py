@@ -1,7 +1,7 @@
-"""Images that several rows of a table learn from: made once for each seed, by the first row that needs them.
+"""Images that several rows of a table use: synthesized once for each seed, by the first row that needs them.
 
-A student of a set is that of the live stream, bit for bit, so that rows are what they would be if each made its own. Only
-images that depend on no student are shared: those of methods that look at none and make all of theirs first.
+Training on a saved image set gives the same student as the live stream, bit for bit. Only images that do not depend on a
+student are shared: those of methods that are not adaptive, and that are all synthesized in the warm-up.
 """
 
 from dataclasses import replace
@@ -11,39 +11,45 @@ from filelock import FileLock
 from rich.console import Console
 
 from datafree.benchmarks.table import Benchmark, Row
-from datafree.runs.synthesis_job import made_by, synthesize
+from datafree.runs.synthesis_job import origin_of, synthesize
 from datafree.sets.image_set import INDEX, read
 from datafree.sets.saved import SavedConfig
 from datafree.synthesis import Method
 from datafree.types import InputError
 
 
-def owner(table: Benchmark, row: Row) -> str:
-    """The first of the rows that learn from the same images as this one; empty if there is no other."""
-    if table.members or len(table.extensions) > 1:
+def first_row_with_same_images(table: Benchmark, row: Row) -> str:
+    """Return the name of the first row that uses the same images as this row; an empty string if no other row does."""
+    if table.teacher_data or len(table.extensions) > 1:
         return ""
-    images = images_of(row)
-    alike = [name for name, other in table.rows.items() if images and images_of(other) == images]
-    return alike[0] if len(alike) > 1 else ""
+    key = images_key(row)
+    names = [name for name, other in table.rows.items() if key and images_key(other) == key]
+    return names[0] if len(names) > 1 else ""
 
 
-def images_of(row: Row) -> tuple[Method, str, int] | None:
-    """What decides the images of a row besides the seed: method, teacher, batches; None if more than that does."""
+def images_key(row: Row) -> tuple[Method, str, int] | None:
+    """Return what the images of a row depend on besides the seed: method, teacher and number of batches.
+
+    None if they cannot be shared, or cost nothing.
+    """
     method = row.method
-    if method is None or row.known or row.measured or row.schedule.refresh_every:
+    if method is None or row.reference or row.measured_images or row.schedule.refresh_every:
         return None
-    if method.adaptive or method.learning or not method.passes:
+    if method.adaptive or method.burn_in or not method.passes:
         return None
     return method, row.teacher, row.schedule.warmup_batches
 
 
-def sharing(
+def with_shared_images(
     row: Row, teacher: Path, folder: Path, *, seed: int, device: str, threads: int, console: Console
 ) -> tuple[Row, float]:
-    """The row as it learns from a set, which is made if it is not there; and the seconds that making it took.
+    """Synthesize the image set of a row, unless it is there already.
+
+    Returns:
+        The row with the image set as its method, and the seconds that the synthesis took.
 
     Raises:
-        InputError: If another set lies in its place.
+        InputError: If the folder has an image set with other settings.
     """
     method = row.method
     assert method is not None
@@ -62,7 +68,7 @@ def sharing(
                 threads=threads,
                 console=console,
             )
-    made = read(folder)
-    if (made.made_by, len(made.batch)) != (made_by(method, seed), images):
-        raise InputError(f"{folder} was made with other settings; remove it or give another --out")
-    return replace(row, method=SavedConfig(images=str(folder), batch_size=method.batch_size)), made.seconds
+    image_set = read(folder)
+    if (image_set.made_by, len(image_set.batch)) != (origin_of(method, seed), images):
+        raise InputError(f"{folder} holds images of other settings; remove it or give another --out")
+    return replace(row, method=SavedConfig(images=str(folder), batch_size=method.batch_size)), image_set.seconds

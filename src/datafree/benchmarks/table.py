@@ -1,4 +1,4 @@
-"""What a table is: a teacher, a student, real images to judge them, and rows; a row is an experiment, or several in a row."""
+"""What a table is: teachers, a student, held-out real images, and rows. A row is one experiment, or a sequence of them."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -11,13 +11,14 @@ from datafree.synthesis import Method, Schedule
 COLUMNS = (
     "published",
     "parameters",
-    "seconds to 95",
-    "seconds to 97",
-    "seconds to 98",
+    "seconds_to_95",
+    "seconds_to_97",
+    "seconds_to_98",
     "seconds",
-    "images synthesized",
-    "real images seen",
+    "images_synthesized",
+    "real_images_seen",
 )
+"""keys of a row in the JSON file of a table"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,45 +26,48 @@ class Row:
     """One line of a table."""
 
     method: Method | None
-    """None: real images, the ceiling"""
+    """None: train on real images, the ceiling"""
     schedule: Schedule
     application: Application
     task: Mapping[str, Any] = field(default_factory=dict)
-    """what this row's task has of its own"""
+    """fields of the task that differ from the table's"""
     teacher: str = ""
-    """another teacher than the table's; empty: the table's"""
-    known: str = ""
-    """no run: `oracle`, the student's network trained with data and labels; `teacher 1`, one of several, alone; or
-    `ensemble GATE`, the teachers together"""
-    measured: int = 0
-    """real images on which the teacher's features are measured for its method, others for each seed; 0: none"""
+    """network of the teacher; default: the table's"""
+    reference: str = ""
+    """a row without a run: `oracle`, the student's network trained on real images with labels; `teacher N`, one of several
+    teachers; or `ensemble GATE`, all teachers under this gate"""
+    measured_images: int = 0
+    """number of real images that the feature statistics of the method are measured on; each seed draws its own"""
     published: str = ""
-    """the figure in print for this pair of networks, and whose"""
+    """the published result for these networks, and the paper"""
 
     @property
-    def drawn(self) -> bool:
-        """Whether a seed makes a difference: teachers that are only judged are what they are."""
-        return self.known in ("", "oracle")
+    def depends_on_seed(self) -> bool:
+        """Whether the result depends on the seed; trained teachers that are only evaluated do not."""
+        return self.reference in ("", "oracle")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Benchmark:
-    """A teacher, a student, real images to judge them, and rows."""
+    """A table: the networks, the real images they are trained and evaluated on, and the rows."""
 
     title: str
     data: str
+    """real images for the teacher, the ceiling and the evaluation"""
     teacher: str
+    """network of the teacher"""
     student: str
-    """empty: a copy of the teacher"""
+    """network of the student; empty: a copy of the teacher"""
     training: TrainingConfig
+    """how teachers and oracles are trained"""
     rows: Mapping[str, Row]
     extensions: Sequence[tuple[str, str]] = ()
-    """new classes and the data of all classes from then on, one after the other; each student is the next one's teacher"""
-    members: Sequence[str] = ()
-    """the data of each teacher, where there are several"""
+    """for each task of continual learning, the data of the new classes and the data of all classes so far"""
+    teacher_data: Sequence[str] = ()
+    """the data of each teacher, if there are several"""
     labels: Sequence[str] = ()
-    """the student's labels then; all that any teacher knows, if not given"""
+    """the labels of the student of several teachers; default: all labels of the teachers"""
     columns: tuple[str, ...] = COLUMNS
-    """what is shown of each row besides its accuracy"""
+    """keys of the columns after the accuracy"""
     evaluation_interval: float = 5.0
-    """seconds from one point of the plot to the next; 0: bars at the end instead"""
+    """seconds between two evaluations for the plot; 0: a bar chart of the results instead of curves"""

@@ -1,0 +1,197 @@
+"""The results of a table: as data for JSON, as Markdown, and as a plot."""
+
+import platform
+import statistics
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
+
+from datafree.benchmarks.table import Benchmark, Row
+from datafree.evaluation import score
+from datafree.runs import drawing
+
+GOALS = (95, 97, 98)
+"""accuracies in % that the seconds to reach them are given for"""
+
+
+def collect(
+    table: Benchmark,
+    summaries: Mapping[str, Sequence[Mapping[str, Any]]],
+    *,
+    command: str,
+    seeds: Sequence[int],
+    jobs: int,
+) -> dict[str, Any]:
+    """Return the results of a table as data.
+
+    Args:
+        table: The table.
+        summaries: For each row, the summary of each seed. At least one row has runs.
+        command: The command that made the table.
+        seeds: The random seeds.
+        jobs: Number of runs at a time.
+    """
+    students = {name: each[0] for name, each in summaries.items() if not table.rows[name].reference}
+    same_teacher = [run for name, run in students.items() if table.rows[name].teacher in ("", table.teacher)]
+    example = next(iter(same_teacher or students.values()))
+    sizes = {run["student"]["parameters"] for run in students.values()}
+    own_classes = example["teacher"].get("old_classes_accuracy")
+    return {
+        "title": table.title,
+        "command": command,
+        "seeds": list(seeds),
+        "teacher": {
+            "count": len(table.teacher_data) or 1,
+            "network": table.teacher,
+            "sha256": example["teacher_sha256"],
+            "accuracy": _percent(score(example["teacher"]) if own_classes is None else own_classes),
+            "parameters": example["teacher"]["parameters"],
+            "macs": example["teacher"]["macs"],
+        },
+        "student": {"network": table.student, "parameters": sizes.pop()} if table.student and len(sizes) == 1 else None,
+        "measure": "mean average precision" if example["student"].get("average_precision") else "accuracy",
+        "columns": list(table.columns),
+        "environment": example["environment"] | {"machine": platform.processor() or platform.machine()},
+        "jobs": jobs,
+        "rows": {name: collect_row(table.rows[name], each) for name, each in summaries.items()},
+    }
+
+
+def collect_row(row: Row, summaries: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Return one row as data; `summaries` has one for each seed. Accuracies are in %."""
+    scores = [100 * score(summary["student"]) for summary in summaries]
+    first = summaries[0]
+
+    def mean(value: Callable[[Mapping[str, Any]], float]) -> int:
+        return round(statistics.mean(map(value, summaries)))
+
+    return {
+        "mean": round(statistics.mean(scores), 2),
+        "sd": round(statistics.stdev(scores), 2) if len(scores) > 1 else None,
+        "each": [round(accuracy, 2) for accuracy in scores],
+        "teacher": _percent(score(first["teacher"])) if "teacher" in first else None,
+        "parameters": mean(lambda summary: summary["student"]["parameters"]),
+        "macs": mean(lambda summary: summary["student"]["macs"]),
+        "seconds": mean(lambda summary: summary["seconds"]),
+        **{f"seconds_to_{goal}": seconds_to(summaries, goal) for goal in GOALS},
+        "images_synthesized": first["images_synthesized"],
+        "real_images_seen": first["real_images_seen"],
+        "real_images_measured": first.get("real_images_measured", 0),
+        "routing_accuracy": mean_percent([summary["student"].get("routing_accuracy") for summary in summaries]),
+        "published": row.published,
+        "per_class": [mean_percent(each) for each in zip(*map(per_class, summaries), strict=True)],
+        **collect_tasks(summaries),
+        "curves": [[[round(t, 1), _percent(accuracy)] for t, accuracy in summary["curve"]] for summary in summaries],
+    }
+
+
+def collect_tasks(summaries: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Return what a row of continual learning has besides: accuracy on old and new classes, and after each task."""
+    old = [summary["student"].get("old_classes_accuracy") for summary in summaries]
+    new = [summary["student"].get("new_classes_accuracy") for summary in summaries]
+    if None in old or None in new:
+        return {}
+
+    def mean(values: Iterable[float]) -> str:
+        return f"{100 * statistics.mean(values):.2f}"
+
+    tasks = zip(*(summary["scores_after_tasks"] for summary in summaries), strict=True)
+    return {
+        "old_classes": mean(old),
+        "new_classes": mean(new),
+        "after_each_task": ", ".join(map(mean, tasks)),
+        "new_class_images_seen": summaries[0]["new_class_images_seen"],
+        "old_classes_each": list(map(_percent, old)),
+        "new_classes_each": list(map(_percent, new)),
+        "after_each_task_each": [list(map(_percent, summary["scores_after_tasks"])) for summary in summaries],
+    }
+
+
+def per_class(summary: Mapping[str, Any]) -> Sequence[float | None]:
+    """Return the average precision of each label, or the accuracy of each class."""
+    return summary["student"].get("average_precision") or summary["student"]["per_class"]
+
+
+def mean_percent(values: Sequence[float | None]) -> float | None:
+    """Return the mean in %, without the values that are None; None if all are."""
+    measured = [value for value in values if value is not None]
+    return _percent(statistics.mean(measured)) if measured else None
+
+
+def _percent(fraction: float) -> float:
+    return round(100 * fraction, 2)
+
+
+def seconds_to(summaries: Sequence[Mapping[str, Any]], goal: float) -> int | None:
+    """Return the mean time in seconds until the accuracy reaches a goal in %; None unless every seed reaches it."""
+    firsts = [next((t for t, a in summary["curve"] if 100 * a >= goal), None) for summary in summaries]
+    times = [first for first in firsts if first is not None]
+    return round(statistics.mean(times)) if len(times) == len(firsts) else None
+
+
+def markdown(result: Mapping[str, Any]) -> str:
+    """Return a table as Markdown, with its networks, its command and its environment."""
+    columns = result["columns"]
+    lines = [
+        *_networks(result),
+        "",
+        f"| row | {result['measure']} | {' | '.join(map(header, columns))} |",
+        "|---" * (2 + len(columns)) + "|",
+    ]
+    for name, row in result["rows"].items():
+        spread = "" if row["sd"] is None else f" ± {row['sd']:.2f}"
+        lines.append(f"| {name} | {row['mean']:.2f}{spread} | " + " | ".join(_cell(row[c]) for c in columns) + " |")
+    environment, jobs = result["environment"], result.get("jobs", 1)
+    parallel = f", {jobs} runs at a time" if jobs > 1 else ""
+    lines += [
+        "",
+        f"Command: `{result['command']}`. torch {environment['torch']}, {environment['device']}, "
+        f"{environment['threads']} thread(s), {environment['machine']}{parallel}. Real images are used to train the "
+        "teacher and the ceiling, and for evaluation; no student is selected with them. Seconds exclude the evaluations "
+        "for the plot.",
+        "",
+    ]
+    return "\n".join(lines)
+
+
+def header(column: str) -> str:
+    """Return the header of a column from its key."""
+    return column.replace("_", " ").replace("macs", "MACs")
+
+
+def _networks(result: Mapping[str, Any]) -> Iterable[str]:
+    """Two sentences about teacher and student, above the table."""
+    teacher, student, count = result["teacher"], result["student"], result["teacher"].get("count", 1)
+    kind = (
+        f"Teachers: an ensemble of {count} `{teacher['network']}`" if count > 1 else f"Teacher: `{teacher['network']}`"
+    )
+    yield (
+        f"{kind}, {teacher['parameters']:,} parameters, {teacher['macs']:,} MACs, "
+        f"{teacher['accuracy']:.2f} % (SHA-256 of the weights `{teacher['sha256'][:16]}`)."
+    )
+    size = f"Student: `{student['network']}`, {student['parameters']:,} parameters. " if student else ""
+    yield f"{size}{len(result['seeds'])} seeds, held-out {result['measure']} in %, mean ± standard deviation."
+
+
+def _cell(value: Any) -> str:
+    return "-" if value is None or value == "" else f"{value:,}" if isinstance(value, int) else str(value)
+
+
+def plot(result: Mapping[str, Any]) -> str:
+    """Return a plot of accuracy against seconds as SVG, one line per run; a bar chart if there are no curves."""
+    if not any(curve for row in result["rows"].values() for curve in row["curves"]):
+        return drawing.bar_chart(
+            [{"model": name, "accuracy": row["mean"] / 100} for name, row in result["rows"].items()]
+        )
+    figure = drawing.new_figure(7, 4)
+    axes = figure.add_subplot(xlabel="seconds", ylabel=f"held-out {result['measure']}, %", xscale="log")
+    lowest = 100.0
+    for index, (name, row) in enumerate(result["rows"].items()):
+        for number, curve in enumerate(filter(None, row["curves"])):
+            label = name if number == 0 else None
+            style = ("-", "--")[index // 10 % 2]  # there are ten colours
+            axes.plot(*zip(*curve, strict=True), color=f"C{index % 10}", linestyle=style, linewidth=1, label=label)
+        lowest = min(lowest, row["mean"])
+    axes.set_ylim(max(0.0, lowest - 5), 100)
+    axes.grid(alpha=0.3)
+    axes.legend(fontsize="small", loc="center left", bbox_to_anchor=(1, 0.5), frameon=False)
+    return drawing.to_svg(figure)
