@@ -87,7 +87,7 @@ class TestEveryMethod:
     @pytest.mark.parametrize("name", APPLICATIONS)
     def test_feeds_every_application(self, method: Method, teacher: Classifier, student: Classifier, name: str):
         application: Any = replace(APPLICATIONS[name], steps=4)  # type: ignore[type-var]
-        learner, seen, more = toys.given(name, teacher, student)
+        learner, seen, more = toys.application_inputs(name, teacher, student)
         stream = Stream(
             method.build(teacher), seen, Schedule(warmup_batches=1, refresh_every=2, pool_batches=2, batch_size=8)
         )
