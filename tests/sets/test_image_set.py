@@ -39,7 +39,7 @@ def written(ten: Batch, tmp_path: Path, plain_teacher: Classifier) -> Path:
 
 
 def test_a_set_is_read_back_exactly(written: Path, ten: Batch):
-    read = image_set.read(written)
+    read = image_set.read(str(written))
     assert torch.equal(read.batch.images, ten.images) and torch.equal(read.batch.targets, ten.targets)
     assert (read.classes, read.teacher_sha256, read.made_by, read.measured_images) == (NAMES, "abc", "a recipe", {})
 

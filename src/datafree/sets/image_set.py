@@ -53,7 +53,7 @@ class ImageSet:
     """synthesis time; 0 if unknown"""
 
 
-def write(image_set: ImageSet, teacher: Classifier, out: Path, format: Sequence[Format] = ()) -> None:
+def write(image_set: ImageSet, teacher: Classifier, out: str | Path, format: Sequence[Format] = ()) -> None:
     """Write an image set. The folder appears only when it is complete.
 
     Args:
@@ -64,7 +64,7 @@ def write(image_set: ImageSet, teacher: Classifier, out: Path, format: Sequence[
     """
     batch = image_set.batch
     logits = compute_logits(teacher, batch) if batch.teacher_logits is None else batch.teacher_logits
-    with atomic_folder(out) as new:
+    with atomic_folder(Path(out)) as new:
         shards = write_shards(batch, logits, new)
         contact_sheet(batch).save(new / "grid.png")
         (new / "README.md").write_text(card(image_set, format))
@@ -96,12 +96,16 @@ def write_shards(batch: Batch, logits: Logits, folder: Path) -> dict[str, str]:
     return hashes
 
 
-def read(folder: Path) -> ImageSet:
+def read(folder: str | Path) -> ImageSet:
     """Read an image set.
+
+    Args:
+        folder: A folder written by `write`.
 
     Raises:
         InputError: If the folder is no image set, or a shard is missing, damaged or belongs to another set.
     """
+    folder = Path(folder)
     try:
         metadata: dict[str, Any] = json.loads((folder / INDEX).read_text())
         if metadata.pop("schema") != SCHEMA:

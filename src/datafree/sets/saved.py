@@ -64,7 +64,7 @@ class Saved(Synthesizer):
     def __init__(self, teacher: Classifier, config: SavedConfig) -> None:
         if not config.images:
             raise InputError("the folder of the image set is missing; give it with --method.images")
-        self.teacher, self.config, self.image_set = teacher, config, read(Path(config.images))
+        self.teacher, self.config, self.image_set = teacher, config, read(config.images)
         self.digest = sha256_of(Path(config.images) / INDEX)  # covers all shards, whose hashes it lists
         require_fit(self.image_set, teacher, config.images)
         self.count, self.position = config.batch_size or len(self.image_set.batch), 0
