@@ -30,6 +30,7 @@ napoleon_custom_sections = [("References", "notes_style")]
 
 html_theme = "furo"
 html_title = f"datafree {__version__}"
+html_favicon = "static/favicon.svg"
 html_static_path = ["static"]
 html_css_files = ["pages.css"]
 html_math_renderer = "mathml"
