@@ -18,19 +18,21 @@ from datafree import teachers
 from datafree.applications.amalgamation import AmalgamationConfig, DualGenerator, amalgamate
 from datafree.callback import Callback
 from datafree.classifier import Classifier, batch_norms, record
-from datafree.commands.main import carry_out
-from datafree.ensemble import NEVER, Ensemble
+from datafree.commands.main import main
+from datafree.ensemble import EXCLUDED_LOGIT, Ensemble
 from datafree.losses import batch_norm_statistics, sparsity_loss
 from datafree.methods.dafl import DAFLConfig
 from datafree.methods.deep_inversion import DeepInversionConfig
 from datafree.methods.group_stack import GroupStackConfig
 from datafree.networks.filters import Filter
-from datafree.networks.target_net import by_names, drawing
+from datafree.networks.target_net import build_target_net, draw_diagram
 from datafree.runs.experiment import resume, run
-from datafree.runs.tasks import AmalgamationTask, student_of
+from datafree.runs.tasks import AmalgamationTask, create_student
 from datafree.synthesis import Method, Schedule, Stream
 from datafree.synthesis.generators import GroupStackGenerator
 from datafree.synthesis.per_teacher import PerTeacherSynthesizer
+from datafree.teachers.sources import architecture
+from datafree.teachers.sources import architecture
 from datafree.types import Batch, InputError, Scalar, Terms
 
 STACK = GroupStackConfig(batch_size=8, latent_size=4)
@@ -121,7 +123,7 @@ class TestObjective:
                 for block in list(blocks)[len(blocks) - group :]:
                     x = block(x)
                 answers.append(x)
-            union = ensemble.unite(answers)
+            union = ensemble.merge(answers)
             agreements.append(-(p * union.log_softmax(1)).sum(1).mean())
         assert terms["one-hot"].item() == pytest.approx(one_hot.item(), rel=1e-4)
         assert terms["entropy"].item() == pytest.approx(2 * entropy.item(), rel=1e-4)
@@ -139,14 +141,14 @@ class TestObjective:
         stack = replace(STACK, filters=False).build(ensemble)
         made = torch.rand(8, *stack.shapes[-1])
         by_hand = [teacher.model.head(made.mean((2, 3))) for teacher in ensemble.teachers]  # type: ignore[operator]
-        torch.testing.assert_close(stack.answer(made, 1), ensemble.unite(by_hand))
+        torch.testing.assert_close(stack.group_logits(made, 1), ensemble.merge(by_hand))
 
     def test_several_labels_are_sparse_and_their_number_is_told(self):
         several = Ensemble([member("ab", multi_label=True), member("cd", multi_label=True)]).eval()
         batch = STACK.build(several).synthesize()
-        assert {"sparsity", "positives"} <= set(batch.terms)
+        assert {"sparsity", "labels_per_image"} <= set(batch.terms)
         assert batch.targets.shape == (8, 4)
-        assert batch.terms["positives"].item() == batch.targets.sum(1).mean().item()
+        assert batch.terms["labels_per_image"].item() == batch.targets.sum(1).mean().item()
 
     def test_where_one_class_is_the_answer_there_is_nothing_to_make_sparse(self, ensemble: Ensemble):
         assert "sparsity" not in STACK.build(ensemble).synthesize().terms
@@ -154,11 +156,11 @@ class TestObjective:
     def test_a_batch_has_the_features_of_every_depth(self, ensemble: Ensemble):
         stack = STACK.build(ensemble)
         batch = stack.synthesize()
-        assert [tuple(one.shape[1:]) for one in batch.features] == list(stack.shapes[1:])
+        assert [tuple(one.shape[1:]) for one in batch.block_inputs] == list(stack.shapes[1:])
 
     def test_teachers_of_other_shapes_are_refused(self):
         other = Classifier(toys.conv_net().model, shape=toys.SHAPE, classes=tuple("wxyz"))
-        with pytest.raises(InputError, match="use teachers of one shape"):
+        with pytest.raises(InputError, match="use teachers of one architecture"):
             STACK.build(Ensemble([member("ab"), other]))
 
     def test_it_learns(self, teacher: Classifier):
@@ -181,14 +183,14 @@ class TestOneByOne:
         first, second = one.synthesize(), one.synthesize()
         assert set(first.targets.tolist()) == {1}
         assert set(second.targets.tolist()) <= {0, 2}
-        assert first.answers is None
+        assert first.teacher_logits is None
 
     def test_the_origin_rules_out_what_the_other_teacher_knows(self):
         ensemble = Ensemble([member("ab"), member("cd")]).eval()
         batch = self.build(ensemble, origin=True).synthesize()
-        assert batch.answers is not None
-        torch.testing.assert_close(batch.answers[:, :2], ensemble.teachers[0](batch.images).log_softmax(1).detach())
-        assert (batch.answers[:, 2:] == NEVER).all()
+        assert batch.teacher_logits is not None
+        torch.testing.assert_close(batch.teacher_logits[:, :2], ensemble.teachers[0](batch.images).log_softmax(1).detach())
+        assert (batch.teacher_logits[:, 2:] == EXCLUDED_LOGIT).all()
 
     def test_a_teacher_of_whom_nothing_is_wanted_is_left_out(self):
         ensemble = Ensemble([member("ab"), member("cd")], labels=("d", "c")).eval()
@@ -204,7 +206,7 @@ class TestOneByOne:
         assert first.targets.shape == second.targets.shape == (6, 4)
         assert (first.targets[:, :2].sum(1) == 1).all() and (first.targets[:, 2:] == 0).all()
         said = ensemble(first.images)[:, :2].detach()
-        torch.testing.assert_close(first.answers[:, :2], said)  # type: ignore[index]
+        torch.testing.assert_close(first.teacher_logits[:, :2], said)  # type: ignore[index]
 
     def test_soft_targets_stand_in_the_columns_of_their_labels(self):
         class Halves(Method):
@@ -245,7 +247,7 @@ class TestAmalgamate:
         made = amalgamate(student, ensemble, stream(ensemble, student), CONFIG)
         assert made(torch.rand(3, *toys.SHAPE)).shape == (3, 4)
         assert made is student and not student.training
-        assert all(1 <= point <= 3 for point in student.model.points)  # type: ignore[union-attr]
+        assert all(1 <= point <= 3 for point in student.model.branch_points)  # type: ignore[union-attr]
 
     def test_the_teachers_are_untouched_and_share_no_weight_with_it(self, ensemble: Ensemble, student: Classifier):
         before = toys.snapshot(ensemble)
@@ -265,39 +267,39 @@ class TestAmalgamate:
         assert toys.same(*states)
 
     def test_a_student_of_the_teachers_own_blocks_would_branch_anywhere(self, ensemble: Ensemble, student: Classifier):
-        work = DualGenerator(student, ensemble, CONFIG, _fabric())
+        dual = DualGenerator(student, ensemble, CONFIG, _fabric())
         images = torch.rand(4, *toys.SHAPE)
-        losses = work._branch_losses(Batch(images, torch.zeros(4, dtype=torch.long), {}))
+        losses = dual.branch_losses(Batch(images, torch.zeros(4, dtype=torch.long), {}))
         assert losses.shape == (3, 2)
         twin = DualGenerator(_copy(ensemble.teachers[0], student), ensemble, CONFIG, _fabric())
         for parameter in twin.filters.parameters():
             nn.init.zeros_(parameter)
         twin.student.eval()
-        same = twin._branch_losses(Batch(images, torch.zeros(4, dtype=torch.long), {}))
+        same = twin.branch_losses(Batch(images, torch.zeros(4, dtype=torch.long), {}))
         assert same[:, 0].abs().max() < 1e-5
 
     def test_stages_share_the_steps(self, ensemble: Ensemble, student: Classifier):
-        work = DualGenerator(student, ensemble, replace(CONFIG, steps=20, blockwise_fraction=0.6), _fabric())
-        assert [work.stage_of(step)[0] for step in range(20)] == [0] * 4 + [1] * 4 + [2] * 4 + [3] * 8
+        dual = DualGenerator(student, ensemble, replace(CONFIG, steps=20, blockwise_fraction=0.6), _fabric())
+        assert [dual.stage_at(step)[0] for step in range(20)] == [0] * 4 + [1] * 4 + [2] * 4 + [3] * 8
 
     def test_a_network_with_arguments_is_refused(self, student: Classifier):
         """Its name alone would not make it again when the TargetNet is loaded."""
         slim = teachers.create("convnet_w16", classes=tuple("ab"), arguments={"widths": (16, 24, 20)})
         ensemble = Ensemble([slim, member("cd")]).eval()
-        with pytest.raises(InputError, match=r"made with arguments \(widths\)"):
+        with pytest.raises(InputError, match=r"created with arguments \(widths\)"):
             amalgamate(student, ensemble, [], CONFIG)
 
     def test_blocks_behind_the_last_point_take_no_steps(self, ensemble: Ensemble, student: Classifier):
         config = replace(CONFIG, steps=20, blockwise_fraction=0.6, branch_points=(2, 1))
-        work = DualGenerator(student, ensemble, config, _fabric())
-        assert [work.stage_of(step)[0] for step in range(20)] == [0] * 6 + [1] * 6 + [2] * 8
+        dual = DualGenerator(student, ensemble, config, _fabric())
+        assert [dual.stage_at(step)[0] for step in range(20)] == [0] * 6 + [1] * 6 + [2] * 8
         named: set[str] = set()
 
-        class Diary(Callback):
+        class Recorder(Callback):
             def log(self, step: int, terms: Terms) -> None:
                 named.update(terms)
 
-        amalgamate(student, ensemble, stream(ensemble, student), config, callback=Diary())
+        amalgamate(student, ensemble, stream(ensemble, student), config, callback=Recorder())
         assert named == {"block 1", "block 2", "distillation"}
         assert len(student.model.trunk) == 2  # type: ignore[arg-type]
 
@@ -308,23 +310,23 @@ class TestAmalgamate:
         )
         batch = Batch(images, torch.zeros(4, dtype=torch.long), {}, None, features)
         generated = DualGenerator(student, ensemble, replace(CONFIG, generated_fraction=1.0), _fabric())
-        assert torch.equal(generated.taken(batch, images, 1), features[0])
+        assert torch.equal(generated.block_input(batch, images, 1), features[0])
         made = DualGenerator(student, ensemble, replace(CONFIG, generated_fraction=0.0), _fabric())
         expected = made.blocks[0](student.normalize(images))
-        torch.testing.assert_close(made.taken(batch, images, 1), expected)
+        torch.testing.assert_close(made.block_input(batch, images, 1), expected)
 
     def test_points_that_are_given_are_taken(self, ensemble: Ensemble, student: Classifier):
         amalgamate(
             student, ensemble, stream(ensemble, student), replace(CONFIG, branch_points=(3, 1), blockwise_fraction=0.0)
         )
-        assert student.model.points == (3, 1)  # type: ignore[union-attr]
+        assert student.model.branch_points == (3, 1)  # type: ignore[union-attr]
         assert len(student.model.trunk) == 3  # type: ignore[arg-type]
 
     @pytest.mark.parametrize("kinds", [(True, True), (False, True)])
     def test_teachers_of_several_labels_become_one(self, kinds: tuple[bool, bool], tmp_path: Path):
         names = zip(("ab", "cd"), kinds, strict=True)
         ensemble = Ensemble([member(name, multi_label=several) for name, several in names]).eval()
-        student = student_of(ensemble, "convnet_w16")
+        student = create_student(ensemble, "convnet_w16")
         amalgamate(student, ensemble, stream(ensemble, student), CONFIG)
         teachers.save_folder(student, tmp_path / "student")
         again = teachers.load(f"local-dir:{tmp_path / 'student'}")
@@ -345,9 +347,9 @@ class TestAmalgamate:
         ("settings", "match"),
         [
             ({"branch_points": (1,)}, "for each of the 2 teachers"),
-            ({"branch_points": (1, 4)}, "give one from 1 to 3"),
-            ({"blocks": 9}, "cannot be used as 9"),
-            ({"blocks": 3}, "give blocks of the method and of the application the same number"),
+            ({"branch_points": (1, 4)}, "give a number from 1 to 3"),
+            ({"blocks": 9}, "cannot be split into 9"),
+            ({"blocks": 3}, "set the same number of blocks for the method and the application"),
             ({"steps": 5}, "5 steps are too few to train 3 blocks"),
         ],
     )
@@ -360,10 +362,10 @@ class TestAmalgamate:
     @pytest.mark.parametrize(
         ("settings", "match"),
         [
-            ({"blockwise": 1.0}, "parts of a whole"),
-            ({"generated_fraction": 1.5}, "parts of a whole"),
-            ({"blockwise": 0.0}, "give points"),
-            ({"measure": 0}, "measure is 0"),
+            ({"blockwise_fraction": 1.0}, "blockwise-fraction is 1.0"),
+            ({"generated_fraction": 1.5}, "generated-fraction is 1.5"),
+            ({"blockwise_fraction": 0.0}, "give branch-points"),
+            ({"measure_batches": 0}, "measure-batches is 0"),
         ],
     )
     def test_settings_that_make_no_sense(self, settings: dict[str, Any], match: str):
@@ -372,7 +374,7 @@ class TestAmalgamate:
 
     def test_a_student_of_other_blocks_is_refused(self, ensemble: Ensemble):
         other = toys.conv_net()
-        with pytest.raises(InputError, match="name a student of the teachers' architecture"):
+        with pytest.raises(InputError, match="use a student of the teachers' architecture"):
             amalgamate(other, ensemble, [], CONFIG)
 
     def test_batches_that_end_are_refused(self, ensemble: Ensemble, student: Classifier):
@@ -405,13 +407,13 @@ image (1, 32, 32)
 class TestTargetNet:
     def test_is_drawn_as_the_docs_show_it(self):
         labels = (tuple(range(5)), tuple(range(5, 10)))
-        target = by_names(["lenet5_bn"] * 3, (2, 3), labels, (1, 32, 32)).eval()
-        assert drawing(target, (1, 32, 32), tuple("0123456789")) == DRAWING
+        target = build_target_net(["lenet5_bn"] * 3, (2, 3), labels, (1, 32, 32)).eval()
+        assert draw_diagram(target, (1, 32, 32), tuple("0123456789")) == DRAWING
         page = (Path(__file__).parents[2] / "docs" / "applications" / "amalgamation.md").read_text()
         assert DRAWING in page
 
     def test_a_shared_label_is_the_mean_of_both_branches(self):
-        target = by_names(["convnet_w16"] * 3, (2, 2), ((0, 1), (1, -1, 2)), toys.SHAPE).eval()
+        target = build_target_net(["convnet_w16"] * 3, (2, 2), ((0, 1), (1, -1, 2)), toys.SHAPE).eval()
         x = torch.rand(2, *toys.SHAPE)
         features = x
         for block in target.trunk:
@@ -425,14 +427,14 @@ class TestTargetNet:
         [
             (["convnet_w16"] * 2, (2, 2), ((0,), (1,)), "needs a trunk"),
             (["convnet_w16"] * 2, (7,), ((0, 1),), "do not fit a trunk"),
-            (["convnet_w16"] * 2, (1,), ((0, 2),), "numbers from 0 on"),
-            (["convnet_w16", "lenet5"], (1,), ((0, 1),), "cannot be cut into blocks"),
+            (["convnet_w16"] * 2, (1,), ((0, 2),), "every index from 0"),
+            (["convnet_w16", "lenet5"], (1,), ((0, 1),), "cannot be split into blocks"),
             (["convnet_w16", "convnet_w1"], (1,), ((0, 1),), "is unknown to timm"),
         ],
     )
     def test_what_cannot_be_one_is_refused(self, networks: list[str], points: Any, labels: Any, match: str):
         with pytest.raises(InputError, match=match):
-            by_names(networks, points, labels, toys.SHAPE)
+            build_target_net(networks, points, labels, toys.SHAPE)
 
 
 @pytest.fixture
@@ -450,7 +452,7 @@ class TestTask:
         for name in ("first", "second"):
             teachers.save_folder(member("01"), tmp_path / name)
         pair = tuple(f"local-dir:{tmp_path / name}" for name in ("first", "second"))
-        with pytest.raises(InputError, match="say --shared-labels same or --shared-labels distinct"):
+        with pytest.raises(InputError, match="add --shared-labels same or --shared-labels distinct"):
             AmalgamationTask(teacher=pair).load()
         assert AmalgamationTask(teacher=pair, shared_labels="same").load()[0].classes == ("0", "1")
         assert AmalgamationTask(teacher=pair, shared_labels="distinct").load()[0].classes == (
@@ -461,7 +463,7 @@ class TestTask:
         )
 
     def test_one_teacher_is_refused(self):
-        with pytest.raises(InputError, match="one teacher alone"):
+        with pytest.raises(InputError, match="two or more teachers"):
             AmalgamationTask(teacher=("local-dir:x",))
 
     def test_a_gate_that_is_not_known_is_refused(self):
@@ -470,17 +472,17 @@ class TestTask:
             task.__post_init__()
 
     def test_the_gate_origin_needs_images_made_apart(self):
-        with pytest.raises(InputError, match="say --per-teacher"):
+        with pytest.raises(InputError, match="add --per-teacher"):
             AmalgamationTask(teacher=("a", "b"), gate="origin")
 
     def test_a_teacher_of_whom_nothing_is_wanted_is_refused(self, two: tuple[str, str]):
-        with pytest.raises(InputError, match="teacher 2 knows none of the labels that are wanted"):
+        with pytest.raises(InputError, match="teacher 2 has none of the labels in --labels"):
             AmalgamationTask(teacher=two, labels=("a", "b")).load()
 
     def test_the_student_is_of_the_first_teachers_architecture(self, two: tuple[str, str]):
         ensemble, student = AmalgamationTask(teacher=two, labels=("d", "a")).load()
         assert student.classes == ensemble.classes == ("d", "a")
-        assert teachers.architecture(student.model) == "convnet_w16"
+        assert architecture(student.model) == "convnet_w16"
 
 
 def experiment_of(two: tuple[str, str], **changes: Any) -> Any:
@@ -501,7 +503,7 @@ class Stop(Exception):
 def test_a_run_goes_on_where_it_was_stopped(
     at: int, points: tuple[int, ...], two: tuple[str, str], tmp_path: Path, monkeypatch: Any
 ):
-    settings = experiment_of(two, application=replace(CONFIG, points=points))
+    settings = experiment_of(two, application=replace(CONFIG, branch_points=points))
     whole = run(settings, tmp_path / "whole").student.state_dict()
     objective, taken = DualGenerator.objective, []
 
@@ -524,7 +526,7 @@ def test_a_run_that_is_stopped_while_branches_are_measured_goes_on(
 ):
     settings = replace(experiment_of(two), checkpoint_interval=1e-9)  # at every step there is one
     whole = run(settings, tmp_path / "whole").student.state_dict()
-    losses, kept = DualGenerator._branch_losses, []
+    losses, kept = DualGenerator.branch_losses, []
 
     def stop(self: DualGenerator, batch: Batch) -> torch.Tensor:
         if len(kept) == at:
@@ -532,7 +534,7 @@ def test_a_run_that_is_stopped_while_branches_are_measured_goes_on(
         kept.append(batch)
         return losses(self, batch)
 
-    monkeypatch.setattr(DualGenerator, "_branch_losses", stop)
+    monkeypatch.setattr(DualGenerator, "branch_losses", stop)
     with pytest.raises(Stop):
         run(settings, tmp_path / "cut")
     monkeypatch.undo()
@@ -540,13 +542,13 @@ def test_a_run_that_is_stopped_while_branches_are_measured_goes_on(
 
 
 def test_what_was_measured_is_in_a_checkpoint(ensemble: Ensemble, student: Classifier):
-    work = DualGenerator(student, ensemble, CONFIG, _fabric())
-    work.begin(0, 4)
+    dual = DualGenerator(student, ensemble, CONFIG, _fabric())
+    dual.start_stage(0, 4)
     batches = stream(ensemble, student)
-    work.measured.append(work._branch_losses(next(batches)))
+    dual.measured_losses.append(dual.branch_losses(next(batches)))
     other = DualGenerator(deepcopy(student), ensemble, CONFIG, _fabric())
-    other.load_state_dict(work.state_dict())
-    assert len(other.measured) == 1 and torch.equal(other.measured[0], work.measured[0])
+    other.load_state_dict(dual.state_dict())
+    assert len(other.measured_losses) == 1 and torch.equal(other.measured_losses[0], dual.measured_losses[0])
 
 
 def test_a_committee_teaches_by_any_method_and_says_what_it_is(two: tuple[str, str], tmp_path: Path):
@@ -556,7 +558,7 @@ def test_a_committee_teaches_by_any_method_and_says_what_it_is(two: tuple[str, s
     method = replace(method, statistics=0.0)
     result = run(experiment_of(two, **changes | {"method": method}), tmp_path / "run")
     assert result.student(torch.rand(2, *toys.SHAPE)).shape == (2, 4)
-    assert json.loads((tmp_path / "run" / "summary.json").read_text())["real images seen by the student"] == 0
+    assert json.loads((tmp_path / "run" / "summary.json").read_text())["real_images_seen"] == 0
 
 
 def test_a_collapse_to_images_without_labels_is_reported(tmp_path: Path):
@@ -568,13 +570,13 @@ def test_a_collapse_to_images_without_labels_is_reported(tmp_path: Path):
         teachers.save_folder(mute, tmp_path / name)
     two = (f"local-dir:{tmp_path / 'first'}", f"local-dir:{tmp_path / 'second'}")
     found = run(experiment_of(two), tmp_path / "run").summary
-    assert [note for note in found["notes"] if "collapsed" in note and "0.000 each" in note]
+    assert [note for note in found["notes"] if "collapsed" in note and "0.000 labels per image" in note]
     assert "collapsed" in (tmp_path / "run" / "report.html").read_text()
 
 
 def test_branches_are_told(two: tuple[str, str], tmp_path: Path):
     found = run(experiment_of(two, application=replace(CONFIG, branch_points=(2, 1))), tmp_path / "run").summary
-    assert found["branches"] == {"points": [2, 1], "blocks of the trunk": 2} and found["notes"] == []
+    assert found["branches"] == {"points": [2, 1], "trunk_blocks": 2} and found["notes"] == []
 
 
 class TestEveryMethodOnACommittee:
@@ -617,31 +619,31 @@ class TestEveryMethodOnACommittee:
 class TestCommand:
     def test_two_teachers_become_one_student(self, two: tuple[str, str], tmp_path: Path):
         where = ["--teacher", two[0], f"--teacher={two[1]}", "--out", str(tmp_path / "run"), "--device", "cpu"]
-        small = ["--method.batch_size", "8", "--steps", "8", "--measure-batches", "1"]
-        assert carry_out("amalgamate", [*where, *small, "--labels", "d", "a"]) == 0
+        small = ["--method.batch-size", "8", "--steps", "8", "--measure-batches", "1"]
+        assert main(["amalgamate", *where, *small, "--labels", "d", "a"]) == 0
         config = json.loads((tmp_path / "run" / "student" / "config.json").read_text())
         assert config["architecture"] == "target_net" and config["label_names"] == ["d", "a"]
 
     def test_any_other_method_distils_one_plain_student(self, two: tuple[str, str], tmp_path: Path):
         where = ["--teacher", two[0], "--teacher", two[1], "--out", str(tmp_path / "run"), "--device", "cpu"]
-        assert carry_out("amalgamate", [*where, "--method", "noise", "--steps", "2"]) == 0
+        assert main(["amalgamate", *where, "--method", "noise", "--steps", "2"]) == 0
         config = json.loads((tmp_path / "run" / "student" / "config.json").read_text())
         assert config["architecture"] == "convnet_w16" and config["label_names"] == list("abcd")
 
     @pytest.mark.parametrize(
         ("arguments", "match"),
         [
-            (["--teacher", "local-dir:a"], "one teacher alone cannot be amalgamated"),
+            (["--teacher", "local-dir:a"], "amalgamation needs two or more teachers"),
             (["--teacher"], "--teacher"),
             (["--into", "target", "--teacher", "a"], "did you mean target-net?"),
-            (["--teacher", "a", "--teacher", "b", "--gate", "origin"], "say --per-teacher as well"),
+            (["--teacher", "a", "--teacher", "b", "--gate", "origin"], "add --per-teacher"),
             (["--teacher", "a", "--teacher", "b", "--gates", "even"], "did you mean --gate?"),
         ],
     )
     def test_one_sentence_for_what_cannot_be_done(
         self, arguments: list[str], match: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
     ):
-        assert carry_out("amalgamate", [*arguments, "--out", str(tmp_path / "run")]) == 2
+        assert main(["amalgamate", *arguments, "--out", str(tmp_path / "run")]) == 2
         said = capsys.readouterr().err
         assert match in said and said.count("\n") == 1
         assert not (tmp_path / "run").exists()

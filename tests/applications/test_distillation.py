@@ -1,4 +1,4 @@
-"""A student learns to answer as the teacher does."""
+"""Tests of distillation."""
 
 import itertools
 from collections.abc import Iterable, Iterator
@@ -20,12 +20,12 @@ PLAIN = DistillationConfig(steps=150, lr=3e-2)
 
 def forever(batch: Batch, size: int = 64) -> Iterator[Batch]:
     while True:
-        places = torch.randint(len(batch), (size,))
-        yield replace(batch, images=batch.images[places], targets=batch.targets[places])
+        indices = torch.randint(len(batch), (size,))
+        yield replace(batch, images=batch.images[indices], targets=batch.targets[indices])
 
 
-class Diary(Callback):
-    """Writes down the student's weights after each step."""
+class Recorder(Callback):
+    """Records the loss and the student's weights after each step."""
 
     def __init__(self, student: Classifier) -> None:
         self.student = student
@@ -39,26 +39,26 @@ class Diary(Callback):
         self.losses.append(float(terms["distillation"]))
 
 
-def test_the_student_comes_to_answer_as_the_teacher_does(teacher: Classifier, student: Classifier, bars: Batch):
-    diary = Diary(student)
-    learned = distill(student, teacher, forever(bars), PLAIN, callback=diary)
+def test_the_student_learns_to_predict_as_the_teacher_does(teacher: Classifier, student: Classifier, bars: Batch):
+    recorder = Recorder(student)
+    learned = distill(student, teacher, forever(bars), PLAIN, callback=recorder)
     assert (learned(bars.images).argmax(1) == teacher(bars.images).argmax(1)).float().mean() > 0.95
-    assert sum(diary.losses[-5:]) < 0.2 * sum(diary.losses[:5])
+    assert sum(recorder.losses[-5:]) < 0.2 * sum(recorder.losses[:5])
 
 
-def test_the_result_is_the_student_itself_ready_to_be_used(teacher: Classifier, student: Classifier, bars: Batch):
+def test_returns_the_student_itself_in_evaluation_mode(teacher: Classifier, student: Classifier, bars: Batch):
     student.train()
     assert distill(student, teacher, forever(bars), replace(PLAIN, steps=2)) is student
     assert not any(module.training for module in student.modules())
 
 
-def test_the_teacher_is_not_touched(teacher: Classifier, student: Classifier, bars: Batch):
+def test_the_teacher_is_not_changed(teacher: Classifier, student: Classifier, bars: Batch):
     before = toys.snapshot(teacher)
     distill(student, teacher, forever(bars), replace(PLAIN, steps=5))
     assert toys.same(toys.snapshot(teacher), before)
 
 
-def test_labels_are_not_looked_at(teacher: Classifier, bars: Batch):
+def test_labels_are_not_used(teacher: Classifier, bars: Batch):
     wrong = replace(bars, targets=bars.targets.flip(0))
     results = []
     for batch in (bars, wrong):
@@ -67,13 +67,13 @@ def test_labels_are_not_looked_at(teacher: Classifier, bars: Batch):
     assert toys.same(*(toys.snapshot(result)["weights"] for result in results))
 
 
-def test_the_watch_sees_each_step_once(teacher: Classifier, student: Classifier, bars: Batch):
-    diary = Diary(student)
-    distill(student, teacher, forever(bars), replace(PLAIN, steps=7), callback=diary)
-    assert diary.steps == [1, 2, 3, 4, 5, 6, 7]
+def test_the_callback_receives_each_step_once(teacher: Classifier, student: Classifier, bars: Batch):
+    recorder = Recorder(student)
+    distill(student, teacher, forever(bars), replace(PLAIN, steps=7), callback=recorder)
+    assert recorder.steps == [1, 2, 3, 4, 5, 6, 7]
 
 
-def test_takes_exactly_as_many_batches_as_steps(teacher: Classifier, student: Classifier, bars: Batch):
+def test_takes_one_batch_per_step(teacher: Classifier, student: Classifier, bars: Batch):
     stream = forever(bars)
     taken: list[Batch] = []
 
@@ -87,24 +87,24 @@ def test_takes_exactly_as_many_batches_as_steps(teacher: Classifier, student: Cl
 
 
 @pytest.mark.parametrize("kind", [list, tuple])
-def test_any_iterable_of_batches_will_do(teacher: Classifier, student: Classifier, bars: Batch, kind: type):
+def test_takes_any_iterable_of_batches(teacher: Classifier, student: Classifier, bars: Batch, kind: type):
     batches: Iterable[Batch] = kind(itertools.islice(forever(bars), 3))
     distill(student, teacher, batches, replace(PLAIN, steps=3))
 
 
-def test_batches_that_end_too_early_are_refused(teacher: Classifier, student: Classifier, bars: Batch):
+def test_too_few_batches_are_refused(teacher: Classifier, student: Classifier, bars: Batch):
     with pytest.raises(InputError, match="the batches ended after 2 of 5 steps"):
         distill(student, teacher, [bars, bars], replace(PLAIN, steps=5))
 
 
 def test_the_moving_average_by_hand(teacher: Classifier, student: Classifier, bars: Batch):
-    diary = Diary(student)
-    averaged = distill(student, teacher, forever(bars), replace(PLAIN, steps=3, ema=0.75), callback=diary)
-    one, two, three = diary.weights
-    for name, found in averaged.state_dict().items():
-        if found.is_floating_point():
+    recorder = Recorder(student)
+    averaged = distill(student, teacher, forever(bars), replace(PLAIN, steps=3, ema=0.75), callback=recorder)
+    one, two, three = recorder.weights
+    for name, average in averaged.state_dict().items():
+        if average.is_floating_point():
             expected = 0.75 * (0.75 * one[name] + 0.25 * two[name]) + 0.25 * three[name]
-            assert torch.allclose(found, expected, atol=1e-6), name
+            assert torch.allclose(average, expected, atol=1e-6), name
     assert not torch.allclose(averaged.model.head.weight, three["model.head.weight"])  # type: ignore[union-attr]
 
 
@@ -114,11 +114,11 @@ def test_the_learning_rate_rises_and_then_falls_along_a_cosine():
     assert [config.lr_factor(step) for step in (10, 40, 55, 100)] == pytest.approx([1, 0.75, 0.5, 0])
 
 
-def test_without_warmup_the_learning_rate_begins_at_its_highest():
+def test_without_warmup_the_learning_rate_starts_at_its_peak():
     assert DistillationConfig(lr_warmup=0.0).lr_factor(0) == 1
 
 
-def test_images_are_moved_before_both_see_them(teacher: Classifier, student: Classifier, bars: Batch):
+def test_both_networks_see_the_same_augmented_images(teacher: Classifier, student: Classifier, bars: Batch):
     shown: list[Tensor] = []
     handles = [
         model.register_forward_pre_hook(lambda _, inputs: shown.append(inputs[0])) for model in (teacher, student)
@@ -135,9 +135,9 @@ def test_the_temperature_softens_what_is_learned(teacher: Classifier, bars: Batc
     for temperature in (1.0, 8.0):
         torch.manual_seed(0)
         student = toys.conv_net((4, 4))
-        diary = Diary(student)
-        distill(student, teacher, [bars], replace(PLAIN, steps=1, temperature=temperature), callback=diary)
-        losses += diary.losses
+        recorder = Recorder(student)
+        distill(student, teacher, [bars], replace(PLAIN, steps=1, temperature=temperature), callback=recorder)
+        losses += recorder.losses
     assert losses[0] != pytest.approx(losses[1], rel=0.01)
 
 
@@ -166,6 +166,6 @@ def test_an_unknown_optimizer_is_refused(teacher: Classifier, student: Classifie
         {"weight_decay": -1.0},
     ],
 )
-def test_refuses_settings_that_cannot_be(bad: dict[str, float]):
+def test_refuses_invalid_settings(bad: dict[str, float]):
     with pytest.raises(InputError, match=next(iter(bad)).replace("_", "-")):
         DistillationConfig(**bad)  # type: ignore[arg-type]

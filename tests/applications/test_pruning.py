@@ -1,4 +1,4 @@
-"""A teacher loses the filters that matter least, and recovers."""
+"""Tests of pruning."""
 
 import copy
 import json
@@ -18,12 +18,12 @@ from torch import Tensor, nn
 
 from datafree import teachers
 from datafree.applications.distillation import DistillationConfig
-from datafree.applications.pruning import Pruning, PruningConfig, drawn_cross_entropy, prune
+from datafree.applications.pruning import Pruner, PruningConfig, prune, sampled_cross_entropy
 from datafree.classifier import Classifier, batch_norms
 from datafree.commands.main import main
 from datafree.evaluation import measure
 from datafree.losses import distillation_loss
-from datafree.networks.importance import gate_slopes, hardware_aware, savings, weakest
+from datafree.networks.importance import gate_gradients, hardware_aware_scores, lowest_scoring, macs_saved
 from datafree.networks.pruning_surgery import Channels, Group, widths_of
 from datafree.runs import report
 from datafree.runs.experiment import Experiment, Result, resume, run
@@ -82,7 +82,7 @@ class TestImportance:
             model[3].weight.copy_(torch.tensor([[5.0, 7.0]]))
         groups = [group for group in Channels(model, (1, 1, 1)).groups if group.readers]
         loss = model(torch.full((1, 1, 1, 1), 3.0)).sum() ** 2  # (5 * 6 + 7 * 0)^2
-        (slope,) = gate_slopes(loss, groups)
+        (slope,) = gate_gradients(loss, groups)
         assert slope.tolist() == [2 * 30 * 30, 0]
 
     @pytest.mark.parametrize("name", ["resnet18_cifar_w16", "wrn_16_1", "lenet5"])
@@ -96,7 +96,7 @@ class TestImportance:
         def loss() -> Tensor:
             return model.model(images).square().sum()
 
-        slopes = gate_slopes(loss(), groups)
+        slopes = gate_gradients(loss(), groups)
         for group, slope in [*zip(groups, slopes, strict=True)][:: max(1, len(groups) // 4)]:
             for channel in (0, len(group) - 1):
                 up, down = (scaled(group, channel, factor, loss) for factor in (1 + 1e-4, 1 - 1e-4))
@@ -112,7 +112,7 @@ class TestImportance:
         for image, answer in zip(images, answers, strict=True):
             for label, probability in enumerate((answer / tau).softmax(0)):
                 loss = F.cross_entropy(student(image[None]) / tau, torch.tensor([label]))
-                for sum_, slope in zip(fisher, gate_slopes(loss, groups), strict=True):
+                for sum_, slope in zip(fisher, gate_gradients(loss, groups), strict=True):
                     sum_ += tau**2 * probability * slope.square() / (2 * len(images))
 
         def divergence() -> Tensor:
@@ -125,31 +125,31 @@ class TestImportance:
 
     def test_what_is_drawn_comes_to_the_same_in_the_mean(self, teacher: Classifier, bars: Batch):
         images = Batch(bars.images[:2], bars.targets[:2], {})
-        pruning = Pruning(
+        pruner = Pruner(
             copy.deepcopy(teacher), teacher, replace(QUICK, importance_slice=1, importance_temperature=4.0)
         )
         for _ in range(150):
-            pruning.look(images)
-        drawn = torch.cat(pruning.importance())
-        pruning.student.eval()
+            pruner.accumulate_importance(images)
+        drawn = torch.cat(pruner.importance())
+        pruner.student.eval()
         answers = teacher(images.images).detach()
         exact = torch.zeros(len(drawn))
         for image, answer in zip(images.images, answers, strict=True):
             for label, probability in enumerate((answer / 4).softmax(0)):
-                loss = F.cross_entropy(pruning.student(image[None]) / 4, torch.tensor([label]))
-                exact += 16 * probability * torch.cat(gate_slopes(loss, pruning.channels.groups)).square() / 4
+                loss = F.cross_entropy(pruner.student(image[None]) / 4, torch.tensor([label]))
+                exact += 16 * probability * torch.cat(gate_gradients(loss, pruner.channels.groups)).square() / 4
         assert torch.allclose(drawn, exact, rtol=0.35, atol=0.02 * float(exact.max()))
 
     def test_the_cross_entropy_drawn_is_in_the_mean_divergence_and_entropy(self):
         student, teacher = torch.randn(3, 4), torch.randn(3, 4)
-        drawn = torch.stack([drawn_cross_entropy(student, teacher, 2.0) for _ in range(4000)]).mean()
+        drawn = torch.stack([sampled_cross_entropy(student, teacher, 2.0) for _ in range(4000)]).mean()
         p, log_q = (teacher / 2).softmax(1), (student / 2).log_softmax(1)
         assert drawn.item() == pytest.approx(-(p * log_q).sum().item(), rel=0.03)
 
     @pytest.mark.parametrize("name", ["wrn_16_1", "convnet_w16"])
     def test_savings_are_what_is_then_saved(self, name: str):
         model = teachers.create(name).eval()
-        found = savings(model, Channels(model.model, model.shape).groups)
+        found = macs_saved(model, Channels(model.model, model.shape).groups)
         for place in range(0, len(found), max(1, len(found) // 4)):
             narrower = copy.deepcopy(model)
             channels = Channels(narrower.model, narrower.shape)
@@ -160,7 +160,7 @@ class TestImportance:
 
     def test_the_hardware_aware_score_by_hand(self):
         importance = [torch.tensor([1.0, 3.0]), torch.tensor([5.0])]
-        scores = hardware_aware(importance, [2.0, 8.0], 0.5)
+        scores = hardware_aware_scores(importance, [2.0, 8.0], 0.5)
         assert torch.cat(scores).tolist() == pytest.approx([1 / 3 - 0.25, 1 - 0.25, 5 / 3 - 1.0])
 
     def test_the_weakest_by_hand(self):
@@ -168,10 +168,10 @@ class TestImportance:
         reader = Channels(toys.conv_net().model, (1, 8, 8)).groups[1].readers
         groups = [Group((one,), reader, None), Group((one, two), reader, None)]
         scores = [torch.tensor([0.1, 5.0, 0.2]), torch.tensor([0.3, 0.15, 4.0])]
-        assert weakest(groups, scores, [1, 1], 3) == [[0], [1]]
-        assert weakest(groups, scores, [1, 1], 4) == [[0, 2], [1]]
-        assert weakest(groups, scores, [2, 3], 4) == [[0], []]
-        assert weakest(groups, scores, [1, 1], 0) == [[], []]
+        assert lowest_scoring(groups, scores, [1, 1], 3) == [[0], [1]]
+        assert lowest_scoring(groups, scores, [1, 1], 4) == [[0, 2], [1]]
+        assert lowest_scoring(groups, scores, [2, 3], 4) == [[0], []]
+        assert lowest_scoring(groups, scores, [1, 1], 0) == [[], []]
 
 
 def scaled(group: Group, channel: int, factor: float, value: Callable[[], Tensor]) -> float:
@@ -221,9 +221,9 @@ class TestWhatIsRemoved:
     def test_a_layer_that_is_never_used_saves_nothing(self, teacher: Classifier):
         student = copy.deepcopy(teacher)
         groups = Channels(student.model, student.shape).groups
-        expected = savings(student, groups)
+        expected = macs_saved(student, groups)
         student.model.idle = nn.Linear(3, 3)
-        assert savings(student, groups) == expected
+        assert macs_saved(student, groups) == expected
 
     def test_a_frozen_copy_learns_too(self, teacher: Classifier, bars: Batch):
         frozen_copy = copy.deepcopy(teacher).requires_grad_(False)
@@ -255,7 +255,7 @@ class TestWhatIsRemoved:
     )
     def test_rounds_are_spread_over_the_first_part(self, steps: int, spread: float, due: dict[int, int]):
         config = PruningConfig(steps=steps, rounds_fraction=spread, rounds=5)
-        assert {step: config.due(step) for step in due} == due
+        assert {step: config.rounds_due(step) for step in due} == due
 
 
 class TestTheApplication:
@@ -281,7 +281,7 @@ class TestTheApplication:
         assert toys.same(dict(one.state_dict()), dict(two.state_dict()))
 
     def test_batches_that_end_too_early_are_refused(self, teacher: Classifier, bars: Batch):
-        with pytest.raises(InputError, match="the batches ended after 1 of 2"):
+        with pytest.raises(InputError, match="the batches ended after 1 of 2 steps"):
             prune(copy.deepcopy(teacher), teacher, [bars], QUICK)
 
     @pytest.mark.parametrize(
@@ -309,8 +309,8 @@ def test_prunes_with_every_method(name: str, digits_teacher: Path, tmp_path: Pat
         schedule=Schedule(warmup_batches=2, refresh_every=4, pool_batches=2, batch_size=8),
     )
     result = run(replace(made, application=replace(QUICK, steps=6), checkpoint_interval=1e6), tmp_path / "run")
-    assert result.summary["pruned"] == {"filters before": 64, "filters after": 32, "rounds": 3}
-    assert result.summary["real images seen by the student"] == 0
+    assert result.summary["pruned"] == {"filters_before": 64, "filters_after": 32, "rounds": 3}
+    assert result.summary["real_images_seen"] == 0
     again = teachers.load(f"local-dir:{tmp_path / 'run' / 'student'}")
     images = torch.rand(4, 1, 8, 8)
     assert torch.equal(again(images), result.student(images))
@@ -340,7 +340,7 @@ def interrupt(monkeypatch: pytest.MonkeyPatch, name: str, when: int) -> None:
     monkeypatch.setattr(RunLogger, name, told)
 
 
-@pytest.mark.parametrize(("name", "when"), [("made", 3), ("log", 2), ("log", 7)])
+@pytest.mark.parametrize(("name", "when"), [("on_batch", 3), ("log", 2), ("log", 7)])
 def test_an_interrupted_run_ends_as_if_it_had_not_been(
     name: str, when: int, residual: Path, undisturbed: Result, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
@@ -360,7 +360,7 @@ def test_an_interruption_between_rounds_without_recovery_changes_nothing(
     rounds = {"application": replace(QUICK, steps=0), "method": toys.TINY["noise"], "schedule": Schedule()}
     whole = run(experiment(digits_teacher, **rounds), tmp_path / "whole")
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        interrupt(patch, "made", 4)
+        interrupt(patch, "on_batch", 4)
         run(experiment(digits_teacher, **rounds), tmp_path / "run")
     assert toys.same(dict(resume(tmp_path / "run").student.state_dict()), dict(whole.student.state_dict()))
 
@@ -369,7 +369,7 @@ class TestTheFolder:
     def test_it_teaches_learns_and_is_pruned_again(self, undisturbed: Result, tmp_path: Path):
         folder = undisturbed.path / "student"
         again = run(experiment(folder, application=replace(QUICK, steps=2, ratio=0.2)), tmp_path / "again")
-        assert again.summary["pruned"]["filters before"] == undisturbed.summary["pruned"]["filters after"]
+        assert again.summary["pruned"]["filters_before"] == undisturbed.summary["pruned"]["filters_after"]
         assert teachers.load(f"local-dir:{tmp_path / 'again' / 'student'}").shape == (1, 8, 8)
         other = Task(teacher=f"local-dir:{folder}", student=f"local-dir:{folder}")
         run(experiment(folder, task=other, application=DistillationConfig(steps=2)), tmp_path / "taught")
@@ -378,10 +378,12 @@ class TestTheFolder:
         self, undisturbed: Result, monkeypatch: pytest.MonkeyPatch
     ):
         card = (undisturbed.path / "student" / "README.md").read_text()
-        assert "Pruned, by 50" in card and "in 3 rounds" in card and "MACs" in card
+        pruned = undisturbed.summary["pruned"]
+        before, after = pruned["filters_before"], pruned["filters_after"]
+        assert f"of the filters ({before - after} of {before}) were pruned in 3 rounds" in card and "MACs" in card
         assert "    import datafree.networks.zoo  # registers its architecture in timm\n" in card
         program = "\n".join(
-            line[4:] for line in card[card.index("    import json") : card.index("It takes images")].splitlines()
+            line[4:] for line in card[card.index("    import json") : card.index("Inputs are pixels")].splitlines()
         )
         monkeypatch.chdir(undisturbed.path)
         names: dict[str, Any] = {}
@@ -400,14 +402,14 @@ class TestTheFolder:
     @pytest.mark.parametrize(
         ("changes", "fault"),
         [
-            ({"widths": {"stages.0.0.conv1": 10**12}}, "cannot be 1000000000000 wide"),
-            ({"widths": {"stages.0.0.conv1": "import os"}}, "cannot be 'import os' wide"),
+            ({"widths": {"stages.0.0.conv1": 10**12}}, "cannot be narrowed to 1000000000000 channels"),
+            ({"widths": {"stages.0.0.conv1": "import os"}}, "cannot be narrowed to 'import os' channels"),
             ({"widths": {"__class__": 4}}, "no layer '__class__'"),
-            ({"widths": {"conv1": 4}}, "channels wide"),
-            ({"widths": {"stages.0.0.conv1": 4}}, "of another architecture"),
-            ({"widths": 3}, "not a model configuration"),
-            ({"widths": [[1, 2, 3]]}, "not a model configuration"),
-            ({"model_args": 3}, "not a model configuration"),
+            ({"widths": {"conv1": 4}}, "cannot be narrowed to"),
+            ({"widths": {"stages.0.0.conv1": 4}}, "does not match the network"),
+            ({"widths": 3}, "not a timm model configuration"),
+            ({"widths": [[1, 2, 3]]}, "not a timm model configuration"),
+            ({"model_args": 3}, "not a timm model configuration"),
         ],
     )
     def test_a_damaged_recipe_is_one_sentence(
@@ -419,7 +421,7 @@ class TestTheFolder:
 
     @pytest.mark.parametrize(
         ("widths", "fault"),
-        [([4, 4], "not a model conf"), ([10**9] * 3, "cannot be 1000000000 wide"), ("abc", "'a' wide")],
+        [([4, 4], "not a timm model conf"), ([10**9] * 3, "cannot be narrowed to 1000000000 channels"), ("abc", "cannot be narrowed to 'a' channels")],
     )
     def test_a_damaged_argument_is_one_sentence(self, digits_teacher: Path, tmp_path: Path, widths: Any, fault: str):
         self.spoil(digits_teacher, tmp_path / "spoilt", {"model_args": {"widths": widths}})
@@ -459,7 +461,7 @@ class TestTheCommand:
     @pytest.mark.parametrize(
         ("more", "sentence"),
         [
-            (["--ratio", "1.5"], "ratio must be over 0"),
+            (["--ratio", "1.5"], "ratio is 1.5, but it must be above 0 and below 1"),
             (["--ratio", "0.99"], "give at most 0.953"),
             (["--rounds", "0"], "rounds is 0"),
             (["--student", "convnet_w16"], "leave --student"),
@@ -484,13 +486,13 @@ def test_labels_that_are_questions_of_their_own_are_drawn_as_such(bars: Batch):
     teacher = toys.conv_net()
     teacher.multi_label = True
     student = copy.deepcopy(teacher)
-    pruning = Pruning(student, teacher, replace(QUICK, importance_slice=64))
+    pruner = Pruner(student, teacher, replace(QUICK, importance_slice=64))
     torch.manual_seed(0)
-    pruning.look(Batch(bars.images[:8], bars.targets[:8], {}))
+    pruner.accumulate_importance(Batch(bars.images[:8], bars.targets[:8], {}))
     logits = teacher(bars.images[:8])
     torch.manual_seed(0)
     decisions = torch.stack([logits, torch.zeros_like(logits)], -1).flatten(0, 1)
-    loss = drawn_cross_entropy(decisions, decisions.detach(), QUICK.look_temperature)
-    slopes = gate_slopes(loss, Channels(teacher.model, teacher.shape).groups)
-    for square, slope in zip(pruning.squares, slopes, strict=True):
+    loss = sampled_cross_entropy(decisions, decisions.detach(), QUICK.importance_temperature)
+    slopes = gate_gradients(loss, Channels(teacher.model, teacher.shape).groups)
+    for square, slope in zip(pruner.squared_gradients, slopes, strict=True):
         torch.testing.assert_close(square, slope.square())

@@ -1,4 +1,4 @@
-"""One use of the images a file. A new application is one file and one line in this dict."""
+"""Applications: what the synthesized images are used for. An application is one file and one entry in `APPLICATIONS`."""
 
 from datafree.applications.amalgamation import AmalgamationConfig
 from datafree.applications.base import Application
@@ -12,3 +12,4 @@ APPLICATIONS: dict[str, Application] = {
     "amalgamate": AmalgamationConfig(),
     "prune": PruningConfig(),
 }
+"""Default settings by the name of the command."""

@@ -1,19 +1,19 @@
-r"""Amalgamation: the dual generator is trained block by block, then regrouped into a TargetNet with a branch per teacher.
+r"""Amalgamation: train a dual generator block by block, then turn it into a TargetNet with one branch per teacher.
 
-1. *Blocks.* Block b of the dual generator takes what the block before it made of the image, or the feature that was
-   generated at its depth. What it makes is judged by what the teachers' last blocks say of it:
+1. *Blocks.* Block b of the dual generator takes the output of the block before it, or the features that were generated at
+   its depth. Its loss compares the teachers' last blocks, run on its output, with the predictions of the teachers:
 
    .. math:: \mathcal{L}_\text{dual}^b = \ell\Bigl(\bigcup_m \mathcal{A}_m^{b+1 \dots B}\bigl(f_m^b(F_u^b)\bigr),
        \mathcal{O}_g(\mathcal{I}_g)\Bigr), \quad F_u^b = \mathcal{T}^b(F_u^{b-1})
 
-2. *Branches.* Each teacher's branch leaves the trunk where its own answer is kept best, measured on the next images:
-   :math:`b_m^* = \arg\min_b \ell(\mathcal{A}_m^{b+1 \dots B}(f_m^b(F_u^b)), \mathcal{A}_m(\mathcal{I}_g))`.
+2. *Branches.* Each teacher's branch leaves the trunk where the loss to its own predictions is lowest, measured on the
+   next batches: :math:`b_m^* = \arg\min_b \ell(\mathcal{A}_m^{b+1 \dots B}(f_m^b(F_u^b)), \mathcal{A}_m(\mathcal{I}_g))`.
 
-3. *Regrouping.* The trunk :math:`\mathcal{T}^1 \dots \mathcal{T}^{\max b^*}`, and for each teacher its filter and a copy
-   of its last blocks, is fine-tuned as a whole by distillation from the union of the teachers' answers.
+3. *Regrouping.* The trunk :math:`\mathcal{T}^1 \dots \mathcal{T}^{\max b^*}`, with a filter and a copy of the last blocks
+   of each teacher, is fine-tuned as a whole by distillation from the ensemble of the teachers.
 
-The paper's section 4 was not to be had but for its abstract and figures: this is a reconstruction after the same
-group's method for teachers with data. :math:`\ell` is the distillation loss of `losses`.
+:math:`\ell` is `distillation_loss`. Of section 4 of the paper only the abstract and the figures were available to us: this
+is a reconstruction that follows the same group's method for teachers with data.
 
 References:
     | Data-Free Knowledge Amalgamation via Group-Stack Dual-GAN (Ye et al., 2020), section 4
@@ -22,7 +22,6 @@ References:
     | https://arxiv.org/abs/1904.11098
 """
 
-import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass
@@ -33,53 +32,52 @@ import torch
 from lightning_fabric import Fabric
 from torch import Tensor, nn
 
-from datafree.applications.base import Learning
+from datafree.applications.base import Learning, cosine_factor, require_fraction
+from datafree.applications.trainer import Trainer, fabric_for, next_batch
 from datafree.callback import Callback, silent
 from datafree.classifier import Classifier, frozen
 from datafree.ensemble import Ensemble
 from datafree.losses import distillation_loss
 from datafree.networks.blocks import Blocks
 from datafree.networks.filters import Filter
-from datafree.networks.target_net import TargetNet, branch_of
-from datafree.synthesis import descend
-from datafree.types import Batch, InputError, Logits, Terms, at_least
+from datafree.networks.target_net import TargetNet, make_branch
+from datafree.types import Batch, Images, InputError, Logits, Scalar, Terms, require_at_least, require_at_most
 
 
 @dataclass(frozen=True, kw_only=True)
 class AmalgamationConfig(Learning):
-    """How the TargetNet is made. The learning rate begins anew with each block, at its highest: `warmup` has no effect."""
+    """Settings of amalgamation. The learning rate restarts at its peak for each block; `lr_warmup` has no effect."""
 
     blockwise_fraction: float = 0.5
-    """part of the steps in which the dual generator is trained block by block; 0: the trunk begins untrained"""
+    """fraction of the steps in which blocks are trained one after another; 0: the trunk starts untrained"""
     lr: float = 4e-3
-    """learning rate at the beginning of each block and of the whole; it falls to zero along a half cosine"""
-    temperature: float = 4.0
-    """tau, softens all answers"""
+    """peak learning rate; falls to 0 along a half cosine for each block and again for the whole network"""
     generated_fraction: float = 0.5
-    """part of the images for which a block takes the generated feature instead of the block's before it"""
+    """fraction of the images for which a block takes generated features instead of the previous block's output"""
     branch_points: tuple[int, ...] = ()
-    """blocks before each teacher's branch; measured if not given, where the later ones are trained as well"""
+    """number of trunk blocks before each teacher's branch; default: measured after all blocks are trained"""
     measure_batches: int = 8
-    """batches on which the branches are measured"""
+    """batches on which branch points are measured"""
     blocks: int = 0
-    """B; as many as the teachers fall into, if 0"""
+    """B, number of blocks that each network is split into; 0: as many as its architecture has"""
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        at_least(1, measure_batches=self.measure_batches)
-        at_least(1e-9, temperature=self.temperature)
-        at_least(0, blocks=self.blocks)
-        if not 0 <= self.blockwise_fraction < 1 or not 0 <= self.generated_fraction <= 1:
-            raise InputError("blockwise must be from 0 to under 1 and feed from 0 to 1; both are parts of a whole")
+        require_at_least(1, measure_batches=self.measure_batches)
+        require_at_least(0, blocks=self.blocks, generated_fraction=self.generated_fraction)
+        require_at_most(1, generated_fraction=self.generated_fraction)
+        require_fraction(blockwise_fraction=self.blockwise_fraction)
         if self.blockwise_fraction == 0 and not self.branch_points:
-            raise InputError("branches are measured on trained blocks; give points where blockwise is 0")
+            raise InputError(
+                "branch points can only be measured on trained blocks; give branch-points, or a blockwise-fraction above 0"
+            )
 
     def build(self) -> Callable[..., nn.Module]:
         return partial(amalgamate, config=self)
 
-    def findings(self, student: Classifier, teacher: Classifier) -> Mapping[str, Any]:
+    def summarize(self, student: Classifier, teacher: Classifier) -> Mapping[str, Any]:
         target = cast(TargetNet, student.model)
-        return {"branches": {"points": list(target.points), "blocks of the trunk": len(target.trunk)}}
+        return {"branches": {"points": list(target.branch_points), "trunk_blocks": len(target.trunk)}}
 
 
 def amalgamate(
@@ -90,246 +88,288 @@ def amalgamate(
     *,
     fabric: Fabric | None = None,
     callback: Callback = silent,
-) -> nn.Module:
-    """Makes the TargetNet; the student becomes it.
+) -> Classifier:
+    """Train one TargetNet from several teachers.
 
     Args:
-        student: A network whose blocks take what the teachers' blocks take: the dual generator. It is trained in place
-            and ends as a `TargetNet`.
-        teacher: A `Ensemble`, never changed.
-        batches: Anything that yields batches; without generated features each block takes what the one before it made.
-        config: How.
-        fabric: Where and in which precision it learns; this process on the student's device if not given.
-        callback: Sees every step's loss, and keeps what a checkpoint needs.
+        student: The dual generator, of the teachers' architecture. Trained in place; its `model` is a `TargetNet`
+            afterwards.
+        teacher: An `Ensemble`. Not changed.
+        batches: A stream, a data loader or a list with at least `config.steps` batches, plus `config.measure_batches`
+            if branch points are measured. Without generated features, each block takes the previous block's output.
+        config: Settings of the training.
+        fabric: Device and precision; default: one process on the student's device.
+        callback: Receives the loss of every step and registers the state that a checkpoint needs.
 
     Returns:
         The student, in evaluation mode.
 
     Raises:
-        InputError: If a network was made with arguments, the networks' blocks do not fit each other or the batches, or the
-            batches end before the steps are taken.
+        InputError: If a network was created with arguments, the blocks of the networks or the generated features have
+            different shapes, or there are too few batches.
+
+    References:
+        | Data-Free Knowledge Amalgamation via Group-Stack Dual-GAN (Ye et al., 2020), section 4
+        | https://arxiv.org/abs/2003.09088
     """
     ensemble = teacher if isinstance(teacher, Ensemble) else Ensemble([teacher])
-    work = DualGenerator(student, ensemble, config, fabric or Fabric(accelerator=student.device.type, devices=1))
-    start = callback.register(dual=work)
+    dual = DualGenerator(student, ensemble, config, fabric or fabric_for(student))
+    start = callback.register(dual=dual)
     source = iter(batches)
     with frozen(ensemble):
         for step in callback.track(range(start, config.steps), "amalgamate"):
-            work.enter(step, source)
-            terms = descend(work.objective(_next(source, step, config.steps)), work.optimizer)
-            work.schedule.step()
-            callback.log(step + 1, terms)
+            dual.enter_stage(step, source)
+            terms = dual.objective(next_batch(source, step, config.steps))
+            callback.log(step + 1, dual.trainer.step(terms))
     return student.eval()
 
 
 class DualGenerator:
-    """What is trained: first one block and its filters at a time, then the whole TargetNet."""
+    """The training of a TargetNet: one block and its filters at a time, then the whole network.
+
+    Stage s < `block_stages` trains block s of the student. The last stage fine-tunes the TargetNet.
+
+    Args:
+        student: Trained in place.
+        ensemble: The teachers; must be frozen.
+        config: Settings of the training.
+        fabric: Device and precision.
+
+    Raises:
+        InputError: If a network was created with arguments, blocks have different shapes, branch points are invalid, or
+            there are fewer steps than stages.
+    """
+
+    trainer: Trainer
+    """trains the current stage"""
 
     def __init__(self, student: Classifier, ensemble: Ensemble, config: AmalgamationConfig, fabric: Fabric) -> None:
         self.student, self.ensemble, self.config, self.fabric = student, ensemble, config, fabric
-        for one in (student, *ensemble.teachers):
-            arguments = getattr(one.model, "pretrained_cfg", {}).get("model_args")
-            if arguments:
-                raise InputError(
-                    f"a network made with arguments ({', '.join(arguments)}) cannot be part of a TargetNet, which is made "
-                    "again from names alone; distil one plain student instead"
-                )
-        self.discriminators = [Blocks(one, config.blocks) for one in ensemble.teachers]
+        require_plain_networks([student, *ensemble.teachers])
+        self.discriminators = [Blocks(teacher, config.blocks) for teacher in ensemble.teachers]
         self.blocks = Blocks(student, config.blocks)
-        for other in self.discriminators:
-            if other.shapes != self.blocks.shapes:
-                raise InputError(
-                    f"the student's blocks take {self.blocks.shapes} and a teacher's {other.shapes}; "
-                    "name a student of the teachers' architecture"
-                )
-        if config.branch_points and (
-            len(config.branch_points) != len(self.discriminators) or not self._are_inside(config.branch_points)
-        ):
-            raise InputError(
-                f"points are {config.branch_points}; give one from 1 to {len(self.blocks) - 1} for each of the "
-                f"{len(self.discriminators)} teachers"
-            )
-        inner = self.blocks.shapes[1:]
+        require_equal_shapes(self.blocks, self.discriminators)
+        require_branch_points(config.branch_points, len(self.blocks), len(self.discriminators))
+        inner_shapes = self.blocks.shapes[1:]
         self.filters = nn.ModuleList(
-            nn.ModuleList(Filter(shape[0]) for _ in self.discriminators) for shape in inner
+            nn.ModuleList(Filter(shape[0]) for _ in self.discriminators) for shape in inner_shapes
         ).to(student.device)
-        self.inner = max(config.branch_points, default=len(inner))
-        """blocks that are trained one after another: those behind the last branch would be thrown away"""
-        if config.blockwise_fraction and config.blockwise_fraction * config.steps < self.inner:
+        # Blocks after the last branch point are not part of the TargetNet.
+        self.block_stages = max(config.branch_points, default=len(inner_shapes))
+        if config.blockwise_fraction and config.blockwise_fraction * config.steps < self.block_stages:
             raise InputError(
-                f"{config.steps} steps are too few to train {self.inner} blocks one after another; "
+                f"{config.steps} steps are too few to train {self.block_stages} blocks one after another; "
                 "give more steps or fewer blocks"
             )
         self.stage = -1
-        self.points: tuple[int, ...] = ()
-        self.measured: list[Tensor] = []
-        """losses of the branches, batch by batch, while they are measured"""
+        self.branch_points: tuple[int, ...] = ()
+        self.measured_losses: list[Tensor] = []
 
-    def _are_inside(self, points: Sequence[int]) -> bool:
-        return all(1 <= point < len(self.blocks) for point in points)
+    def stage_at(self, step: int) -> tuple[int, int]:
+        """Return the stage of a step, counted from 0, and the number of steps of that stage."""
+        block_steps = int(self.config.blockwise_fraction * self.config.steps) // self.block_stages
+        if step < block_steps * self.block_stages:
+            return step // block_steps, block_steps
+        return self.block_stages, self.config.steps - block_steps * self.block_stages
 
-    def stage_of(self, step: int) -> tuple[int, int]:
-        """The stage at a step, and how many steps it has: first one for each inner block, then the whole."""
-        each = int(self.config.blockwise_fraction * self.config.steps) // self.inner
-        if step < each * self.inner:
-            return step // each, each
-        return self.inner, self.config.steps - each * self.inner
-
-    def enter(self, step: int, source: Iterator[Batch]) -> None:
-        """Goes on to the stage of this step, if it is not there yet."""
-        stage, steps = self.stage_of(step)
+    def enter_stage(self, step: int, source: Iterator[Batch]) -> None:
+        """Start the stage of a step if it is not the current one."""
+        stage, steps = self.stage_at(step)
         if stage != self.stage:
-            if stage == self.inner and not self.points:
-                self.regroup(self.config.branch_points or self.branch_points(source))
-            self.begin(stage, steps)
+            if stage == self.block_stages and not self.branch_points:
+                self.regroup(self.config.branch_points or self.measure_branch_points(source))
+            self.start_stage(stage, steps)
 
-    def begin(self, stage: int, steps: int) -> None:
-        """A new optimiser for what this stage trains."""
+    def start_stage(self, stage: int, steps: int) -> None:
+        """Create the optimiser of a stage."""
         self.stage = stage
-        last = stage == self.inner
-        filters = None if last else cast(nn.ModuleList, self.filters[stage])
-        learner = self.student if filters is None else _Stage(self.blocks[stage], filters)
-        self.student.train(last)
-        learner.train()
-        optimizer = self.config.optimizer_of(learner)
-        self.module, self.optimizer = self.fabric.setup(learner, optimizer, move_to_device=False)
-        self.schedule = torch.optim.lr_scheduler.LambdaLR(
-            self.optimizer, lambda step: (1 + math.cos(math.pi * step / steps)) / 2
-        )
+        is_last = stage == self.block_stages
+        self.student.train(is_last)
+        model = self.student if is_last else FilteredBlock(self.blocks[stage], self.stage_filters(stage))
+        model.train()
+        self.trainer = Trainer(model, self.config, self.fabric, lambda step: cosine_factor(step, steps))
+
+    def stage_filters(self, stage: int) -> nn.ModuleList:
+        """Return the filters after a block, one for each teacher."""
+        return cast(nn.ModuleList, self.filters[stage])
 
     def objective(self, batch: Batch) -> Terms:
+        """Return the distillation loss of the current block, or of the TargetNet."""
         images = batch.images.to(self.ensemble.device)
-        answer = self._answer(batch, images)
-        if self.points:
-            return {"distillation": self._loss(self.module(images), answer)}
-        taken = self.taken(batch, images, self.stage)
-        answers = self._judge(self.module(taken), self.stage)
-        return {f"block {self.stage + 1}": self._loss(self.ensemble.unite(answers), answer)}
+        teacher_logits = self.teacher_logits(batch, images)
+        if self.branch_points:
+            return {"distillation": self.loss(self.trainer.module(images), teacher_logits)}
+        filtered = self.trainer.module(self.block_input(batch, images, self.stage))
+        logits = self.ensemble.merge(self.discriminate(filtered, self.stage))
+        return {f"block {self.stage + 1}": self.loss(logits, teacher_logits)}
 
-    def taken(self, batch: Batch, images: Tensor, stage: int) -> Tensor:
-        """What a block is fed: what those before it make of the images, or features that were generated there."""
-        with torch.no_grad():
-            made = self.student.normalize(images)
-            for block in list(self.blocks)[:stage]:
-                made = block(made)
-            if not batch.features:
-                return made
-            theirs, ours = tuple(tuple(one.shape[1:]) for one in batch.features), self.blocks.shapes[1:]
-            if theirs != ours:
-                raise InputError(
-                    f"features were generated for blocks that take {theirs}, but the student's take {ours}; "
-                    "give blocks of the method and of the application the same number"
-                )
-            if stage == 0:
-                return made
-            generated = batch.features[stage - 1].to(made.device)
-            fed = torch.rand(len(made), 1, 1, 1, device=made.device) < self.config.generated_fraction
-            return torch.where(fed, generated, made)
+    def loss(self, logits: Logits, teacher_logits: Logits) -> Scalar:
+        """Return the distillation loss between logits and those of the ensemble."""
+        decisions = self.ensemble.decisions
+        return distillation_loss(decisions(logits), decisions(teacher_logits), self.config.temperature)
 
-    def _answer(self, batch: Batch, images: Tensor) -> Logits:
-        if batch.answers is not None:
-            return batch.answers.to(images.device)
+    def teacher_logits(self, batch: Batch, images: Images) -> Logits:
+        """Return the logits of the ensemble; those of the batch if it has them."""
+        if batch.teacher_logits is not None:
+            return batch.teacher_logits.to(images.device)
         with torch.no_grad():
             return self.ensemble(images)
 
-    def _judge(self, filtered: Sequence[Tensor], stage: int) -> list[Tensor]:
+    @torch.no_grad()
+    def block_input(self, batch: Batch, images: Images, stage: int) -> Tensor:
+        """Return the input of a block: the output of the previous blocks, or for some images the generated features."""
+        features = self.student.normalize(images)
+        for block in list(self.blocks)[:stage]:
+            features = block(features)
+        if not batch.block_inputs:
+            return features
+        generated_shapes, shapes = tuple(tuple(x.shape[1:]) for x in batch.block_inputs), self.blocks.shapes[1:]
+        if generated_shapes != shapes:
+            raise InputError(
+                f"the method generates features of shapes {generated_shapes}, but the student's blocks take {shapes}; "
+                "set the same number of blocks for the method and the application"
+            )
+        if stage == 0:
+            return features
+        generated = batch.block_inputs[stage - 1].to(features.device)
+        is_generated = torch.rand(len(features), 1, 1, 1, device=features.device) < self.config.generated_fraction
+        return torch.where(is_generated, generated, features)
+
+    def discriminate(self, filtered: Sequence[Tensor], stage: int) -> list[Logits]:
+        """Return the logits of each teacher's last blocks on its filtered features of a block."""
         last = len(self.blocks) - 1 - stage
         return [blocks(features, last) for blocks, features in zip(self.discriminators, filtered, strict=True)]
 
-    def _loss(self, said: Logits, answer: Logits) -> Tensor:
-        decisions = self.ensemble.decisions
-        return distillation_loss(decisions(said), decisions(answer), self.config.temperature)
-
-    def branch_points(self, source: Iterator[Batch]) -> tuple[int, ...]:
-        """For each teacher, after how many blocks its own answer is kept best."""
+    def measure_branch_points(self, source: Iterator[Batch]) -> tuple[int, ...]:
+        """Return for each teacher the number of blocks after which the loss to its own predictions is lowest."""
         self.student.eval()
-        while len(self.measured) < self.config.measure_batches:
-            self.measured.append(self._branch_losses(_next(source, len(self.measured), self.config.measure_batches)))
-        losses = cast(Tensor, self.fabric.all_reduce(torch.stack(self.measured).mean(0), reduce_op="mean"))
+        count = self.config.measure_batches
+        while len(self.measured_losses) < count:
+            self.measured_losses.append(self.branch_losses(next_batch(source, len(self.measured_losses), count)))
+        losses = cast(Tensor, self.fabric.all_reduce(torch.stack(self.measured_losses).mean(0), reduce_op="mean"))
         return tuple((losses.argmin(0) + 1).tolist())
 
     @torch.no_grad()
-    def _branch_losses(self, batch: Batch) -> Tensor:
-        """Of shape `(B - 1, teachers)`."""
+    def branch_losses(self, batch: Batch) -> Tensor:
+        """Return the loss of a branch after each block for each teacher, of shape `(B - 1, teachers)`."""
         images = batch.images.to(self.ensemble.device)
-        answers = [teacher(images) for teacher in self.ensemble.teachers]
-        made, losses = self.student.normalize(images), []
+        teachers = self.ensemble.teachers
+        teacher_logits = [teacher(images) for teacher in teachers]
+        features, losses = self.student.normalize(images), []
         for stage, block in enumerate(list(self.blocks)[:-1]):
-            made = block(made)
-            said = self._judge([through(made) for through in cast(nn.ModuleList, self.filters[stage])], stage)
-            for teacher, ours, theirs in zip(self.ensemble.teachers, said, answers, strict=True):
-                pair = teacher.decisions(ours), teacher.decisions(theirs)
-                losses.append(distillation_loss(*pair, self.config.temperature))
-        return torch.stack(losses).view(-1, len(answers))
+            features = block(features)
+            branch_logits = self.discriminate(
+                [teacher_filter(features) for teacher_filter in self.stage_filters(stage)], stage
+            )
+            for teacher, branch, target in zip(teachers, branch_logits, teacher_logits, strict=True):
+                decisions = teacher.decisions
+                losses.append(distillation_loss(decisions(branch), decisions(target), self.config.temperature))
+        return torch.stack(losses).view(-1, len(teachers))
 
-    def regroup(self, points: tuple[int, ...]) -> None:
-        """The student becomes the TargetNet."""
+    def regroup(self, branch_points: tuple[int, ...]) -> None:
+        """Turn the student into a TargetNet with these branch points."""
         branches = []
-        for m, (blocks, point) in enumerate(zip(self.discriminators, points, strict=True)):
-            branch = deepcopy(branch_of(blocks, point)).to(self.student.device)
-            branch[0].load_state_dict(self.filters[point - 1][m].state_dict())  # type: ignore[index]
-            for parameter in branch.parameters():
-                parameter.requires_grad_(True)  # copies of what is frozen
-            branches.append(branch)
-        names = {label: place for place, label in enumerate(self.ensemble.classes)}
-        labels = [[names.get(label, -1) for label in teacher.classes] for teacher in self.ensemble.teachers]
-        trunk = list(self.blocks)[: max(points)]
-        target = TargetNet(trunk, branches, points, labels).to(self.student.device)
-        architectures = [_architecture(self.student), *map(_architecture, self.ensemble.teachers)]
-        _say_how_it_is_made(target, architectures, self.config.blocks, self.student.shape)
-        self.student.model, self.points = target, points
+        for index, (blocks, point) in enumerate(zip(self.discriminators, branch_points, strict=True)):
+            branch = deepcopy(make_branch(blocks, point)).to(self.student.device)
+            branch[0].load_state_dict(self.stage_filters(point - 1)[index].state_dict())
+            branches.append(branch.requires_grad_(True))  # the teacher's blocks are frozen
+        indices = {label: index for index, label in enumerate(self.ensemble.classes)}
+        labels = [[indices.get(label, -1) for label in teacher.classes] for teacher in self.ensemble.teachers]
+        trunk = list(self.blocks)[: max(branch_points)]
+        target = TargetNet(trunk, branches, branch_points, labels).to(self.student.device)
+        networks = [architecture(network) for network in (self.student, *self.ensemble.teachers)]
+        record_arguments(target, networks, self.config.blocks, self.student.shape)
+        self.student.model, self.branch_points = target, branch_points
 
     def state_dict(self) -> dict[str, Any]:
+        """Return the stage, the branch points, and the state of the student, the filters and the training."""
         return {
             "stage": self.stage,
-            "points": self.points,
-            "measured": self.measured,
+            "branch_points": self.branch_points,
+            "measured_losses": self.measured_losses,
             "student": self.student.model.state_dict(),
             "filters": self.filters.state_dict(),
-            "optimizer": self.optimizer.optimizer.state_dict(),
-            "schedule": {"last_epoch": self.schedule.last_epoch},
+            "training": {name: stateful.state_dict() for name, stateful in self.trainer.state.items()},
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        if state["points"]:
-            self.regroup(tuple(state["points"]))
+        """Rebuild the TargetNet if it existed, and continue the saved stage."""
+        if state["branch_points"]:
+            self.regroup(tuple(state["branch_points"]))
         self.student.model.load_state_dict(state["student"])
         self.filters.load_state_dict(state["filters"])
-        starts = [step for step in range(self.config.steps) if self.stage_of(step)[0] == state["stage"]]
-        self.begin(state["stage"], len(starts))
-        self.optimizer.optimizer.load_state_dict(state["optimizer"])
-        self.schedule.last_epoch = state["schedule"]["last_epoch"]
-        self.measured = list(state["measured"])
+        steps = sum(self.stage_at(step)[0] == state["stage"] for step in range(self.config.steps))
+        self.start_stage(state["stage"], steps)
+        for name, stateful in self.trainer.state.items():
+            stateful.load_state_dict(state["training"][name])
+        self.measured_losses = list(state["measured_losses"])
 
 
-class _Stage(nn.Module):
-    """One block, and what each teacher's filter lets through of it."""
+class FilteredBlock(nn.Module):
+    """A block followed by one filter per teacher."""
 
     def __init__(self, block: nn.Module, filters: nn.ModuleList) -> None:
         super().__init__()
         self.block, self.filters = block, filters
 
-    def forward(self, taken: Tensor) -> list[Tensor]:
-        made = self.block(taken)
-        return [through(made) for through in self.filters]
+    def forward(self, features: Tensor) -> list[Tensor]:
+        features = self.block(features)
+        return [teacher_filter(features) for teacher_filter in self.filters]
 
 
-def _next(source: Iterator[Batch], step: int, steps: int) -> Batch:
-    batch = next(source, None)
-    if batch is None:
-        raise InputError(f"the batches ended after {step} of {steps} steps; give a stream that does not end")
-    return batch
+def require_plain_networks(networks: Sequence[Classifier]) -> None:
+    """Check that timm can create each network from its name alone, as it does when a TargetNet is loaded.
+
+    Raises:
+        InputError: If a network was created with arguments.
+    """
+    for network in networks:
+        arguments = getattr(network.model, "pretrained_cfg", {}).get("model_args")
+        if arguments:
+            raise InputError(
+                f"a TargetNet cannot contain a network that was created with arguments ({', '.join(arguments)}); "
+                "distil one plain student instead"
+            )
 
 
-def _architecture(classifier: Classifier) -> str:
+def require_equal_shapes(blocks: Blocks, discriminators: Sequence[Blocks]) -> None:
+    """Check that the blocks of the student and of all teachers take the same shapes.
+
+    Raises:
+        InputError: Names the shapes.
+    """
+    for other in discriminators:
+        if other.shapes != blocks.shapes:
+            raise InputError(
+                f"the student's blocks take {blocks.shapes}, but a teacher's take {other.shapes}; "
+                "use a student of the teachers' architecture"
+            )
+
+
+def require_branch_points(branch_points: Sequence[int], blocks: int, teachers: int) -> None:
+    """Check that there is a branch point for each teacher, and that each lies between two blocks; none at all is valid.
+
+    Raises:
+        InputError: Names the branch points and the valid range.
+    """
+    is_inside = all(1 <= point < blocks for point in branch_points)
+    if branch_points and not (is_inside and len(branch_points) == teachers):
+        raise InputError(
+            f"branch-points are {tuple(branch_points)}; give a number from 1 to {blocks - 1} for each of the "
+            f"{teachers} teachers"
+        )
+
+
+def architecture(classifier: Classifier) -> str:
+    """Return the timm name of a network, or an empty string."""
     return getattr(classifier.model, "pretrained_cfg", {}).get("architecture", "")
 
 
-def _say_how_it_is_made(target: TargetNet, networks: Sequence[str], blocks: int, shape: tuple[int, int, int]) -> None:
-    """Leaves with the network by which arguments timm makes it, for the folder it is saved in."""
+def record_arguments(target: TargetNet, networks: Sequence[str], blocks: int, shape: tuple[int, int, int]) -> None:
+    """Store in a TargetNet the arguments with which timm can create it again; they are saved in `config.json`."""
     arguments = {
         "networks": list(networks),
-        "points": list(target.points),
+        "branch_points": list(target.branch_points),
         "labels": [list(row) for row in target.labels],
         "blocks": blocks,
         "input_size": list(shape[1:]),

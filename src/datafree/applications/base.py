@@ -1,9 +1,9 @@
-"""What the images are for: the settings that every application has, and the shape that all of them share."""
+"""The interface of an application, and the settings that applications share."""
 
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from inspect import signature
 from typing import Any, ClassVar
 
@@ -11,80 +11,108 @@ from torch import nn
 from torch.optim import Optimizer
 
 from datafree.classifier import Classifier
-from datafree.types import InputError, at_least, nearest
+from datafree.synthesis.augmentation import Augmentation
+from datafree.types import InputError, require_at_least, require_at_most, suggestion
 
 
 @dataclass(frozen=True, kw_only=True)
 class Application(ABC):
-    """The settings of an application: a frozen value that builds it."""
+    """Settings of an application: a frozen value that builds it."""
 
     steps: int = 2000
     """optimiser steps"""
 
     @abstractmethod
     def build(self) -> Callable[..., nn.Module]:
-        """A function of the student, the teacher and the batches, watched, that returns a network; see `distill`."""
+        """Return a function that trains a student and returns it; see `distill` for its arguments."""
 
     @property
-    def replays(self) -> bool:
-        """Whether images of the method are shown; where they are not, the teacher need not have what the method needs."""
+    def needs_images(self) -> bool:
+        """Whether the application uses synthesized images; if not, the teacher need not meet the method's requirements."""
         return True
 
-    def called(self, method: str) -> str:
-        """What tables call a student made by a method of this name."""
+    def label(self, method: str) -> str:
+        """Return the name in result tables of a student trained with this method."""
         return method
 
-    def findings(self, student: Classifier, teacher: Classifier) -> Mapping[str, Any]:
-        """What a run's summary says of the result besides its size and accuracy."""
+    def summarize(self, student: Classifier, teacher: Classifier) -> Mapping[str, Any]:
+        """Return the entries that the application adds to the summary of a run, as JSON values."""
         return {}
 
 
 @dataclass(frozen=True, kw_only=True)
 class Learning(Application):
-    """An application whose student learns by descent: the optimiser, and the course of its learning rate."""
+    """An application that trains its student with an optimiser and a learning-rate schedule."""
 
     optimizer: str = "adamw"
-    """any optimiser that timm knows by name"""
+    """name of any optimiser in timm"""
     lr: float = 2e-3
-    """learning rate at its highest"""
+    """peak learning rate"""
     lr_warmup: float = 0.05
-    """part of the steps in which the learning rate rises; then it falls to zero along a half cosine"""
+    """fraction of the steps in which the learning rate rises linearly; afterwards it falls to 0 along a half cosine"""
     weight_decay: float = 1e-4
-    """of weights, not of biases and normalisation"""
+    """weight decay; biases and normalisation layers have none"""
+    temperature: float = 4.0
+    """tau, divides the logits of student and teacher in the distillation loss"""
 
-    fewest: ClassVar[int] = 1
-    """steps without which there is nothing to do"""
+    min_steps: ClassVar[int] = 1
 
     def __post_init__(self) -> None:
-        at_least(self.fewest, steps=self.steps)
-        at_least(1e-9, lr=self.lr)
-        at_least(0, weight_decay=self.weight_decay, lr_warmup=self.lr_warmup)
-        if not self.lr_warmup <= 1:
-            raise InputError("lr-warmup is a part of the steps and must not be over 1")
+        require_at_least(self.min_steps, steps=self.steps)
+        require_at_least(1e-9, lr=self.lr, temperature=self.temperature)
+        require_at_least(0, weight_decay=self.weight_decay, lr_warmup=self.lr_warmup)
+        require_at_most(1, lr_warmup=self.lr_warmup)
 
-    def optimizer_of(self, student: nn.Module) -> Optimizer:
-        """The optimiser of a student.
+    def create_optimizer(self, model: nn.Module) -> Optimizer:
+        """Return the optimiser for the parameters of a model.
 
         Raises:
-            InputError: If timm knows none of this name.
+            InputError: If timm has no optimiser of this name.
         """
         from timm.optim import create_optimizer_v2, get_optimizer_class, list_optimizers
 
         try:
-            known = signature(get_optimizer_class(self.optimizer, bind_defaults=False)).parameters
+            arguments = signature(get_optimizer_class(self.optimizer, bind_defaults=False)).parameters
         except (ValueError, AssertionError) as fault:
-            near = nearest(self.optimizer, map(str, list_optimizers()))
+            hint = suggestion(self.optimizer, map(str, list_optimizers()))
             raise InputError(
-                f"optimizer {self.optimizer!r} is unknown{near}; see timm.optim.list_optimizers()"
+                f"optimizer {self.optimizer!r} is unknown{hint}; see timm.optim.list_optimizers()"
             ) from fault
         settings: dict[str, Any] = {"lr": self.lr, "weight_decay": self.weight_decay}
-        if "fused" in known:
-            settings["fused"] = True  # half the time of a step
-        return create_optimizer_v2(student, opt=self.optimizer, **settings)
+        if "fused" in arguments:
+            settings["fused"] = True  # halves the time of a step
+        return create_optimizer_v2(model, opt=self.optimizer, **settings)
 
     def lr_factor(self, step: int) -> float:
-        """The learning rate at a step (counted from 0), as a part of the highest."""
-        rise = self.lr_warmup * self.steps
-        if step < rise:
-            return (step + 1) / (rise + 1)
-        return (1 + math.cos(math.pi * (step - rise) / max(1.0, self.steps - rise))) / 2
+        """Return the learning rate at a step, counted from 0, as a fraction of its peak."""
+        warmup = self.lr_warmup * self.steps
+        if step < warmup:
+            return (step + 1) / (warmup + 1)
+        return cosine_factor(step - warmup, max(1.0, self.steps - warmup))
+
+
+@dataclass(frozen=True, kw_only=True)
+class AugmentedLearning(Learning):
+    """Settings of an application that augments the images of each step."""
+
+    augment: Augmentation = field(default_factory=Augmentation)
+    """random augmentation of the images before student and teacher see them"""
+
+
+def cosine_factor(step: float, steps: float) -> float:
+    """Return a factor that falls from 1 at step 0 to 0 at `steps` along a half cosine."""
+    return (1 + math.cos(math.pi * step / steps)) / 2
+
+
+def require_fraction(**values: float) -> None:
+    """Check that settings are at least 0 and below 1.
+
+    Args:
+        values: The settings by name.
+
+    Raises:
+        InputError: Names the setting and its value.
+    """
+    for name, value in values.items():
+        if not 0 <= value < 1:
+            raise InputError(f"{name.replace('_', '-')} is {value}, but it must be at least 0 and below 1")

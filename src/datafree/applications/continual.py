@@ -1,15 +1,17 @@
-r"""Continual learning without old data: a network learns new classes, and keeps the old ones by synthesized images.
+r"""Continual learning without old data: learn new classes, and keep the old ones with synthesized images.
 
 .. math::
     \min_{W_k} \; \text{KL}\bigl([p_o(\hat x), 0] \Vert p_k(\hat x)\bigr)
         + \text{CE}\bigl(y_k, p_k(x_k)\bigr)
         + \text{KL}\bigl(p_o(x_k \mid y \in C_o) \Vert p_k(x_k \mid y \in C_o)\bigr)
 
-The teacher, which knows the old classes :math:`C_o`, answers with :math:`p_o`; the student, with :math:`p_k`, knows the
-new ones :math:`C_k` as well. :math:`\hat x` are synthesized from the teacher, :math:`x_k` are real images of new classes.
+The teacher knows the old classes :math:`C_o` and predicts :math:`p_o`. The student knows the new classes :math:`C_k` as
+well and predicts :math:`p_k`. :math:`\hat x` are images synthesized from the teacher, :math:`x_k` are real images of the
+new classes with labels :math:`y_k`.
 
-`RECIPES` has the three-term loss of the DeepInversion paper (`replay`), parts of it as baselines (`lwf`, after
-Li and Hoiem, 2016, https://arxiv.org/abs/1606.09282, and `fine-tuning`), and the one of Always Be Dreaming (`abd`):
+`RECIPES` contains the three-term loss of the DeepInversion paper (`replay`), two baselines that use some of its terms
+(`lwf`, after Li and Hoiem, 2016, https://arxiv.org/abs/1606.09282, and `fine-tuning`), and the loss of Always Be
+Dreaming (`abd`):
 
 .. math::
     \min_{W_k} \; \text{CE}\bigl(y_k, p_k(x_k \mid y \in C_k)\bigr)
@@ -19,8 +21,9 @@ Li and Hoiem, 2016, https://arxiv.org/abs/1606.09282, and `fine-tuning`), and th
 
 Differences from the papers:
 
-1. All images of a step, synthesized and real, are one batch to the student: its batch norm sees old and new classes.
-2. The head's cross-entropy counts each class alike, whatever part of the batch has it, on the features of the same pass.
+1. The synthesized and the real images of a step form one batch, so the student's batch norm sees old and new classes.
+2. The head's cross-entropy gives every class the same weight, however many images of the batch belong to it, and it uses
+   the features of the same forward pass.
 
 References:
     | Dreaming to Distill: Data-free Knowledge Transfer via DeepInversion (Yin et al., 2020), section 4.5
@@ -29,10 +32,10 @@ References:
     | https://arxiv.org/abs/2106.09701
 """
 
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from functools import partial
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import torch
 import torch.nn.functional as F
@@ -40,33 +43,42 @@ from jaxtyping import Float
 from lightning_fabric import Fabric
 from torch import Tensor, nn
 
-from datafree.applications.base import Learning
+from datafree.applications.base import AugmentedLearning
+from datafree.applications.continual_losses import (
+    balanced_cross_entropy,
+    feature_loss,
+    local_cross_entropy,
+    old_class_loss,
+    old_image_loss,
+)
+from datafree.applications.trainer import Trainer, fabric_for, next_batch
 from datafree.callback import Callback, silent
 from datafree.classifier import Classifier, frozen, last_layer, record
-from datafree.losses import distillation_loss
-from datafree.synthesis import total
-from datafree.synthesis.augmentation import Augmentation
-from datafree.types import Batch, Images, InputError, Labels, Logits, Scalar, Terms, at_least
+from datafree.types import Batch, Images, InputError, Labels, Scalar, Terms, require_at_least
+
+Model = TypeVar("Model", bound=nn.Module)
 
 
-class Seen(NamedTuple):
-    """What one step shows, synthesized images first, and what both networks make of it."""
+class Outputs(NamedTuple):
+    """Outputs of both networks on the images of one step. Synthesized images come first."""
 
     synthesized: int
+    """number of synthesized images"""
     labels: Labels
-    """of the real images: their classes as the student counts them; of the synthesized: the teacher's decisions"""
-    student: Float[Tensor, "n k"]
-    """its logits over all classes"""
-    teacher: Float[Tensor, "n o"]
-    """its logits over the old classes"""
+    """class indices of the student: true labels of real images, the teacher's predictions on synthesized ones"""
+    student_logits: Float[Tensor, "n k"]
+    """over all classes, old ones first"""
+    teacher_logits: Float[Tensor, "n o"]
+    """over the old classes"""
     student_features: Float[Tensor, "n d"]
+    """inputs of the student's last layer"""
     teacher_features: Float[Tensor, "n d"]
-    """what the last layer of either is given"""
+    """inputs of the teacher's last layer"""
 
 
 @dataclass(frozen=True, kw_only=True)
-class ExtensionConfig(Learning):
-    """How the student learns. Six terms, each with its weight; a term of weight zero is left out."""
+class ExtensionConfig(AugmentedLearning):
+    """Settings of continual learning. The loss is a weighted sum of six terms; a term of weight 0 is not computed."""
 
     old_weight: float = 1.0
     """weight of the divergence from the teacher on synthesized images"""
@@ -75,34 +87,38 @@ class ExtensionConfig(Learning):
     remember_weight: float = 1.0
     """weight of the divergence from the teacher over the old classes on new images"""
     local_weight: float = 0.0
-    """weight of the cross-entropy over the new classes only on new images"""
+    """weight of the cross-entropy over the new classes on new images"""
     head_weight: float = 0.0
-    """weight of the cross-entropy, balanced by class, on all images, which the last layer alone feels"""
+    """weight of the class-balanced cross-entropy on all images, which trains the last layer only"""
     feature_weight: float = 0.0
-    """lambda, weight of the distillation of features on all images"""
+    """lambda, weight of the feature distillation on all images"""
     temperature: float = 1.0
-    """tau, softens predictions in both divergences"""
+    """tau, divides the logits of student and teacher in both divergences"""
     new_batch_size: int = 128
-    """new images per step"""
-    augment: Augmentation = field(default_factory=Augmentation)
-    """small movements of all images shown"""
+    """real images of new classes per step"""
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        at_least(1e-9, temperature=self.temperature)
-        at_least(1, new_batch_size=self.new_batch_size)
-        at_least(0, old_weight=self.old_weight, new_weight=self.new_weight, remember_weight=self.remember_weight)
-        at_least(0, local_weight=self.local_weight, head_weight=self.head_weight, feature_weight=self.feature_weight)
+        require_at_least(1, new_batch_size=self.new_batch_size)
+        require_at_least(
+            0,
+            old_weight=self.old_weight,
+            new_weight=self.new_weight,
+            remember_weight=self.remember_weight,
+            local_weight=self.local_weight,
+            head_weight=self.head_weight,
+            feature_weight=self.feature_weight,
+        )
         if not self.new_weight + self.local_weight + self.head_weight:
-            raise InputError("new, local and head are all 0, so that nothing new is learned; give one of them a weight")
-        self.augment.must_keep_labels()
+            raise InputError("no term learns the new classes; set new-weight, local-weight or head-weight above 0")
+        self.augment.require_no_mix()
 
     def build(self) -> Callable[..., nn.Module]:
         return partial(extend, config=self)
 
     @property
     def weights(self) -> dict[str, float]:
-        """The weights that are not zero."""
+        """The weights above 0, by the name of their term in the log."""
         weights = {
             "old": self.old_weight,
             "new": self.new_weight,
@@ -114,25 +130,32 @@ class ExtensionConfig(Learning):
         return {name: weight for name, weight in weights.items() if weight}
 
     @property
-    def replays(self) -> bool:
-        """Whether synthesized images are shown at all."""
+    def needs_images(self) -> bool:
         return bool(self.old_weight or self.head_weight or self.feature_weight)
 
-    def called(self, method: str) -> str:
+    def label(self, method: str) -> str:
         names = [name for name, recipe in RECIPES.items() if recipe.weights.keys() == self.weights.keys()]
         recipe = names[0] if names else " + ".join(self.weights)
-        return f"{recipe}, {method}" if self.replays else recipe
+        return f"{recipe}, {method}" if self.needs_images else recipe
 
-    def objective(self, seen: Seen, head: nn.Linear, old_head: nn.Linear) -> Terms:
-        """The summands of the equations above, weights included."""
-        made, old = seen.synthesized, seen.teacher.shape[1]
+    def objective(self, outputs: Outputs, head: nn.Linear, old_head: nn.Linear) -> Terms:
+        """Return the terms of the equations above, weights included.
+
+        Args:
+            outputs: Outputs of both networks.
+            head: The student's last layer.
+            old_head: The teacher's last layer.
+        """
+        old_classes = outputs.teacher_logits.shape[1]
+        old, new = slice(outputs.synthesized), slice(outputs.synthesized, None)
+        student, teacher, labels = outputs.student_logits, outputs.teacher_logits, outputs.labels
         terms: dict[str, Callable[[], Scalar]] = {
-            "old": lambda: old_image_loss(seen.student[:made], seen.teacher[:made], self.temperature),
-            "new": lambda: F.cross_entropy(seen.student[made:], seen.labels[made:]),
-            "remember": lambda: old_class_loss(seen.student[made:], seen.teacher[made:], self.temperature),
-            "local": lambda: local_cross_entropy(seen.student[made:], seen.labels[made:], old),
-            "head": lambda: balanced_cross_entropy(head(seen.student_features.detach()), seen.labels, old),
-            "features": lambda: feature_loss(seen.student_features, seen.teacher_features, old_head.weight),
+            "old": lambda: old_image_loss(student[old], teacher[old], self.temperature),
+            "new": lambda: F.cross_entropy(student[new], labels[new]),
+            "remember": lambda: old_class_loss(student[new], teacher[new], self.temperature),
+            "local": lambda: local_cross_entropy(student[new], labels[new], old_classes),
+            "head": lambda: balanced_cross_entropy(head(outputs.student_features.detach()), labels, old_classes),
+            "features": lambda: feature_loss(outputs.student_features, outputs.teacher_features, old_head.weight),
         }
         return {name: weight * terms[name]() for name, weight in self.weights.items()}
 
@@ -148,7 +171,7 @@ RECIPES: dict[str, ExtensionConfig] = {
 
 
 def extend(
-    student: nn.Module,
+    student: Model,
     teacher: Classifier,
     batches: Iterable[Batch],
     new: Iterable[Batch],
@@ -156,171 +179,112 @@ def extend(
     *,
     fabric: Fabric | None = None,
     callback: Callback = silent,
-) -> nn.Module:
-    """Teaches the student new classes until its steps are taken, and the old ones as the teacher knows them.
+) -> Model:
+    """Train a student on new classes while it keeps the old classes of its teacher.
 
     Args:
-        student: The teacher with a last layer for all classes, old ones first; see `widen`. It is trained in place.
-        teacher: Knows the old classes. Never changed.
-        batches: Images of the old classes, without end. Targets are not looked at. Nothing is taken from them unless
-            the settings replay.
-        new: Real images of the new classes, without end; their targets count the new classes from 0.
-        config: How the student learns.
-        fabric: Where and in which precision it learns; this process on the student's device if not given.
-        callback: Sees every step's terms, and keeps what a checkpoint needs.
+        student: The teacher with a last layer for all classes, old ones first; see `widen`. Takes pixels in [0, 1] of
+            shape `(n, c, h, w)`, returns logits `(n, k)`. Trained in place.
+        teacher: Classifier of the old classes. Not changed.
+        batches: Images of the old classes, at least `config.steps` batches. Their targets are not used. Not read if
+            `config.needs_images` is false.
+        new: Real images of the new classes, at least `config.steps` batches. Their targets are class indices that count
+            the new classes from 0.
+        config: Settings of the training.
+        fabric: Device and precision; default: one process on the student's device.
+        callback: Receives the terms of every step and registers the state that a checkpoint needs.
 
     Returns:
-        The student after the last step, in evaluation mode. Nothing is selected.
+        The student after the last step, in evaluation mode. There is no selection of a best step.
 
     Raises:
-        InputError: If the student has no room for new classes, the optimiser is unknown, new images or their targets do
-            not fit, or images end too early.
-    """
-    head, old_head = heads(student, teacher)
-    fabric = fabric or Fabric(accelerator=next(student.parameters()).device.type, devices=1)
-    learner, optimizer = fabric.setup(student, config.optimizer_of(student), move_to_device=False)
-    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: config.lr_factor(step))
-    start = callback.register(student=student, optimizer=optimizer.optimizer, schedule=schedule)
+        InputError: If the student has no outputs for new classes, the optimiser is unknown, new images or their targets
+            are invalid, or there are too few batches.
 
-    replayed, learned = iter(batches), iter(new)
+    References:
+        | Dreaming to Distill: Data-free Knowledge Transfer via DeepInversion (Yin et al., 2020), section 4.5
+        | https://arxiv.org/abs/1912.08795
+        | Always Be Dreaming: A New Approach for Data-Free Class-Incremental Learning (Smith et al., 2021), section 5
+        | https://arxiv.org/abs/2106.09701
+    """
+    head, old_head = last_layers(student, teacher)
+    new_classes = head.out_features - old_head.out_features
+    trainer = Trainer(student, config, fabric or fabric_for(student))
+    start = callback.register(student=student, **trainer.state)
+    old_source, new_source = iter(batches), iter(new)
+    no_images = torch.empty(0, *teacher.shape)
     with frozen(teacher):
         student.train()
         for step in callback.track(range(start, config.steps), "extend"):
-            made = _next(replayed, step, config.steps).images if config.replays else torch.empty(0, *teacher.shape)
-            fresh = _next(learned, step, config.steps)
-            require_new(fresh, teacher, head.out_features - old_head.out_features)
-            images = config.augment(torch.cat([made.to(teacher.device), fresh.images.to(teacher.device)]))
-            terms = config.objective(look(learner, teacher, images, fresh.targets, head, old_head), head, old_head)
-            optimizer.zero_grad(set_to_none=True)
-            fabric.backward(total(terms))
-            optimizer.step()
-            schedule.step()
-            callback.log(step + 1, {name: term.detach() for name, term in terms.items()})
+            old_images = next_batch(old_source, step, config.steps).images if config.needs_images else no_images
+            new_batch = next_batch(new_source, step, config.steps)
+            require_new_classes(new_batch, teacher, new_classes)
+            images = torch.cat([part.to(teacher.device) for part in (old_images, new_batch.images)])
+            outputs = compute_outputs(
+                trainer.module, teacher, config.augment(images), new_batch.targets, head, old_head
+            )
+            callback.log(step + 1, trainer.step(config.objective(outputs, head, old_head)))
     return student.eval()
 
 
-def heads(student: nn.Module, teacher: Classifier) -> tuple[nn.Linear, nn.Linear]:
-    """The last layers of both, which must be seen, and the student's wider."""
+def last_layers(student: nn.Module, teacher: Classifier) -> tuple[nn.Linear, nn.Linear]:
+    """Return the last layers of student and teacher.
+
+    Raises:
+        InputError: If a network has no fully connected layer, or the student's is not wider than the teacher's.
+    """
     head, old_head = last_layer(student), last_layer(teacher)
     if not head or not old_head:
-        raise InputError("no last layer is to be seen in this network; it cannot be extended")
+        raise InputError("the network has no fully connected last layer, so it cannot be extended")
     if head.out_features <= old_head.out_features:
-        raise InputError(f"the student has {head.out_features} classes, the teacher {old_head.out_features}; widen it")
+        raise InputError(
+            f"the student has {head.out_features} classes and the teacher {old_head.out_features}; call widen first"
+        )
     return head, old_head
 
 
-def require_new(fresh: Batch, teacher: Classifier, count: int) -> None:
-    """Refuses images of new classes that do not fit.
+def require_new_classes(batch: Batch, teacher: Classifier, new_classes: int) -> None:
+    """Check the images and the targets of a batch of new classes.
 
     Raises:
-        InputError: If they have another shape than the teacher takes, or targets that do not count the new classes from 0.
+        InputError: If the images have another shape than the teacher's, or a target is no index of a new class.
     """
-    if fresh.images.shape[1:] != teacher.shape:
-        shape = tuple(fresh.images.shape[1:])
-        raise InputError(f"new images are of {shape} and the teacher takes {teacher.shape}; give images of that shape")
-    targets = fresh.targets
-    if targets.device.type == "cpu" and not 0 <= int(targets.min()) <= int(targets.max()) < count:  # else it would wait
+    shape = tuple(batch.images.shape[1:])
+    if shape != teacher.shape:
+        raise InputError(f"new images have shape {shape}, but the teacher takes {teacher.shape}; resize the images")
+    if batch.targets.device.type != "cpu":
+        return  # reading the targets would wait for the device
+    first, last = int(batch.targets.min()), int(batch.targets.max())
+    if not 0 <= first <= last < new_classes:
         raise InputError(
-            f"targets of new images go from {int(targets.min())} to {int(targets.max())}; count the {count} new classes from 0"
+            f"targets of new images range from {first} to {last}; number the {new_classes} new classes from 0"
         )
 
 
-def _next(source: Iterator[Batch], step: int, steps: int) -> Batch:
-    batch = next(source, None)
-    if batch is None:
-        raise InputError(f"the images ended after {step} of {steps} steps; give a stream that does not end")
-    return batch
+def compute_outputs(
+    student: nn.Module,
+    teacher: Classifier,
+    images: Images,
+    new_labels: Tensor,
+    head: nn.Linear,
+    old_head: nn.Linear,
+) -> Outputs:
+    """Run both networks on the images of one step.
 
-
-def look(
-    student: nn.Module, teacher: Classifier, images: Images, labels: Tensor, head: nn.Linear, old_head: nn.Linear
-) -> Seen:
-    """One pass of both networks over images of which the last are real and have these labels."""
-    with torch.no_grad(), record(old_head) as old_visits:
-        answers = teacher(images)
+    Args:
+        student: The student.
+        teacher: The teacher.
+        images: Synthesized images, then real images of new classes.
+        new_labels: Labels of the real images, counted from 0.
+        head: The student's last layer.
+        old_head: The teacher's last layer.
+    """
+    with torch.no_grad(), record(old_head) as old_calls:
+        teacher_logits = teacher(images)
     with record(head) as calls:
-        logits = student(images)
-    made = len(images) - len(labels)
-    decisions = torch.cat([answers[:made].argmax(1), labels.to(answers.device) + answers.shape[1]])
-    return Seen(made, decisions, logits, answers, calls[0].input.float(), old_visits[0].input.float())
-
-
-def old_image_loss(
-    student: Float[Tensor, "n k"], teacher: Float[Tensor, "n o"], temperature: float = 1.0
-) -> Float[Tensor, ""]:
-    r"""How far the student is, over all its classes, from a teacher to whom the new ones are impossible.
-
-    .. math:: \tau^2 \, \frac1n \sum_i \text{KL}\bigl([\text{softmax}(t_i/\tau), 0] \Vert \text{softmax}(s_i/\tau)\bigr)
-
-    The first term of Yin et al. (2020), section 4.5.
-
-    Args:
-        student: Logits of shape `(n, k)`, the old classes first.
-        teacher: Logits of shape `(n, o)` with o <= k.
-        temperature: :math:`\tau`.
-
-    Returns:
-        A scalar in nats, not negative; what the student gives to new classes counts against it.
-    """
-    log_q = F.log_softmax(student / temperature, 1)[:, : teacher.shape[1]]
-    log_p = F.log_softmax(teacher / temperature, 1)
-    return F.kl_div(log_q, log_p, reduction="batchmean", log_target=True) * temperature**2
-
-
-def old_class_loss(
-    student: Float[Tensor, "n k"], teacher: Float[Tensor, "n o"], temperature: float = 1.0
-) -> Float[Tensor, ""]:
-    r"""How far the student is from the teacher if a class must be an old one; what it gives to new classes does not count.
-
-    .. math:: \tau^2 \, \frac1n \sum_i
-        \text{KL}\bigl(\text{softmax}(t_i/\tau) \Vert \text{softmax}((s_{i1}, \dots, s_{io})/\tau)\bigr)
-
-    The third term of Yin et al. (2020), section 4.5, after Learning without Forgetting; arguments as for `old_image_loss`.
-
-    Returns:
-        A scalar in nats, not negative, zero exactly where both agree about the old classes.
-    """
-    return distillation_loss(student[:, : teacher.shape[1]], teacher, temperature)
-
-
-def local_cross_entropy(logits: Logits, labels: Labels, old: int) -> Scalar:
-    """Cross-entropy over the new classes only, so that learning them pushes no old class away.
-
-    Smith et al. (2021), section 5, Eq 11.
-
-    Args:
-        logits: Of shape `(n, k)`, the old classes first.
-        labels: From `old` to k - 1.
-        old: How many classes are old.
-    """
-    return F.cross_entropy(logits[:, old:], labels - old)
-
-
-def balanced_cross_entropy(logits: Logits, labels: Labels, old: int) -> Scalar:
-    r"""Cross-entropy over all classes in which old and new ones weigh by their number, not by the images they have.
-
-    .. math:: \frac{o}{k} \underset{y_i < o}{\text{mean}} \, \text{CE}(y_i, p_i)
-        + \frac{k - o}{k} \underset{y_i \ge o}{\text{mean}} \, \text{CE}(y_i, p_i)
-
-    Smith et al. (2021), section 5, Eq 14; arguments as for `local_cross_entropy`, labels from 0. A scalar in nats.
-    """
-    is_new, share = labels >= old, logits.new_tensor([old, logits.shape[1] - old]) / logits.shape[1]
-    count = torch.stack([(~is_new).sum(), is_new.sum()]).clamp_min(1)
-    return ((share / count)[is_new.long()] * F.cross_entropy(logits, labels, reduction="none")).sum()
-
-
-def feature_loss(
-    student: Float[Tensor, "n d"], teacher: Float[Tensor, "n d"], weight: Float[Tensor, "o d"]
-) -> Float[Tensor, ""]:
-    r"""How far features have moved in the directions that the old classes are told by.
-
-    .. math:: \frac{1}{n o} \sum_i \lVert W_o (f_i^S - f_i^T) \rVert_2^2
-
-    Smith et al. (2021), section 5, Eq 13.
-
-    Args:
-        student: What its last layer is given, of shape `(n, d)`.
-        teacher: Likewise.
-        weight: Of the teacher's last layer, of shape `(o, d)`; what it cannot tell apart is no distance.
-    """
-    return F.linear(student - teacher, weight).square().mean()
+        student_logits = student(images)
+    synthesized, old_classes = len(images) - len(new_labels), teacher_logits.shape[1]
+    predictions = teacher_logits[:synthesized].argmax(1)
+    labels = torch.cat([predictions, new_labels.to(teacher_logits.device) + old_classes])
+    features, old_features = calls[0].input.float(), old_calls[0].input.float()
+    return Outputs(synthesized, labels, student_logits, teacher_logits, features, old_features)

@@ -1,61 +1,58 @@
-r"""Distillation: a student learns to answer as the teacher does, on images that a stream shows it.
+r"""Distillation: train a student to reproduce the predictions of a teacher on the images of a stream.
 
 .. math:: \min_{W_S} \sum_x \tau^2 \, \text{KL}\bigl(p_T^\tau(x) \Vert p_S^\tau(x)\bigr)
 
-No label is used: what the images should be is the business of whoever made them.
+No labels are used.
 
 References:
     | Distilling the Knowledge in a Neural Network (Hinton et al., 2015), section 2
     | https://arxiv.org/abs/1503.02531
 """
 
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from functools import partial
+from typing import TypeVar
 
 import torch
 from lightning_fabric import Fabric
 from torch import nn
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from datafree.applications.base import Learning
+from datafree.applications.base import AugmentedLearning, require_fraction
+from datafree.applications.trainer import Trainer, fabric_for, next_batch
 from datafree.callback import Callback, silent
 from datafree.classifier import Classifier, frozen
 from datafree.losses import distillation_loss
-from datafree.synthesis.augmentation import Augmentation
-from datafree.types import Batch, InputError, Stateful, Terms, at_least
+from datafree.types import Batch, Stateful, Terms
+
+Model = TypeVar("Model", bound=nn.Module)
 
 
 @dataclass(frozen=True, kw_only=True)
-class DistillationConfig(Learning):
-    """How the student learns."""
+class DistillationConfig(AugmentedLearning):
+    """Settings of distillation."""
 
-    temperature: float = 4.0
-    """tau, softens both predictions"""
     ema: float = 0.0
-    """decay of an exponential moving average of the student, which is then the result; 0: none"""
-    augment: Augmentation = field(default_factory=Augmentation)
-    """small movements of the images shown"""
+    """decay of the exponential moving average of the student's weights, which is then the result; 0: no average"""
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        at_least(1e-9, temperature=self.temperature)
-        at_least(0, ema=self.ema)
-        if not self.ema < 1:
-            raise InputError("ema is a part of one and must be under 1")
+        require_fraction(ema=self.ema)
 
     def build(self) -> Callable[..., nn.Module]:
         return partial(distill, config=self)
 
 
-class Learner:
-    """A student with all that trains it: optimiser, learning rate, moving average.
+class Distiller:
+    """A student, its teacher, and the training of the one by the other.
 
     Args:
         student: Trained in place.
-        teacher: Whom it should answer like.
-        config: How it learns.
-        fabric: Where and in which precision; this process on the student's device if not given.
-        first: The step it begins with, where it takes over from another.
+        teacher: Must be frozen.
+        config: Settings of the training.
+        fabric: Device and precision; default: one process on the student's device.
+        first_step: Number of steps that were taken before; the learning-rate schedule starts there.
 
     Raises:
         InputError: If the optimiser is unknown.
@@ -67,98 +64,86 @@ class Learner:
         teacher: Classifier,
         config: DistillationConfig,
         fabric: Fabric | None = None,
-        first: int = 0,
+        first_step: int = 0,
     ) -> None:
-        self.student, self.teacher, self.config, self.first = student, teacher, config, first
-        self.fabric = fabric or Fabric(accelerator=next(student.parameters()).device.type, devices=1)
-        self.learner, self.optimizer = self.fabric.setup(student, config.optimizer_of(student), move_to_device=False)
-        self.schedule = torch.optim.lr_scheduler.LambdaLR(self.optimizer, lambda step: config.lr_factor(first + step))
+        self.student, self.teacher, self.config, self.first_step = student, teacher, config, first_step
+        self.trainer = Trainer(
+            student, config, fabric or fabric_for(student), lambda step: config.lr_factor(first_step + step)
+        )
         self.average = moving_average(student, config.ema) if config.ema else None
 
     @property
-    def kept(self) -> dict[str, Stateful]:
-        """What a checkpoint must hold."""
-        kept: dict[str, Stateful] = {
-            "student": self.student,
-            "optimizer": self.optimizer.optimizer,
-            "schedule": self.schedule,
-        }
-        return kept | ({"average": self.average} if self.average else {})
+    def state(self) -> dict[str, Stateful]:
+        """The objects that a checkpoint must hold."""
+        average: dict[str, Stateful] = {"average": self.average} if self.average else {}
+        return {"student": self.student, **self.trainer.state, **average}
 
     def step(self, batch: Batch) -> Terms:
-        """One step towards the teacher's answers on these images."""
-        config = self.config
-        images = config.augment(batch.images.to(self.teacher.device))
-        if batch.answers is not None and not config.augment:
-            answer = batch.answers
+        """Take one training step on a batch and return its loss."""
+        images = self.config.augment(batch.images.to(self.teacher.device))
+        if batch.teacher_logits is not None and not self.config.augment:
+            teacher_logits = batch.teacher_logits
         else:
             with torch.no_grad():
-                answer = self.teacher(images)
+                teacher_logits = self.teacher(images)
         decisions = self.teacher.decisions
-        loss = distillation_loss(decisions(self.learner(images)), decisions(answer), config.temperature)
-        self.optimizer.zero_grad(set_to_none=True)
-        self.fabric.backward(loss)
-        self.optimizer.step()
-        self.schedule.step()
+        student_logits = self.trainer.module(images)
+        loss = distillation_loss(decisions(student_logits), decisions(teacher_logits), self.config.temperature)
+        terms = self.trainer.step({"distillation": loss})
         if self.average:
             self.average.update_parameters(self.student)
-        return {"distillation": loss.detach()}
+        return terms
 
-    def finish(self) -> nn.Module:
-        """The student, in evaluation mode; its moving average if there is one."""
+    def finish(self) -> None:
+        """Put the student in evaluation mode, with its averaged weights if there is an average."""
         if self.average:
             self.student.load_state_dict(self.average.module.state_dict())
-        return self.student.eval()
+        self.student.eval()
 
 
-def moving_average(student: nn.Module, decay: float) -> torch.optim.swa_utils.AveragedModel:
-    """A copy that follows the student; statistics too."""
-    average = torch.optim.swa_utils.get_ema_multi_avg_fn(decay)
-    return torch.optim.swa_utils.AveragedModel(student, multi_avg_fn=average, use_buffers=True)
-
-
-def draw(batches: Iterator[Batch], step: int, steps: int) -> Batch:
-    """The next batch.
-
-    Raises:
-        InputError: If there is none.
-    """
-    batch = next(batches, None)
-    if batch is None:
-        raise InputError(f"the batches ended after {step} of {steps} steps; give a stream that does not end")
-    return batch
+def moving_average(student: nn.Module, decay: float) -> AveragedModel:
+    """Return a copy of the student that averages its weights and its batch-norm statistics."""
+    return AveragedModel(student, multi_avg_fn=get_ema_multi_avg_fn(decay), use_buffers=True)
 
 
 def distill(
-    student: nn.Module,
+    student: Model,
     teacher: Classifier,
     batches: Iterable[Batch],
     config: DistillationConfig,
     *,
     fabric: Fabric | None = None,
     callback: Callback = silent,
-) -> nn.Module:
-    """Trains the student on the batches until its steps are taken.
+) -> Model:
+    r"""Train a student to reproduce the predictions of a teacher.
+
+    Each step minimises :math:`\tau^2 \frac1n \sum_i \text{KL}(p_T^\tau(x_i) \Vert p_S^\tau(x_i))` on one batch.
 
     Args:
-        student: Takes pixels, as the teacher does. It is trained in place.
-        teacher: Never changed.
-        batches: A stream, a loader, a list: anything that yields batches. Targets are not looked at.
-        config: How the student learns.
-        fabric: Where and in which precision it learns; this process on the student's device if not given.
-        callback: Sees every step's loss, and keeps what a checkpoint needs.
+        student: Takes pixels in [0, 1] of shape `(n, c, h, w)`, returns logits `(n, k)`. Trained in place.
+        teacher: Takes the same images, returns logits of the same shape. Not changed.
+        batches: A stream, a data loader or a list with at least `config.steps` batches. Their targets are not used.
+        config: Settings of the training.
+        fabric: Device and precision; default: one process on the student's device.
+        callback: Receives the loss of every step and registers the state that a checkpoint needs.
 
     Returns:
-        The student after the last step, in evaluation mode; its moving average if there is one. Nothing is selected.
+        The student after the last step, in evaluation mode; with `config.ema`, the average of its weights. There is no
+        selection of a best step.
 
     Raises:
-        InputError: If the optimiser is unknown, or the batches end before the steps are taken.
+        InputError: If the optimiser is unknown, or there are too few batches.
+
+    References:
+        | Distilling the Knowledge in a Neural Network (Hinton et al., 2015), section 2
+        | https://arxiv.org/abs/1503.02531
     """
-    learner = Learner(student, teacher, config, fabric)
-    start = callback.register(**learner.kept)
+    distiller = Distiller(student, teacher, config, fabric)
+    start = callback.register(**distiller.state)
     source = iter(batches)
     with frozen(teacher):
         student.train()
         for step in callback.track(range(start, config.steps), "distill"):
-            callback.log(step + 1, learner.step(draw(source, step, config.steps)))
-    return learner.finish()
+            callback.log(step + 1, distiller.step(next_batch(source, step, config.steps)))
+    distiller.finish()
+    return student

@@ -1,24 +1,25 @@
-r"""Pruning: a copy of the teacher loses the filters that its answers depend on least, and learns to answer as before.
+r"""Pruning: remove the filters of a network that matter least to its predictions, then recover by distillation.
 
 .. math:: \mathcal{I}_g = \frac{\tau^2}{2n} \sum_b \Bigl( \sum_{w \in g} w \, \frac{\partial}{\partial w}
         \sum_{x \in b} -\ln p_S^\tau(y_x | x) \Bigr)^2, \quad y_x \sim p_T^\tau(\cdot | x)
 
-A group :math:`g` is one channel of one layer, or of all layers that shortcuts add up; its weights are those by which
-later layers read the channel, so that the inner sum is the slope of a gate on it. The groups of least importance are
-removed in rounds; after each the network is distilled from the unpruned one, and longer after the last.
+A group :math:`g` is one channel of one layer, or of all layers whose outputs are added by shortcuts. Its weights are
+those with which later layers read the channel, so the inner sum is the gradient of a gate on the channel. The groups of
+lowest importance are removed in rounds. The network is distilled from the unpruned one after each round.
 
 Differences from the paper:
 
-1. The paper squares the slope of the KL divergence between the unpruned and the pruned network. It is zero in every
-   weight as long as both are the same network, so nothing could be ranked by it at first. Here the labels of the
-   cross-entropy, whose mean over :math:`y \sim p_T` is that divergence up to a constant, are drawn from the teacher's
-   softened answers, and the slopes are squared before they are averaged. Between equal networks this is the divergence's
-   second-order term (the Fisher information of the gate), between others the paper's square of its slope comes on top.
-2. The gates are at the channel's readers, not behind batch norm: through shortcuts each channel counts once, and the
-   authors' divisors for skip connections are not needed.
-3. The hardware-aware score takes multiplications in the place of measured latencies, which would make a run not
-   repeatable, and compares means: importance / mean importance - eta * saving / mean saving.
-4. Rounds are spread evenly over a first part of the steps and remove equal numbers of filters.
+1. The paper squares the gradient of the KL divergence between the unpruned and the pruned network. This gradient is zero
+   while the two networks are equal, so it cannot rank anything before the first removal. Here, the labels of a
+   cross-entropy are sampled from the teacher's softened predictions, and the gradients are squared before they are
+   averaged. The expectation of this cross-entropy over :math:`y \sim p_T` is the divergence up to a constant. For equal
+   networks the result is the second-order term of the divergence (the Fisher information of the gate); otherwise the
+   paper's squared gradient is added to it.
+2. Gates are on the layers that read a channel, not behind batch norm. A channel counts once through all shortcuts, so
+   the authors' divisors for skip connections are not needed.
+3. The hardware-aware score uses multiplications instead of measured latencies, which would make runs irreproducible. It
+   compares means: importance / mean importance - eta * saving / mean saving.
+4. Rounds are spread evenly over the first fraction of the steps, and each removes the same number of filters.
 
 References:
     | Dreaming to Distill: Data-free Knowledge Transfer via DeepInversion (Yin et al., 2020), section 4.3 and Eq 10
@@ -40,60 +41,61 @@ import torch.nn.functional as F
 from lightning_fabric import Fabric
 from torch import Tensor, nn
 
-from datafree.applications.distillation import DistillationConfig, Learner, draw
+from datafree.applications.base import require_fraction
+from datafree.applications.distillation import DistillationConfig, Distiller
+from datafree.applications.trainer import fabric_for, next_batch
 from datafree.callback import Callback, silent
 from datafree.classifier import Classifier, frozen
-from datafree.networks.importance import gate_slopes, hardware_aware, savings, weakest
+from datafree.networks.importance import gate_gradients, hardware_aware_scores, lowest_scoring, macs_saved
 from datafree.networks.pruning_surgery import Channels, layers_of, narrow, require_removable, widths_of
-from datafree.types import Batch, InputError, Scalar, Stateful, at_least
+from datafree.types import Batch, InputError, Logits, Scalar, Stateful, require_at_least, require_at_most
 
 
 @dataclass(frozen=True, kw_only=True)
 class PruningConfig(DistillationConfig):
-    """What is removed, and how the network recovers: as a student learns."""
+    """Settings of pruning, and of the distillation that recovers the network."""
 
     steps: int = 2000
-    """optimiser steps, those between the rounds included; 0: no recovery"""
+    """optimiser steps in all, including those between rounds; 0: no recovery"""
     ratio: float = 0.5
-    """part of the filters that is removed, of all layers but the one that makes the answer"""
+    """fraction of the filters to remove, counted over all layers except the output layer"""
     rounds: int = 5
-    """times at which filters are removed"""
+    """number of rounds in which filters are removed"""
     rounds_fraction: float = 0.3
-    """part of the steps over which the rounds are spread; the rest is the recovery after the last"""
+    """fraction of the steps over which the rounds are spread; the remaining steps follow the last round"""
     importance_batches: int = 16
-    """batches by which the importance is estimated in each round"""
+    """batches per round on which the importance is estimated"""
     importance_temperature: float = 16.0
-    """tau of the labels drawn; higher than that of the recovery, so that images count on which the teacher is sure"""
+    """tau of the sampled labels; a high value lets images count on which the teacher is certain"""
     importance_slice: int = 16
-    """b, images whose slopes are added before they are squared"""
+    """b, images whose gradients are added before they are squared"""
     macs_weight: float = 0.0
-    """eta, weight of the multiplications saved against the importance lost; 0: importance alone"""
+    """eta, weight of the multiplications saved against the importance lost; 0: importance only"""
     min_kept: float = 0.0
-    """part of its channels that every layer keeps in any case; one channel at least"""
+    """fraction of its channels that every layer keeps; at least one channel is always kept"""
 
-    fewest: ClassVar[int] = 0
+    min_steps: ClassVar[int] = 0
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        at_least(
-            1, rounds=self.rounds, importance_batches=self.importance_batches, importance_slice=self.importance_slice
-        )
-        at_least(1e-9, importance_temperature=self.importance_temperature)
-        at_least(0, macs_weight=self.macs_weight, min_kept=self.min_kept, rounds_fraction=self.rounds_fraction)
-        if not 0 < self.ratio < 1 or not self.min_kept < 1 or not self.rounds_fraction <= 1:
-            raise InputError(
-                "ratio must be over 0, ratio and least under 1, and spread not over 1; all are parts of a whole"
-            )
+        require_at_least(1, rounds=self.rounds)
+        require_at_least(1, importance_batches=self.importance_batches, importance_slice=self.importance_slice)
+        require_at_least(1e-9, importance_temperature=self.importance_temperature)
+        require_at_least(0, macs_weight=self.macs_weight, rounds_fraction=self.rounds_fraction)
+        require_at_most(1, rounds_fraction=self.rounds_fraction)
+        require_fraction(min_kept=self.min_kept)
+        if not 0 < self.ratio < 1:
+            raise InputError(f"ratio is {self.ratio}, but it must be above 0 and below 1")
 
     def build(self) -> Callable[..., nn.Module]:
         return partial(prune, config=self)
 
-    def findings(self, student: Classifier, teacher: Classifier) -> Mapping[str, Any]:
+    def summarize(self, student: Classifier, teacher: Classifier) -> Mapping[str, Any]:
         before, after = (Channels(network.model, network.shape).filters for network in (teacher, student))
-        return {"pruned": {"filters before": before, "filters after": after, "rounds": self.rounds}}
+        return {"pruned": {"filters_before": before, "filters_after": after, "rounds": self.rounds}}
 
-    def due(self, step: int) -> int:
-        """Rounds that must be over when this step is taken (counted from 0)."""
+    def rounds_due(self, step: int) -> int:
+        """Return the number of rounds that must be complete before a step, counted from 0."""
         last = self.rounds_fraction * self.steps
         return self.rounds if step >= last else min(self.rounds, 1 + math.floor(step * self.rounds / last))
 
@@ -106,172 +108,200 @@ def prune(
     *,
     fabric: Fabric | None = None,
     callback: Callback = silent,
-) -> nn.Module:
-    """Removes filters from a copy of the teacher until a part of them is gone, and lets it recover.
+) -> Classifier:
+    """Remove the least important filters of a network, and recover its accuracy by distillation.
 
     Args:
-        student: A copy of the teacher. It is pruned and trained in place; adaptive methods see it as it is by then.
-        teacher: The network before; never changed.
-        batches: A stream, a loader, a list: anything that yields batches. Targets are not looked at. Each round takes
-            `looks` batches, each step one.
-        config: What is removed, and how the network recovers.
-        fabric: Where and in which precision it learns; this process on the student's device if not given.
-        callback: Sees every step's loss and the filters left, and keeps what a checkpoint needs.
+        student: A copy of the teacher. Pruned and trained in place, so an adaptive method sees its current state.
+        teacher: The unpruned network. Not changed.
+        batches: A stream, a data loader or a list. Each round takes `config.importance_batches` batches, each step one.
+            Their targets are not used.
+        config: Settings of pruning and recovery.
+        fabric: Device and precision; default: one process on the student's device.
+        callback: Receives the loss and the number of filters after every step, and registers the state that a
+            checkpoint needs.
 
     Returns:
-        The narrower student after the last step, in evaluation mode.
+        The student, with narrower layers, after the last step and in evaluation mode.
 
     Raises:
-        InputError: If so much cannot be removed, the network's channels cannot be followed, the optimiser is unknown,
-            or the batches end before the steps are taken.
+        InputError: If the ratio is too high for the network, its channels cannot be traced, the optimiser is unknown, or
+            there are too few batches.
+
+    References:
+        | Dreaming to Distill: Data-free Knowledge Transfer via DeepInversion (Yin et al., 2020), section 4.3
+        | https://arxiv.org/abs/1912.08795
     """
-    pruning = Pruning(student, teacher, config, fabric)
-    start = callback.register(pruning=pruning)
+    pruner = Pruner(student, teacher, config, fabric)
+    start = callback.register(pruning=pruner)
     source = iter(batches)
     with frozen(teacher):
         student.train()
         for step in callback.track(range(start, config.steps), "prune"):
-            pruning.catch_up(config.due(step), step, source, callback)
-            assert pruning.learner is not None, "the first round is before the first step"
-            terms = pruning.learner.step(draw(source, step, config.steps))
-            callback.log(step + 1, {**terms, "filters": torch.tensor(float(pruning.channels.filters))})
-        pruning.catch_up(config.rounds, config.steps, source, callback)
-    return pruning.learner.finish() if pruning.learner else student.eval()
+            pruner.complete_rounds(config.rounds_due(step), step, source, callback)
+            assert pruner.distiller is not None, "the first round comes before the first step"
+            terms = pruner.distiller.step(next_batch(source, step, config.steps))
+            callback.log(step + 1, {**terms, "filters": torch.tensor(float(pruner.channels.filters))})
+        pruner.complete_rounds(config.rounds, config.steps, source, callback)
+    if pruner.distiller:
+        pruner.distiller.finish()
+    return student.eval()
 
 
-class Pruning:
-    """A network that is being pruned: the rounds that are over, the importance seen so far, and what trains it."""
+class Pruner:
+    """The state of pruning: rounds completed, importance accumulated so far, and the distillation of the student.
+
+    Args:
+        student: Pruned and trained in place.
+        teacher: The unpruned network; must be frozen.
+        config: Settings of pruning and recovery.
+        fabric: Device and precision; default: one process on the student's device.
+
+    Raises:
+        InputError: If the ratio is too high for the network, or its channels cannot be traced.
+    """
 
     def __init__(
         self, student: Classifier, teacher: Classifier, config: PruningConfig, fabric: Fabric | None = None
     ) -> None:
-        self.student, self.teacher, self.config = student.requires_grad_(True), teacher, config  # a copy may be frozen
-        self.fabric = fabric or Fabric(accelerator=student.device.type, devices=1)
+        self.student = student.requires_grad_(True)  # a copy of a frozen teacher is frozen
+        self.teacher, self.config = teacher, config
+        self.fabric = fabric or fabric_for(student)
         self.channels = Channels(student.model, student.shape)
-        self.filters = self.channels.filters
+        self.initial_filters = self.channels.filters
         widths = widths_of(student.model)
-        self.floor = {name: max(1, math.ceil(config.min_kept * width)) for name, width in widths.items()}
+        self.min_widths = {name: max(1, math.ceil(config.min_kept * width)) for name, width in widths.items()}
         self.require_possible()
         self.round = 0
-        self.learner: Learner | None = None
-        self.begin_round()
+        self.distiller: Distiller | None = None
+        self.reset_importance()
 
     def require_possible(self) -> None:
-        """Refuses a ratio that would empty a layer, and a network that does not run when it is narrower.
+        """Check that the ratio leaves every layer its minimum width, and that the network runs with narrower layers.
 
         Raises:
-            InputError: Naming the largest ratio that is possible.
+            InputError: Names the highest possible ratio.
         """
-        if not self.filters:
-            raise InputError("the network has no layer but the one that makes the answer; there is nothing to prune")
-        floors = self.floors()
-        spare = sum(
-            (len(group) - floor) * len(group.writers)
-            for group, floor in zip(self.channels.groups, floors, strict=True)
+        if not self.initial_filters:
+            raise InputError("the network has no layer besides its output layer, so there is nothing to prune")
+        removable = sum(
+            (len(group) - min_width) * len(group.writers)
+            for group, min_width in zip(self.channels.groups, self.group_min_widths(), strict=True)
             if group.removable
         )
-        if self.goal(self.config.rounds) > spare:
+        if self.filters_to_remove(self.config.rounds) > removable:
+            highest = math.floor(1000 * removable / self.initial_filters) / 1000
             raise InputError(
-                f"ratio is {self.config.ratio}, but only {spare} of the {self.filters} filters can be removed while every "
-                f"layer keeps what it must; give at most {math.floor(1000 * spare / self.filters) / 1000}"
+                f"ratio is {self.config.ratio}, but only {removable} of {self.initial_filters} filters can be removed "
+                f"with min-kept {self.config.min_kept}; give at most {highest}"
             )
         require_removable(self.student.model, self.student.shape)
 
-    def floors(self) -> list[int]:
-        """How many channels each group must keep."""
+    def group_min_widths(self) -> list[int]:
+        """Return the number of channels that each group must keep."""
         names = {layer: name for name, layer in layers_of(self.student.model).items()}
-        return [max(self.floor[names[layer]] for layer in group.writers) for group in self.channels.groups]
+        return [max(self.min_widths[names[layer]] for layer in group.writers) for group in self.channels.groups]
 
-    def goal(self, rounds: int) -> int:
-        """Filters that are gone after so many rounds."""
-        part = math.ceil(round(self.filters * self.config.ratio * rounds / self.config.rounds, 6))
-        return max(1, part) if rounds == self.config.rounds else part
+    def filters_to_remove(self, rounds: int) -> int:
+        """Return how many filters must be removed in the first `rounds` rounds together."""
+        count = math.ceil(round(self.initial_filters * self.config.ratio * rounds / self.config.rounds, 6))
+        return max(1, count) if rounds == self.config.rounds else count
 
-    def begin_round(self) -> None:
-        """Forgets the importance seen so far: the network has changed."""
-        self.looked = self.images = 0
-        self.squares = [torch.zeros(len(group), device=self.student.device) for group in self.channels.groups]
+    def reset_importance(self) -> None:
+        """Discard the accumulated importance."""
+        self.batches_seen = self.images_seen = 0
+        self.squared_gradients = [torch.zeros(len(group), device=self.student.device) for group in self.channels.groups]
 
-    def catch_up(self, rounds: int, step: int, source: Iterator[Batch], callback: Callback) -> None:
-        """Goes through the rounds that are due: looks, removes, and begins to learn anew."""
+    def complete_rounds(self, rounds: int, step: int, source: Iterator[Batch], callback: Callback) -> None:
+        """Run the rounds that are due before a step: estimate the importance, remove filters, restart the optimiser."""
+        count = self.config.importance_batches
         while self.round < rounds:
-            for look in callback.track(range(self.looked, self.config.importance_batches), "look"):
-                self.look(draw(source, look, self.config.importance_batches))
-            self.remove()
+            for index in callback.track(range(self.batches_seen, count), "importance"):
+                self.accumulate_importance(next_batch(source, index, count))
+            self.remove_filters()
             self.round += 1
-            self.learn(step)
-            self.begin_round()
+            self.start_distillation(step)
+            self.reset_importance()
 
-    def look(self, batch: Batch) -> None:
-        """Adds the squared slopes of one batch to the importance."""
+    def accumulate_importance(self, batch: Batch) -> None:
+        """Add the squared gate gradients of one batch to the importance."""
         images, groups = batch.images.to(self.student.device), self.channels.groups
         self.student.eval()
         for part in images.split(self.config.importance_slice):
-            ours, theirs = map(self.teacher.decisions, (self.student(part), self.teacher(part)))
-            loss = drawn_cross_entropy(ours, theirs, self.config.importance_temperature)
-            for square, slope in zip(self.squares, gate_slopes(loss, groups), strict=True):
-                square += slope.square()
-        self.looked, self.images = self.looked + 1, self.images + len(images)
+            student_logits, teacher_logits = map(self.teacher.decisions, (self.student(part), self.teacher(part)))
+            loss = sampled_cross_entropy(student_logits, teacher_logits, self.config.importance_temperature)
+            for total, gradients in zip(self.squared_gradients, gate_gradients(loss, groups), strict=True):
+                total += gradients.square()
+        self.batches_seen, self.images_seen = self.batches_seen + 1, self.images_seen + len(images)
         self.student.train()
 
     def importance(self) -> list[Tensor]:
-        """By how much the distillation loss is expected to rise, in nats, for each channel of each group."""
-        factor = self.config.importance_temperature**2 / (2 * self.images)
-        return [self.fabric.all_reduce(factor * square, reduce_op="mean") for square in self.squares]  # type: ignore[misc]
+        """Return the expected rise of the distillation loss in nats for each channel of each group."""
+        factor = self.config.importance_temperature**2 / (2 * self.images_seen)
+        return [self.fabric.all_reduce(factor * total, reduce_op="mean") for total in self.squared_gradients]  # type: ignore[misc]
 
-    def remove(self) -> None:
-        """Removes the channels of least score, until this round's part of the filters is gone."""
+    def remove_filters(self) -> None:
+        """Remove the channels with the lowest scores until the goal of this round is reached."""
         groups, scores = self.channels.groups, self.importance()
         if self.config.macs_weight:
-            scores = hardware_aware(scores, savings(self.student, groups), self.config.macs_weight)
-        excess = self.channels.filters - self.filters + self.goal(self.round + 1)
-        for group, places in zip(groups, weakest(groups, scores, self.floors(), excess), strict=True):
-            if places:
-                self.channels.remove(group, places)
+            scores = hardware_aware_scores(scores, macs_saved(self.student, groups), self.config.macs_weight)
+        excess = self.channels.filters - self.initial_filters + self.filters_to_remove(self.round + 1)
+        for group, channels in zip(
+            groups, lowest_scoring(groups, scores, self.group_min_widths(), excess), strict=True
+        ):
+            if channels:
+                self.channels.remove(group, channels)
         self.channels = Channels(self.student.model, self.student.shape)
 
-    def learn(self, step: int) -> None:
-        """Whoever trained the network before knows weights that are gone; from here on somebody else does."""
+    def start_distillation(self, step: int) -> None:
+        """Create a new optimiser, because the state of the previous one belongs to weights of other shapes."""
         if self.config.steps:
-            self.learner = Learner(self.student, self.teacher, self.config, self.fabric, step)
+            self.distiller = Distiller(self.student, self.teacher, self.config, self.fabric, step)
 
     @property
-    def kept(self) -> dict[str, Stateful]:
-        """What has a state of its own; the network is among it."""
-        return self.learner.kept if self.learner else {"student": self.student}
+    def training_state(self) -> dict[str, Stateful]:
+        """The objects with a state of their own, including the student."""
+        return self.distiller.state if self.distiller else {"student": self.student}
 
     def state_dict(self) -> dict[str, Any]:
+        """Return the widths of the student's layers, the progress, and the state of its training."""
         return {
             "round": self.round,
-            "looked": self.looked,
-            "images": self.images,
-            "squares": self.squares,
+            "batches_seen": self.batches_seen,
+            "images_seen": self.images_seen,
+            "squared_gradients": self.squared_gradients,
             "widths": widths_of(self.student.model),
-            "first": self.learner.first if self.learner else None,
-            "kept": {name: part.state_dict() for name, part in self.kept.items()},
+            "first_step": self.distiller.first_step if self.distiller else None,
+            "training": {name: stateful.state_dict() for name, stateful in self.training_state.items()},
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Narrow the student to the saved widths and restore its training."""
         narrow(self.student.model, self.student.shape, state["widths"])
         self.channels = Channels(self.student.model, self.student.shape)
-        self.round, self.looked, self.images = state["round"], state["looked"], state["images"]
-        self.squares = [square.to(self.student.device) for square in state["squares"]]
-        if state["first"] is not None:
-            self.learn(state["first"])
-        for name, part in self.kept.items():
-            part.load_state_dict(state["kept"][name])
+        self.round, self.batches_seen, self.images_seen = state["round"], state["batches_seen"], state["images_seen"]
+        self.squared_gradients = [total.to(self.student.device) for total in state["squared_gradients"]]
+        if state["first_step"] is not None:
+            self.start_distillation(state["first_step"])
+        for name, stateful in self.training_state.items():
+            stateful.load_state_dict(state["training"][name])
 
 
-def drawn_cross_entropy(student: Tensor, teacher: Tensor, temperature: float) -> Scalar:
-    r"""The cross-entropy with labels drawn from the teacher, :math:`\sum_i -\ln p_S^\tau(y_i), \; y_i \sim p_T^\tau`.
+def sampled_cross_entropy(student: Logits, teacher: Logits, temperature: float) -> Scalar:
+    r"""Return the cross-entropy with labels sampled from the teacher.
 
-    Its mean over the draws is the sum of :math:`\text{KL}(p_T^\tau \Vert p_S^\tau)` and the teacher's entropy; unlike
-    that of the divergence, its slope in one draw does not vanish where both are equal.
+    .. math:: \sum_i -\ln p_S^\tau(y_i), \quad y_i \sim p_T^\tau
+
+    Its expectation is the sum of :math:`\text{KL}(p_T^\tau \Vert p_S^\tau)` and the teacher's entropy. Unlike that of the
+    divergence, the gradient of one sample does not vanish where both predictions are equal.
 
     Args:
         student: Logits of shape `(n, k)`.
         teacher: Logits of shape `(n, k)`.
-        temperature: Divides both.
+        temperature: :math:`\tau`, divides both.
+
+    Returns:
+        A scalar in nats, summed over the batch.
     """
     labels = torch.multinomial((teacher.detach() / temperature).softmax(1), 1).squeeze(1)
     return F.cross_entropy(student / temperature, labels, reduction="sum")
