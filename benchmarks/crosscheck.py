@@ -27,7 +27,7 @@ from datafree.teachers import load_folder
 from datafree.types import Batch
 
 TEACHER = "convnet_w64"
-VERIFIERS = (TEACHER, "convnet_w16", "resnet_w16")
+NETWORKS = (TEACHER, "convnet_w16", "resnet_w16")
 """the teacher itself, a narrower network and one of another family; trained with different seeds"""
 IMAGES = 512
 INVERSION = DeepInversionConfig(batch_size=IMAGES, steps=(110,), jitter=1)
@@ -39,10 +39,10 @@ METHODS_BY_NAME = {
 
 
 def train_networks(seed: int) -> dict[str, Classifier]:
-    """Train the teacher and the other verifiers."""
+    """Train the teacher and the other networks."""
     networks = {}
     with tempfile.TemporaryDirectory() as root:
-        for number, name in enumerate(VERIFIERS):
+        for number, name in enumerate(NETWORKS):
             folder = Path(root) / name
             example_teacher(network=name, data="digits", out=folder, training=TrainingConfig(), seed=10 * seed + number)
             networks[name] = load_folder(folder).eval()
@@ -77,9 +77,9 @@ def main() -> None:
                 scores["recognised_percent"].append(round(100 * checked.recognised, 2))
                 scores["inception_score"].append(round(checked.inception_score, 2))
         print(f"seed {seed} done", flush=True)
-    table = Table("images", *VERIFIERS)
+    table = Table("images", *NETWORKS)
     for images, row in results.items():
-        means = [[statistics.mean(numbers) for numbers in row[name].values()] for name in VERIFIERS]
+        means = [[statistics.mean(numbers) for numbers in row[name].values()] for name in NETWORKS]
         table.add_row(images, *(f"{recognised:.1f} %, score {score:.2f}" for recognised, score in means))
     Console().print(table)
     if options.out:

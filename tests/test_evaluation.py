@@ -163,7 +163,7 @@ class TestCrosscheck:
         assert crosscheck(echo(scale=100), [batch]).inception_score == pytest.approx(4)
         assert crosscheck(echo(scale=100), [predicted([1] * 4, [1] * 4)]).inception_score == pytest.approx(1)
 
-    def test_diversity_is_of_images_normalised_by_the_verifier(self):
+    def test_diversity_is_of_images_normalised_by_the_network(self):
         batch = predicted([0, 1], [0, 1])
         assert crosscheck(echo(scale=3), [batch]).diversity == pytest.approx(3 * math.sqrt(2) / 2)
 
@@ -176,7 +176,7 @@ class TestCrosscheck:
         wide = Batch(wide.images.repeat_interleave(3, 3).repeat_interleave(2, 2), wide.targets, {})
         assert crosscheck(echo(), [wide]).recognised == 1
 
-    def test_the_verifier_does_not_change(self, student: Classifier, bars: Batch):
+    def test_the_network_does_not_change(self, student: Classifier, bars: Batch):
         student.train()
         before = toys.snapshot(student)
         crosscheck(student, [bars])

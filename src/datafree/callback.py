@@ -39,7 +39,7 @@ class Callback:
             state: Objects with a state dict, by name. If a run is resumed, an override loads their state here.
 
         Returns:
-            The number of steps already done: the step to start with, 0 in a new run.
+            The step to start with, which is the number of steps already done; 0 in a new run.
         """
         return 0
 

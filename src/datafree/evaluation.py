@@ -143,7 +143,7 @@ def calibration_error(confidence: Float[Tensor, " n"], correct: Float[Tensor, " 
 
 
 def health(teacher: Classifier, student: Classifier | None, batch: Batch) -> dict[str, float]:
-    """Measure signs of collapse in synthesized images, without labels and real images.
+    r"""Measure signs of collapse in synthesized images, without labels and real images.
 
     No signal predicts the accuracy of the student: the teacher is confident on its own synthesized images whether they
     train a good student or not.
@@ -154,12 +154,15 @@ def health(teacher: Classifier, student: Classifier | None, batch: Batch) -> dic
         batch: Synthesized images; the first 256 are used.
 
     Returns:
-        `class_balance`: the entropy of the histogram of the teacher's predictions, divided by its maximum; in [0, 1].
-        `confidence`: the teacher's mean highest probability.
-        `diversity`: see `diversity`, of the images normalised by the teacher. About sqrt(2) for independent training images.
-        `agreement`: the fraction of images on which student and teacher predict the same; only with a student.
-        `labels_per_image`: the mean number of predicted labels, if multi-label. Near zero the images are empty.
-        `statistics`: the distance to the running statistics of the teacher; only if it has batch norm.
+        The signals by name.
+
+        - `class_balance`: the entropy of the histogram of the teacher's predictions, divided by its maximum; in [0, 1].
+        - `confidence`: the teacher's mean highest probability.
+        - `diversity`: see the function `diversity`, of the images normalised by the teacher; about :math:`\sqrt 2` for
+          independent training images.
+        - `agreement`: the fraction of images on which student and teacher predict the same; only with a student.
+        - `labels_per_image`: the mean number of predicted labels; only if multi-label. Near 0, the images are empty.
+        - `statistics`: the distance to the running statistics of the teacher; only if it has batch norm.
     """
     images = batch.images[:256]
     with frozen(teacher, student), torch.no_grad():
@@ -185,21 +188,21 @@ def health(teacher: Classifier, student: Classifier | None, batch: Batch) -> dic
 
 @dataclass(frozen=True)
 class Crosscheck:
-    """How a verifier, a network that was not used for synthesis, classifies synthesized images."""
+    """How a network that was not used for synthesis classifies synthesized images."""
 
     recognised: float
-    """fraction of images that the verifier classifies as their target; if multi-label, fraction of labels"""
+    """fraction of images that the network classifies as their target; if multi-label, fraction of labels"""
     per_class: tuple[float | None, ...]
     """the same for the images of each target class; None for a class without images"""
     inception_score: float
     """see `inception_score`; from 1 to the number of classes"""
     diversity: float
-    """see `diversity`; of at most 1,024 of the images, normalised by the verifier"""
+    """see `diversity`; of at most 1,024 of the images, normalised by the network"""
     images: int
     """number of images"""
 
 
-def crosscheck(verifier: Classifier, batches: Iterable[Batch]) -> Crosscheck:
+def crosscheck(network: Classifier, batches: Iterable[Batch]) -> Crosscheck:
     """Check whether another network recognises synthesized images. No real images or labels are needed.
 
     References:
@@ -207,30 +210,30 @@ def crosscheck(verifier: Classifier, batches: Iterable[Batch]) -> Crosscheck:
         | https://arxiv.org/abs/1912.08795
 
     Args:
-        verifier: A classifier of the same classes. Do not use the teacher: it recognises nearly all of its own images.
+        network: A classifier of the same classes. Do not use the teacher: it recognises nearly all of its own images.
         batches: Synthesized images in [0, 1] and their targets; images of another size are resized.
     """
     logits, targets, normalized = [], [], []
-    with frozen(verifier), torch.no_grad():
+    with frozen(network), torch.no_grad():
         for batch in batches:
-            images = batch.images.to(verifier.device)
-            if images.shape[2:] != verifier.shape[1:]:
-                images = F.interpolate(images, verifier.shape[1:], mode="bilinear", antialias=True).clamp(0, 1)
-            soft = batch.targets.ndim == 2 and not verifier.multi_label
-            logits.append(verifier(images).cpu())
+            images = batch.images.to(network.device)
+            if images.shape[2:] != network.shape[1:]:
+                images = F.interpolate(images, network.shape[1:], mode="bilinear", antialias=True).clamp(0, 1)
+            soft = batch.targets.ndim == 2 and not network.multi_label
+            logits.append(network(images).cpu())
             targets.append((batch.targets.argmax(1) if soft else batch.targets).cpu())
-            normalized.append(verifier.normalize(images).cpu())
-    return _crosscheck_logits(verifier, torch.cat(logits), torch.cat(targets), torch.cat(normalized))
+            normalized.append(network.normalize(images).cpu())
+    return _crosscheck_logits(network, torch.cat(logits), torch.cat(targets), torch.cat(normalized))
 
 
-def _crosscheck_logits(verifier: Classifier, logits: Logits, targets: Tensor, normalized: Images) -> Crosscheck:
-    correct = (verifier.predict(logits) == targets).float()
-    by_class = correct.mean(0).tolist() if verifier.multi_label else _mean_by_class(correct, targets, logits.shape[1])
+def _crosscheck_logits(network: Classifier, logits: Logits, targets: Tensor, normalized: Images) -> Crosscheck:
+    correct = (network.predict(logits) == targets).float()
+    by_class = correct.mean(0).tolist() if network.multi_label else _mean_by_class(correct, targets, logits.shape[1])
     every = -(-len(normalized) // 1024)
     return Crosscheck(
         recognised=correct.mean().item(),
         per_class=tuple(by_class),
-        inception_score=inception_score(verifier.softmax_logits(logits)),
+        inception_score=inception_score(network.softmax_logits(logits)),
         diversity=diversity(normalized[::every]),
         images=len(targets),
     )
@@ -249,7 +252,7 @@ def inception_score(logits: Logits) -> float:
         logits: Of shape `(n, k)`; :math:`p_i` is the softmax of row :math:`i`.
 
     Returns:
-        A number in [1, k]: 1 if all predictions are equal, k if each is certain and all classes are equally frequent.
+        A number in [1, k]; 1 if all predictions are equal, k if each is certain and all classes are equally frequent.
     """
     p = logits.double().softmax(1)
     information = torch.special.entr(p.mean(0)).sum() - torch.special.entr(p).sum(1).mean()
