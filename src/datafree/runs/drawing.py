@@ -9,7 +9,7 @@ from datafree.evaluation import score
 CURVES = {
     "loss terms of the student": ("application", False),
     "loss terms of the synthesized images": ("synthesis", False),
-    "health of the synthesized images": ("synthesis", True),
+    "health during synthesis": ("synthesis", True),
 }
 """titles of the curves, each with a phase of the log and whether its health or its loss terms are drawn"""
 

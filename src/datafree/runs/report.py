@@ -70,7 +70,7 @@ EXTENSION_COLUMNS = ("held-out", "old\nclasses", "new\nclasses", "real\nold", "r
 
 
 def results_table(rows: Sequence[Mapping[str, Any]]) -> Table:
-    """Return the table of a run on the console, in at most 80 columns for model names of up to 28 characters.
+    """Return the table of a run on the console, in at most 80 columns for model names of up to 25 characters.
 
     Args:
         rows: The rows, as of `table_rows`; the teacher comes first.
