@@ -12,7 +12,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from datafree import teachers
-from datafree.benchmarks.demo import rungs
+from datafree.benchmarks.demo import demo_sources
 from datafree.commands.main import main
 from datafree.commands.verbs import INTERRUPTED, VERBS
 from datafree.runs.logger import RunLogger
@@ -125,15 +125,15 @@ class TestVerbs:
         learn = ["--teacher", f"local-dir:{digits_teacher}", "--student", "convnet_w16", "--out", str(tmp_path / "run")]
         assert main(["distill", *again, *learn]) == 0
         assert "student · saved" in capsys.readouterr().out
-        assert main(["crosscheck", "--images", str(out), "--verifier", f"local-dir:{digits_teacher}"]) == 0
+        assert main(["crosscheck", str(out), f"local-dir:{digits_teacher}"]) == 0
         said = capsys.readouterr().out
         assert all(word in said for word in ("recognised", "1 to 10", "diversity", "16"))
 
     def test_a_teacher_is_trained_and_evaluated(self, tmp_path: Path, capsys: Capture):
         out = tmp_path / "teacher"
-        assert main(["train", "--network", "convnet_w16", "--data", "digits", "--steps", "5", "--out", str(out)]) == 0
+        assert main(["train", "convnet_w16", "--data", "digits", "--steps", "5", "--out", str(out)]) == 0
         assert '"teacher training"' in (out / "ledger.json").read_text()
-        assert main(["evaluate", "--model", f"local-dir:{out}", "--data", "digits"]) == 0
+        assert main(["evaluate", f"local-dir:{out}", "--data", "digits"]) == 0
         said = capsys.readouterr().out
         assert "held-out" in said and "calibration error" in said and "agreement" not in said
 
@@ -141,20 +141,20 @@ class TestVerbs:
         student = teachers.create("convnet_w16", classes=tuple("0123456789"))
         teachers.save_folder(student, tmp_path / "student")
         names = [f"local-dir:{folder}" for folder in (digits_teacher, tmp_path / "student")]
-        assert main(["evaluate", "--model", names[1], "--teacher", names[0], "--data", "digits"]) == 0
+        assert main(["evaluate", names[1], "--teacher", names[0], "--data", "digits"]) == 0
         said = capsys.readouterr().out
         agreement = [line for line in said.splitlines() if " % " in line]
         assert "agreement" in said and len(agreement) == 2
         assert "100.00 %" in agreement[0] and "100.00 %" not in agreement[1], "the teacher first; it agrees with itself"
 
-    def test_the_demo_draws_its_ladder(self, tmp_path: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch):
-        quick = {name: (method and toys.tiny(method), schedule) for name, (method, schedule) in rungs(2).items()}
-        monkeypatch.setattr("datafree.benchmarks.demo.rungs", lambda steps: quick)
+    def test_the_demo_writes_its_comparison(self, tmp_path: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch):
+        quick = {name: (method and toys.tiny(method), schedule) for name, (method, schedule) in demo_sources(2).items()}
+        monkeypatch.setattr("datafree.benchmarks.demo.demo_sources", lambda steps: quick)
         monkeypatch.setattr("datafree.benchmarks.demo.TrainingConfig", lambda: TrainingConfig(steps=5))
         assert main(["demo", "--steps", "2", "--out", str(tmp_path / "demo")]) == 0
         said = capsys.readouterr().out
         assert all(name in said for name in ("teacher", "noise", "deep-dream", "deep-inversion", "adi", "real images"))
-        assert {"ladder.json", "report.html", "teacher", "adi"} <= {path.name for path in (tmp_path / "demo").iterdir()}
+        assert {"comparison.json", "report.html", "teacher", "adi"} <= {path.name for path in (tmp_path / "demo").iterdir()}
 
     def test_an_interrupted_run_says_how_to_go_on_and_does(
         self, digits_teacher: Path, tmp_path: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch
@@ -206,9 +206,9 @@ BAD: dict[str, tuple[list[str], str]] = {
     ),
     "teacher of another architecture": (
         ["distill", "--teacher", "convnet_w64", "--weights", "{digits}/model.safetensors", *LEARN],
-        "blocks.0.1.weight is (16, 1, 3, 3) instead of (32, 1, 3, 3)",
+        "blocks.0.1.weight has shape (16, 1, 3, 3) instead of (32, 1, 3, 3)",
     ),
-    "teacher with NaN": (["distill", "--teacher", "local-dir:{nan}", *LEARN], "not finite in 1 tensors"),
+    "teacher with NaN": (["distill", "--teacher", "local-dir:{nan}", *LEARN], "NaN or infinite values in"),
     "student of other classes": (
         ["distill", "--teacher", TEACHER, "--student", "local-dir:{three}", *OUT],
         "the teacher has 10 classes and the student 3",
@@ -227,26 +227,26 @@ BAD: dict[str, tuple[list[str], str]] = {
     ),
     "data of one label for a network of several": (
         ["distill", "--teacher", "local-dir:{labels}", "--method", "noise", "--data", "digits", *LEARN],
-        "an image of digits has one label, but the network gives an answer for each label",
+        "digits is single-label, but the network is multi-label; use multi-label data",
     ),
     "student of several labels": (
         ["distill", "--teacher", TEACHER, "--student", "local-dir:{labels}", *OUT],
-        "one of teacher and student gives one answer, the other one for each label",
+        "one of teacher and student is multi-label and the other is not",
     ),
     "extending a network of several labels": (
         ["extend", "--teacher", "local-dir:{labels}", "--new-data", "digits", *OUT],
-        "only one that gives one answer can be extended",
+        "only single-label teachers can be extended",
     ),
     "comparison with classes in another order": (
-        ["evaluate", "--model", TEACHER, "--teacher", "local-dir:{other}", "--data", "digits"],
+        ["evaluate", TEACHER, "--teacher", "local-dir:{other}", "--data", "digits"],
         "in another order",
     ),
     "unknown device of a judge": (
-        ["evaluate", "--model", TEACHER, "--data", "digits", "--device", "tpo"],
-        "device 'tpo' is not to be had",
+        ["evaluate", TEACHER, "--data", "digits", "--device", "tpo"],
+        "device 'tpo' is not available; use --device cpu",
     ),
     "no threads of a verifier": (
-        ["crosscheck", "--images", "{set}", "--verifier", TEACHER, "--threads", "0"],
+        ["crosscheck", "{set}", TEACHER, "--threads", "0"],
         "threads",
     ),
     "unknown data": (["distill", "--teacher", TEACHER, "--data", "digit", *LEARN], "did you mean digits"),
@@ -269,11 +269,11 @@ BAD: dict[str, tuple[list[str], str]] = {
     ),
     "a set without its folder": (
         ["distill", "--method", "saved", "--teacher", TEACHER, *LEARN],
-        "name its folder with --method.images",
+        "give it with --method.images",
     ),
     "a set that is none": (
         ["distill", "--method", "saved", "--method.images", "{digits}", "--teacher", TEACHER, *LEARN],
-        "holds no set of images",
+        "is not an image set",
     ),
     "images for a student of other classes": (
         ["synthesize", "--teacher", TEACHER, "--student", "local-dir:{three}", *OUT],
@@ -289,27 +289,27 @@ BAD: dict[str, tuple[list[str], str]] = {
         "was measured on another teacher",
     ),
     "statistics where something is": (
-        ["statistics", "--teacher", TEACHER, "--data", "digits", "--out", "{file}"],
+        ["statistics", TEACHER, "--data", "digits", "--out", "{file}"],
         "exists already",
     ),
     "statistics of one image": (
-        ["statistics", "--teacher", TEACHER, "--data", "digits", "--images", "1", *OUT],
+        ["statistics", TEACHER, "--data", "digits", "--images", "1", *OUT],
         "images is 1, but it must be at least 2",
     ),
     "statistics of unknown data": (
-        ["statistics", "--teacher", TEACHER, "--data", "digit", *OUT],
+        ["statistics", TEACHER, "--data", "digit", *OUT],
         "did you mean digits",
     ),
     "verifier of other classes": (
-        ["crosscheck", "--images", "{set}", "--verifier", "local-dir:{three}"],
+        ["crosscheck", "{set}", "local-dir:{three}"],
         "has 10 classes and local-dir:{three} 3",
     ),
     "verifier with classes in another order": (
-        ["crosscheck", "--images", "{set}", "--verifier", "local-dir:{other}"],
+        ["crosscheck", "{set}", "local-dir:{other}"],
         "in another order",
     ),
     "verifier of other channels": (
-        ["crosscheck", "--images", "{set}", "--verifier", "local-dir:{colour}"],
+        ["crosscheck", "{set}", "local-dir:{colour}"],
         "has 1 channels and local-dir:{colour} 3",
     ),
     "no verifier": (["crosscheck", "--images", "{set}", "--verifier"], "verifier names nobody"),
@@ -318,11 +318,11 @@ BAD: dict[str, tuple[list[str], str]] = {
         "tv is inf, but it must be at least 0 and finite",
     ),
     "a weight decay under zero": (
-        ["train", "--network", "convnet_w16", "--data", "digits", "--weight-decay", "-1", *OUT],
+        ["train", "convnet_w16", "--data", "digits", "--weight-decay", "-1", *OUT],
         "weight-decay is -1",
     ),
     "a seed under zero": (
-        ["train", "--network", "convnet_w16", "--data", "digits", "--seed", "-1", *OUT],
+        ["train", "convnet_w16", "--data", "digits", "--seed", "-1", *OUT],
         "seed is -1",
     ),
     "a seed too large": (
@@ -342,17 +342,17 @@ BAD: dict[str, tuple[list[str], str]] = {
         "File name too long",
     ),
     "classes without end": (
-        ["train", "--network", "convnet_w16", "--data", "digits:0-99999999999", *OUT],
+        ["train", "convnet_w16", "--data", "digits:0-99999999999", *OUT],
         "one over 9; give each place once",
     ),
-    "a short option misspelt": (["prune", "--teacher", TEACHER, "--ratios", "0.5", *OUT], "did you mean --ratio?"),
+    "a short option misspelt": (["prune", TEACHER, "--ratios", "0.5", *OUT], "did you mean --ratio?"),
     "an option without its value": (
-        ["prune", "--teacher", TEACHER, *OUT, "--ratio"],
+        ["prune", TEACHER, *OUT, "--ratio"],
         "--ratio has no value",
     ),
     "no resolution": (
         ["synthesize", "--teacher", TEACHER, *OUT, "--method.steps"],
-        "steps has no number; give one or more",
+        "steps is empty; give one or more numbers",
     ),
     "a method twice": (
         ["distill", "--method", "adi", "--method", "dafl", "--teacher", TEACHER, *LEARN],
@@ -364,8 +364,8 @@ BAD: dict[str, tuple[list[str], str]] = {
         "did you mean adam?",
     ),
     "verification of nothing": (
-        ["crosscheck", "--images", "{tmp}/nowhere", "--verifier", TEACHER],
-        "holds no set of images",
+        ["crosscheck", "{tmp}/nowhere", TEACHER],
+        "is not an image set",
     ),
     "unknown optimizer": (
         ["distill", "--teacher", TEACHER, "--optimizer", "adamm", *LEARN],
@@ -414,27 +414,27 @@ BAD: dict[str, tuple[list[str], str]] = {
     ),
     "place with something else": (
         ["distill", "--teacher", TEACHER, "--student", "convnet_w16", "--out", "{tmp}"],
-        "is not empty and holds no run",
+        "is not empty and is not a run folder",
     ),
     "images where something is": (["synthesize", "--teacher", TEACHER, "--out", "{tmp}"], "exists already"),
     "demo where something is": (["demo", "--out", "{tmp}"], "exists already"),
     "training where something is": (
-        ["train", "--network", "convnet_w16", "--data", "digits", "--out", "{tmp}"],
+        ["train", "convnet_w16", "--data", "digits", "--out", "{tmp}"],
         "exists already",
     ),
     "training an unknown network": (
-        ["train", "--network", "convnet_w1", "--data", "digits", *OUT],
+        ["train", "convnet_w1", "--data", "digits", *OUT],
         "is unknown to timm",
     ),
     "training without threads": (
-        ["train", "--network", "convnet_w16", "--data", "digits", "--threads", "0", *OUT],
+        ["train", "convnet_w16", "--data", "digits", "--threads", "0", *OUT],
         "threads is 0",
     ),
     "demo without steps": (["demo", "--steps", "0", *OUT], "steps is 0"),
-    "report of nothing": (["report", "{tmp}/nowhere"], "holds no finished run; give the folder of a run"),
-    "resume of nothing": (["resume", "{tmp}/nowhere"], "holds no run"),
+    "report of nothing": (["report", "{tmp}/nowhere"], "has no finished run; give the folder of a run"),
+    "resume of nothing": (["resume", "{tmp}/nowhere"], "is not a run folder"),
     "evaluation on the wrong classes": (
-        ["evaluate", "--model", "local-dir:{three}", "--data", "digits"],
+        ["evaluate", "local-dir:{three}", "--data", "digits"],
         "digits has 10 classes",
     ),
 }
@@ -444,7 +444,9 @@ def write_set(folder: Path) -> None:
     """Two images of ten classes."""
     batch = Batch(torch.rand(2, 1, 8, 8), torch.tensor([0, 1]), {}, torch.zeros(2, 10))
     image_set.write(
-        image_set.ImageSet(batch=batch, classes=tuple("0123456789"), teacher="", made_by=""), toys.plain_net(), folder
+        image_set.ImageSet(batch=batch, classes=tuple("0123456789"), teacher_sha256="", made_by=""),
+        toys.plain_net(),
+        folder,
     )
 
 

@@ -12,7 +12,7 @@ from datafree.methods import METHODS
 from datafree.runs.experiment import RuntimeConfig
 from datafree.runs.training import TrainingConfig
 from datafree.synthesis.augmentation import Augmentation
-from datafree.types import InputError, Preprocessing, at_least, at_most, is_seed
+from datafree.types import InputError, Preprocessing, require_at_least, require_at_most, require_seed
 
 PARTS: dict[str, Any] = {
     **METHODS,
@@ -20,7 +20,7 @@ PARTS: dict[str, Any] = {
     "machine": RuntimeConfig(),
     "training": TrainingConfig(),
     "augmentation": Augmentation(),
-    "view": Preprocessing(),
+    "preprocessing": Preprocessing(),
 }
 
 
@@ -54,12 +54,12 @@ def test_there_are_such_settings_in_every_part():
 
 
 def test_bounds_by_hand():
-    at_least(0, a=0, b=1e9)
-    at_most(3, a=3, b=-math.inf)
-    is_seed(2**63 - 1)
+    require_at_least(0, a=0, b=1e9)
+    require_at_most(3, a=3, b=-math.inf)
+    require_seed(2**63 - 1)
     with pytest.raises(InputError, match="two-words is -1, but it must be at least 0$"):
-        at_least(0, two_words=-1)
+        require_at_least(0, two_words=-1)
     with pytest.raises(InputError, match="a is inf, but it must be at least 0 and finite"):
-        at_least(0, a=math.inf)
+        require_at_least(0, a=math.inf)
     with pytest.raises(InputError, match="a is 4, but it must be at most 3"):
-        at_most(3, a=4)
+        require_at_most(3, a=4)

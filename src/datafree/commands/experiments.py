@@ -1,132 +1,184 @@
-"""`datafree distill`, `extend`, `amalgamate`, `prune`: an experiment from options."""
+"""`datafree distill`, `extend`, `amalgamate`, `prune`: run an experiment."""
 
-from collections.abc import Sequence
-from dataclasses import field, fields, make_dataclass
+from dataclasses import dataclass, field, fields, make_dataclass
 from pathlib import Path
-from typing import Annotated
-
-import tyro
+from typing import Any, TypeVar
 
 from datafree.applications.amalgamation import AmalgamationConfig
 from datafree.applications.base import Application
 from datafree.applications.continual import RECIPES
 from datafree.applications.distillation import DistillationConfig
 from datafree.applications.pruning import PruningConfig
-from datafree.commands.options import Flat, parse, take, take_all
+from datafree.commands.option_table import Selector
+from datafree.commands.options import Flat, Form, Positional, Repeated
 from datafree.commands.runs import finish, start
-from datafree.methods import METHODS
 from datafree.runs.experiment import Experiment, RuntimeConfig
 from datafree.runs.run_folder import next_folder
 from datafree.runs.tasks import AmalgamationTask, ExtensionTask, SingleTeacherTask, Task
-from datafree.sets.saved import NAMED
+from datafree.sets.saved import ALL_METHODS
 from datafree.synthesis import Method, Schedule
-from datafree.types import InputError, nearest
+
+TaskType = TypeVar("TaskType", Task, ExtensionTask, AmalgamationTask)
+
+
+@dataclass(frozen=True, kw_only=True)
+class DistillTask(Task):
+    """A task that needs a student."""
+
+    student: str = field()
+    """the student: a timm name, or local-dir:FOLDER for one that has weights already"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class AmalgamateTask(AmalgamationTask):
+    """A task whose teachers are given one by one."""
+
+    teacher: Repeated[tuple[str, ...]] = field()
+    """a teacher: a timm name, or local-dir:FOLDER; give the option once for each of two or more teachers"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class PruneTask(SingleTeacherTask):
+    """A task whose student is a copy of the network."""
+
+    teacher: Positional[str] = field()
+    """the network to prune: a timm name, or local-dir:FOLDER with config.json and model.safetensors"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Output:
+    """Where the run is written."""
+
+    out: Path | None = None
+    """output folder (default: the next free runs/COMMAND-NNN)"""
+
+
+def method_selector(default: str) -> Selector:
+    """Return the option `--method` of a command."""
+    return Selector(
+        name="--method",
+        help="how images are synthesized: {}; saved reads a folder that `datafree synthesize` wrote, real uses the "
+        "real images of --data instead",
+        choices=(*ALL_METHODS, "real"),
+        default=default,
+    )
 
 
 def method_named(name: str) -> Method | None:
-    """A preset by its name; `real` is the ceiling, `saved` a set that was written.
+    """Return a method by name; `real`, the ceiling, has none."""
+    return None if name == "real" else ALL_METHODS[name]
 
-    Raises:
-        InputError: If there is none.
+
+def options_of(task: type[Any], name: str, application: Application) -> type[Any]:
+    """Return the options of an experiment: those of the method have the prefix `method.`, all others have none.
+
+    Args:
+        task: The dataclass of the networks and their data.
+        name: Of the method.
+        application: The defaults of the training settings.
     """
-    if name == "real":
-        return None
-    if name not in NAMED:
-        raise InputError(f"method {name!r} is unknown{nearest(name, NAMED)}; `datafree methods` lists them")
-    return NAMED[name]
-
-
-def preset(arguments: Sequence[str], default: str) -> tuple[Method | None, list[str]]:
-    """The method that `--method` names, whose settings are then options of their own."""
-    name, rest = take(list(arguments), "--method", default)
-    return method_named(name), rest
-
-
-def parse_experiment(
-    verb: str,
-    method: Method | None,
-    application: Application,
-    arguments: Sequence[str],
-    task: type[SingleTeacherTask | AmalgamationTask] = Task,
-    more: str = "",
-) -> tuple[Experiment, Path]:
-    """An experiment from options: the task's and the machine's without a prefix, all others by the part they belong to."""
-    where = Annotated[Path | None, tyro.conf.arg(help="folder to write; runs/VERB-NNN if not given")]
-    kind = make_dataclass(
-        verb,
+    method = method_named(name)
+    return make_dataclass(
+        "Options",
         [
             ("task", Flat[task]),
-            ("out", where, field(default=None)),
+            ("output", Flat[Output], field(default=Output())),
             *([("method", type(method), field(default=method))] if method else []),
             ("schedule", Flat[Schedule], field(default=method.schedule if method else Schedule())),
             ("application", Flat[type(application)], field(default=application)),
-            ("machine", Flat[RuntimeConfig], field(default=RuntimeConfig())),
+            ("runtime", Flat[RuntimeConfig], field(default=RuntimeConfig())),
         ],
         frozen=True,
         kw_only=True,
     )
-    given = parse(kind, verb, arguments, more=f" {CHOOSE}{more}")
-    settings = {name: getattr(given, name) for name in ("task", "schedule", "application")}
-    machine = {f.name: getattr(given.machine, f.name) for f in fields(RuntimeConfig)}
-    experiment = Experiment(method=getattr(given, "method", None), **settings, **machine)
-    return experiment, given.out or next_folder(verb)
 
 
-CHOOSE = (
-    f"--method NAME chooses among {', '.join(METHODS)}, saved (a set that synthesize wrote), and real (the ceiling); "
-    "its settings are the options below."
+def distill_options(method: str) -> type[Any]:
+    """Return the options of `datafree distill`; a method may bring defaults for the student's training."""
+    preset = method_named(method)
+    return options_of(DistillTask, method, DistillationConfig(**preset.distillation if preset else {}))
+
+
+def extend_options(recipe: str, method: str) -> type[Any]:
+    """Return the options of `datafree extend`; the recipe sets the weights of the loss terms."""
+    return options_of(ExtensionTask, method, RECIPES[recipe])
+
+
+def amalgamate_options(method: str, into: str) -> type[Any]:
+    """Return the options of `datafree amalgamate`."""
+    return options_of(AmalgamateTask, method, INTO[into])
+
+
+def prune_options(method: str) -> type[Any]:
+    """Return the options of `datafree prune`; a method may bring defaults for the recovery."""
+    preset = method_named(method)
+    return options_of(PruneTask, method, PruningConfig(**preset.distillation if preset else {}))
+
+
+INTO: dict[str, Application] = {"target-net": AmalgamationConfig(), "student": DistillationConfig()}
+"""what amalgamation makes: a trunk with a branch for each teacher, or one network"""
+
+DISTILL = Form(verb="distill", options=distill_options, selectors=[method_selector("adi")])
+EXTEND = Form(
+    verb="extend",
+    options=extend_options,
+    selectors=[
+        Selector(name="--recipe", help="preset of the loss weights: {}", choices=tuple(RECIPES), default="replay"),
+        method_selector("deep-inversion"),
+    ],
 )
+AMALGAMATE = Form(
+    verb="amalgamate",
+    options=amalgamate_options,
+    selectors=[
+        method_selector("group-stack"),
+        Selector(
+            name="--into",
+            help="what the teachers become: {}; target-net is a trunk with a branch for each teacher and the default "
+            "of the method group-stack, student is one network and the default of all others",
+            choices=tuple(INTO),
+            default="student",
+            default_by_first={"group-stack": "target-net"},
+        ),
+    ],
+)
+PRUNE = Form(verb="prune", options=prune_options, selectors=[method_selector("adi")])
+FORMS = (DISTILL, EXTEND, AMALGAMATE, PRUNE)
 
 
 def distill(arguments: list[str]) -> None:
     """`datafree distill`."""
-    method, rest = preset(arguments, "adi")
-    learning = DistillationConfig(**method.distillation) if method else DistillationConfig()
-    experiment, out = parse_experiment("distill", method, learning, rest)
-    if isinstance(experiment.task, Task) and not experiment.task.student:
-        raise InputError("--student is missing; see `datafree distill --help`")
-    finish(start(experiment, out))
+    run_experiment(DISTILL, arguments, Task)
 
 
 def extend(arguments: list[str]) -> None:
     """`datafree extend`."""
-    name, rest = take(arguments, "--recipe", "replay")
-    if name not in RECIPES:
-        raise InputError(f"recipe {name!r} is unknown{nearest(name, RECIPES)}; choose one of {', '.join(RECIPES)}")
-    method, rest = preset(rest, "deep-inversion")
-    choose = f" --recipe NAME chooses among {', '.join(RECIPES)}: the weights of the terms below."
-    experiment, out = parse_experiment("extend", method, RECIPES[name], rest, ExtensionTask, choose)
-    finish(start(experiment, out))
-
-
-INTO: dict[str, Application] = {"target-net": AmalgamationConfig(), "student": DistillationConfig()}
+    run_experiment(EXTEND, arguments, ExtensionTask)
 
 
 def amalgamate(arguments: list[str]) -> None:
     """`datafree amalgamate`."""
-    name, rest = take(arguments, "--method", "group-stack")
-    into, rest = take(rest, "--into", "target-net" if name == "group-stack" else "student")
-    if into not in INTO:
-        raise InputError(f"into {into!r} is unknown{nearest(into, INTO)}; choose one of {', '.join(INTO)}")
-    choose = " --into target-net makes a trunk with a branch per teacher, block by block; --into student distils one network."
-    experiment, out = parse_experiment(
-        "amalgamate", method_named(name), INTO[into], gathered(rest, "--teacher"), AmalgamationTask, choose
-    )
-    finish(start(experiment, out))
-
-
-def gathered(arguments: list[str], option: str) -> list[str]:
-    """An option that was given several times, as one with several values."""
-    values, rest = take_all(arguments, option)
-    return [*rest, option, *values] if values else rest
+    run_experiment(AMALGAMATE, arguments, AmalgamationTask)
 
 
 def prune(arguments: list[str]) -> None:
     """`datafree prune`."""
-    method, rest = preset(arguments, "adi")
-    recovery = PruningConfig(**method.distillation) if method else PruningConfig()
-    experiment, out = parse_experiment("prune", method, recovery, rest)
-    task = experiment.task
-    if isinstance(task, Task) and (task.student or task.inherit):
-        raise InputError("a pruned network begins as a copy of its teacher; leave --student and --inherit out")
-    finish(start(experiment, out))
+    run_experiment(PRUNE, arguments, Task)
+
+
+def run_experiment(form: Form, arguments: list[str], task: type[TaskType]) -> None:
+    """Run the experiment that the arguments describe, and print its results."""
+    options = form.parse(arguments)
+    finish(start(experiment_of(options, task), options.output.out or next_folder(form.verb)))
+
+
+def experiment_of(options: Any, task: type[TaskType]) -> Experiment:
+    """Return the experiment, whose task is of the type that a run folder stores."""
+    given = {f.name: getattr(options.task, f.name) for f in fields(task) if hasattr(options.task, f.name)}
+    return Experiment(
+        task=task(**given),
+        method=getattr(options, "method", None),
+        schedule=options.schedule,
+        application=options.application,
+        **{f.name: getattr(options.runtime, f.name) for f in fields(RuntimeConfig)},
+    )

@@ -1,20 +1,21 @@
-"""`datafree synthesize`, `crosscheck`: images that are kept."""
+"""`datafree synthesize`, `crosscheck`: sets of synthesized images."""
 
 from dataclasses import dataclass, field, fields, make_dataclass
 from pathlib import Path
+from typing import Any
 
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
 from datafree import evaluation, teachers
 from datafree.classifier import Classifier
-from datafree.commands.experiments import CHOOSE, preset
-from datafree.commands.options import Flat, parse
+from datafree.commands.option_table import Selector
+from datafree.commands.options import Flat, Form, Positional
 from datafree.commands.runs import console, refuse_existing
+from datafree.methods import METHODS
 from datafree.runs import report, synthesis_job
 from datafree.runs.hardware import set_threads, to_device
 from datafree.sets.image_set import Format, ImageSet, read
-from datafree.sets.saved import SavedConfig
 from datafree.types import Batch, InputError
 
 
@@ -23,102 +24,117 @@ class Synthesize:
     """Images from a teacher."""
 
     teacher: str
-    """local-dir:FOLDER, or a timm name"""
+    """the teacher: a timm name, or local-dir:FOLDER"""
     out: Path
-    """folder to write; must be new"""
+    """output folder; must not exist"""
     weights: str = ""
-    """a file with the teacher's weights, with a timm name"""
+    """file with the teacher's weights, for a timm name"""
     student: str = ""
-    """at whom adaptive methods look: local-dir:FOLDER, or a timm name, untrained then; empty: at nobody"""
+    """network for the competition term of adaptive methods: a timm name (untrained), or local-dir:FOLDER"""
     images: int = 256
-    """how many, at least; whole batches are made"""
+    """number of images, rounded up to whole batches"""
     format: tuple[Format, ...] = ("folder",)
-    """what is written beside the exact tensors: folder (PNG files by class), parquet (for Hugging Face's datasets)"""
+    """formats besides the exact tensors: folder (PNG files by class), parquet (for the library datasets)"""
     seed: int = 0
-    """of everything random"""
-    device: str = "cpu"
-    """cpu, cuda, mps, or auto for the best there is"""
+    """random seed"""
+    device: str = "auto"
+    """cpu, cuda, mps, or auto for an accelerator if there is one"""
     threads: int = 1
-    """on the CPU"""
+    """CPU threads"""
+
+
+def synthesize_options(method: str) -> type[Any]:
+    """Return the options of `datafree synthesize`."""
+    preset = METHODS[method]
+    parts = [("task", Flat[Synthesize]), ("method", type(preset), field(default=preset))]
+    return make_dataclass("Options", parts, frozen=True, kw_only=True)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Crosscheck:
+    """Which images, and which networks classify them."""
+
+    images: Positional[Path]
+    """folder that `datafree synthesize` wrote"""
+    networks: Positional[tuple[str, ...]]
+    """networks with the same classes as the images' teacher, one or more: timm names, or local-dir:FOLDER"""
+    device: str = "auto"
+    """cpu, cuda, mps, or auto for an accelerator if there is one"""
+    threads: int = 1
+    """CPU threads"""
+
+
+SYNTHESIZE = Form(
+    verb="synthesize",
+    options=synthesize_options,
+    selectors=[
+        Selector(
+            name="--method", help="how images are synthesized: {}", choices=tuple(METHODS), default="deep-inversion"
+        ),
+    ],
+)
+CROSSCHECK = Form(verb="crosscheck", options=lambda: Crosscheck)
+FORMS = (SYNTHESIZE, CROSSCHECK)
 
 
 def synthesize(arguments: list[str]) -> None:
     """`datafree synthesize`."""
-    method, rest = preset(arguments, "deep-inversion")
-    if method is None or isinstance(method, SavedConfig):
-        raise InputError("real images and saved ones need not be synthesized; name a method")
-    parts = [("task", Flat[Synthesize]), ("method", type(method), field(default=method))]
-    kind = make_dataclass("Options", parts, kw_only=True)
-    given = parse(kind, "synthesize", rest, more=f" {CHOOSE}")
-    refuse_existing(given.task.out)
-    pictures = synthesis_job.synthesize(
-        given.method, console=console, **{f.name: getattr(given.task, f.name) for f in fields(Synthesize)}
-    )
-    console.print(f"images   {given.task.out}  ({pictures:,})", highlight=False, soft_wrap=True)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Verify:
-    """Which images, and who looks at them."""
-
-    images: Path
-    """folder that `datafree synthesize` wrote"""
-    verifier: tuple[str, ...]
-    """classifiers of the same classes, the teacher itself for comparison: local-dir:FOLDER, or a timm name"""
-    device: str = "cpu"
-    """cpu, cuda, mps, or auto for the best there is"""
-    threads: int = 1
-    """on the CPU"""
-
-    def __post_init__(self) -> None:
-        if not self.verifier:
-            raise InputError("verifier names nobody; give one or more classifiers of the same classes")
+    options = SYNTHESIZE.parse(arguments)
+    refuse_existing(options.task.out)
+    settings = {f.name: getattr(options.task, f.name) for f in fields(Synthesize)}
+    count = synthesis_job.synthesize(options.method, console=console, **settings)
+    console.print(f"images   {options.task.out}  ({count:,})", highlight=False, soft_wrap=True)
 
 
 def crosscheck(arguments: list[str]) -> None:
     """`datafree crosscheck`."""
-    options = parse(Verify, "crosscheck", arguments)
+    options: Crosscheck = CROSSCHECK.parse(arguments)
     set_threads(options.threads)
-    made = read(options.images)
-    batches = [
-        Batch(*parts, {}) for parts in zip(made.batch.images.split(512), made.batch.targets.split(512), strict=True)
-    ]
+    image_set = read(options.images)
+    batches = in_batches(image_set.batch)
     table = Table(box=SIMPLE_HEAD, pad_edge=False)
-    table.add_column("verifier", overflow="fold")
-    for column in ("recognised", "least, of class", f"score, 1 to {len(made.classes)}", "diversity", "images"):
+    table.add_column("network", overflow="fold")
+    classes = image_set.classes
+    for column in ("recognised", "least recognised class", f"score, 1 to {len(classes)}", "diversity", "images"):
         table.add_column(column, justify="right", no_wrap=True)
-    for name in options.verifier:
-        verifier = teachers.load(name)
-        require_fit(verifier, name, made, options.images)
-        to_device(verifier, options.device)
-        found = evaluation.crosscheck(verifier, batches)
-        least, kind = min((part, kind) for kind, part in enumerate(found.per_class) if part is not None)
+    for name in options.networks:
+        network = teachers.load(name)
+        require_fit(network, name, image_set, options.images)
+        to_device(network, options.device)
+        result = evaluation.crosscheck(network, batches)
+        least, place = min((share, place) for place, share in enumerate(result.per_class) if share is not None)
         table.add_row(
             name,
-            report.percent(found.recognised),
-            f"{report.percent(least)}, {made.classes[kind]}",
-            f"{found.inception_score:.2f}",
-            f"{found.diversity:.3f}",
-            f"{found.images:,}",
+            report.percent(result.recognised),
+            f"{report.percent(least)}, {classes[place]}",
+            f"{result.inception_score:.2f}",
+            f"{result.diversity:.3f}",
+            f"{result.images:,}",
         )
     console.print(table)
 
 
-def require_fit(verifier: Classifier, name: str, made: ImageSet, folder: Path) -> None:
-    """Refuses a verifier of other classes or channels, or of classes in another order.
+def in_batches(batch: Batch, size: int = 512) -> list[Batch]:
+    """Split a batch into smaller ones."""
+    pairs = zip(batch.images.split(size), batch.targets.split(size), strict=True)
+    return [Batch(images, targets, {}) for images, targets in pairs]
+
+
+def require_fit(network: Classifier, name: str, image_set: ImageSet, folder: Path) -> None:
+    """Require that a network has the classes of an image set, in its order, and its channels.
 
     Raises:
-        InputError: Naming them.
+        InputError: If it has not.
     """
-    for what, theirs, ours in (
-        ("classes", len(made.classes), len(verifier.classes)),
-        ("channels", made.batch.images.shape[1], verifier.shape[0]),
+    for what, of_images, of_network in (
+        ("classes", len(image_set.classes), len(network.classes)),
+        ("channels", image_set.batch.images.shape[1], network.shape[0]),
     ):
-        if theirs != ours:
-            raise InputError(f"{folder} has {theirs} {what} and {name} {ours}; they must be equal")
-    if set(made.classes) == set(verifier.classes) and made.classes != verifier.classes:
+        if of_images != of_network:
+            raise InputError(f"{folder} has {of_images} {what} but {name} has {of_network}; the numbers must be equal")
+    if set(image_set.classes) == set(network.classes) and image_set.classes != network.classes:
         raise InputError(
-            f"{folder} and {name} have the same classes in another order; number one of them like the other"
+            f"the classes of {folder} and {name} are the same but in a different order; use networks with one order"
         )
-    if verifier.multi_label and made.batch.targets.ndim == 1:
-        raise InputError(f"an image of {folder} has one label, but {name} gives an answer for each label")
+    if network.multi_label and image_set.batch.targets.ndim == 1:
+        raise InputError(f"the images of {folder} have one label each, but {name} is a multi-label network")

@@ -1,29 +1,22 @@
-"""The command `datafree`: finds the function of a command, and turns what a user can cause into one sentence."""
+"""The command `datafree`: find the function of a command, and report every error of the user's in one sentence."""
 
 import signal
 import sys
 from collections.abc import Sequence
 from importlib import import_module
 
-from datafree.commands.verbs import DIVERGED, INTERRUPTED, VERBS
-
-USAGE = """usage: datafree COMMAND [OPTIONS]
-
-Compress a trained image classifier without its training data.
-
-{commands}
-
-`datafree COMMAND --help` lists the options of a command.
-Synthetic images may reveal the teacher's training data; see the privacy note in every report."""
+from datafree.commands.help import help_text, usage
+from datafree.commands.option_table import check
+from datafree.commands.proposals import closest
+from datafree.commands.verbs import DIVERGED, INTERRUPTED, VERB_SYNONYMS, VERBS, UsageError
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Run a command. Exit codes: 0 done, 2 invalid input, 70 diverged, 75 interrupted and resumable."""
-    given = sys.argv[1:] if arguments is None else arguments
-    verb = given[0] if given else "--help"
+    words = sys.argv[1:] if arguments is None else arguments
+    verb = words[0] if words else "--help"
     if verb in ("-h", "--help", "help"):
-        width = max(map(len, VERBS))
-        print(USAGE.format(commands="\n".join(f"  {name:<{width}}  {what}" for name, (_, what) in VERBS.items())))
+        print(usage())
         return 0
     if verb == "--version":
         from datafree import __version__
@@ -31,20 +24,24 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"datafree {__version__}")
         return 0
     if verb not in VERBS:
-        from difflib import get_close_matches
-
-        near = get_close_matches(verb, VERBS, n=1)
-        hint = f"did you mean {near[0]!r}?" if near else "`datafree --help` lists the commands."
+        near = VERB_SYNONYMS.get(verb) or closest(verb, VERBS)
+        hint = f"did you mean {near}?" if near else "`datafree --help` lists the commands"
         return _fail(f"unknown command {verb!r}; {hint}", 2)
     try:
-        return carry_out(verb, given[1:])
+        if {"-h", "--help"} & set(words[1:]):
+            print(help_text(verb, words[1:]))
+            return 0
+        check(verb, words[1:])
+        return carry_out(verb, words[1:])
+    except UsageError as error:
+        return _fail(str(error), 2)
     except KeyboardInterrupt:  # while modules are imported
         return _fail("interrupted; run the command again", INTERRUPTED)
 
 
 def carry_out(verb: str, arguments: Sequence[str]) -> int:
-    """Run a command and return its exit code."""
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # a terminated job says how to continue, too
+    """Run a command whose options were checked, and return its exit code."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that a terminated job says how to continue, too
     from safetensors import SafetensorError
 
     from datafree.commands.runs import how_to_continue
@@ -53,16 +50,16 @@ def carry_out(verb: str, arguments: Sequence[str]) -> int:
     module, _, function = VERBS[verb][0].partition(":")
     try:
         getattr(import_module(f"datafree.commands.{module}"), function)(list(arguments))
-    except InputError as fault:
-        return _fail(str(fault), 2)
-    except Diverged as fault:
-        return _fail(str(fault), DIVERGED)
+    except InputError as error:
+        return _fail(str(error), 2)
+    except Diverged as error:
+        return _fail(str(error), DIVERGED)
     except KeyboardInterrupt:
         return _fail(f"interrupted; {how_to_continue()}", INTERRUPTED)
     except BrokenPipeError:
         sys.stderr.close()
-    except (OSError, SafetensorError) as fault:  # a full disk, a long name, a folder that was removed
-        return _fail(f"a file could not be read or written ({fault}); fix that, then {how_to_continue()}", 2)
+    except (OSError, SafetensorError) as error:  # a full disk, a long name, a folder that was removed
+        return _fail(f"a file could not be read or written ({error}); fix that, then {how_to_continue()}", 2)
     return 0
 
 

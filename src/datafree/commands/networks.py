@@ -9,97 +9,143 @@ from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
 from datafree import teachers
-from datafree.commands.options import Flat, parse
+from datafree.classifier import Classifier
+from datafree.commands.options import Flat, Form, Positional
 from datafree.commands.runs import console, refuse_existing
 from datafree.evaluation import score
-from datafree.real.data import Ledger
-from datafree.real.feature_measuring import measure_some
+from datafree.real.feature_measuring import measure_real_images
+from datafree.real.ledger import Ledger
 from datafree.runs import report
-from datafree.runs.experiment import judge, open_task_data
+from datafree.runs.experiment import assess
 from datafree.runs.hardware import set_threads, to_device
+from datafree.runs.task_data import open_task_data
 from datafree.runs.tasks import Task
 from datafree.runs.training import TrainingConfig, example_teacher
 from datafree.synthesis import features
-from datafree.types import InputError, at_least, is_seed
+from datafree.types import InputError, require_at_least, require_seed
 
 
 @dataclass(frozen=True, kw_only=True)
 class Train:
     """An example teacher."""
 
-    network: str
-    """a timm name, the papers' networks included"""
+    network: Positional[str]
+    """timm name of the network to train; the networks of the papers are included, such as lenet5"""
     data: str
     """real images: digits, mnist, cifar10 or folder:PATH"""
     out: Path
-    """folder to write, in timm's layout; must be new"""
+    """output folder, in timm's layout; must not exist"""
     data_root: str = ""
-    """where data sets lie; empty: $DATAFREE_DATA, or ./data"""
+    """folder of the data sets (default: $DATAFREE_DATA, or ./data)"""
     training: Flat[TrainingConfig] = field(default_factory=TrainingConfig)
-    """how"""
+    """settings of the training"""
     seed: int = 0
-    """of everything random"""
+    """random seed"""
     device: str = "auto"
-    """cpu, cuda, mps, ...; auto: an accelerator if there is one"""
+    """cpu, cuda, mps, or auto for an accelerator if there is one"""
     threads: int = 1
-    """on the CPU"""
+    """CPU threads"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Evaluate:
+    """A network, evaluated on real images."""
+
+    network: Positional[str]
+    """the network to evaluate: a timm name, or local-dir:FOLDER"""
+    data: str
+    """real images, of which the test split is used: digits, mnist, cifar10 or folder:PATH"""
+    weights: str = ""
+    """file with the network's weights, for a timm name"""
+    teacher: str = ""
+    """network to compare with, for the agreement of both: a timm name, or local-dir:FOLDER"""
+    data_root: str = ""
+    """folder of the data sets (default: $DATAFREE_DATA, or ./data)"""
+    device: str = "auto"
+    """cpu, cuda, mps, or auto for an accelerator if there is one"""
+    threads: int = 1
+    """CPU threads"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Statistics:
+    """Which network's features are measured, on which images."""
+
+    network: Positional[str]
+    """the network to measure: a timm name, or local-dir:FOLDER"""
+    data: str
+    """real images, of which the train split is used: digits, mnist, cifar10 or folder:PATH"""
+    out: Path
+    """output file, .safetensors; must not exist"""
+    weights: str = ""
+    """file with the network's weights, for a timm name"""
+    images: int = 1000
+    """number of images, drawn at random; all if there are fewer"""
+    data_root: str = ""
+    """folder of the data sets (default: $DATAFREE_DATA, or ./data)"""
+    seed: int = 0
+    """random seed of the draw"""
+    device: str = "auto"
+    """cpu, cuda, mps, or auto for an accelerator if there is one"""
+    threads: int = 1
+    """CPU threads"""
+
+    def __post_init__(self) -> None:
+        require_at_least(2, images=self.images)
+        require_seed(self.seed)
+
+
+TRAIN = Form(verb="train", options=lambda: Train)
+EVALUATE = Form(verb="evaluate", options=lambda: Evaluate)
+STATISTICS = Form(verb="statistics", options=lambda: Statistics)
+FORMS = (TRAIN, EVALUATE, STATISTICS)
 
 
 def train_teacher(arguments: list[str]) -> None:
     """`datafree train`."""
-    options = parse(Train, "train", arguments)
+    options: Train = TRAIN.parse(arguments)
     refuse_existing(options.out)
     accuracy = example_teacher(**{f.name: getattr(options, f.name) for f in fields(options)}, console=console)
     console.print(f"teacher  {options.out}  held-out {report.percent(accuracy)}", highlight=False, soft_wrap=True)
 
 
-@dataclass(frozen=True, kw_only=True)
-class Evaluate:
-    """A classifier, judged on real images."""
-
-    model: str
-    """local-dir:FOLDER, or a timm name"""
-    data: str
-    """real images: digits, mnist, cifar10 or folder:PATH"""
-    weights: str = ""
-    """a file of weights, with a timm name"""
-    teacher: str = ""
-    """whom it should agree with: local-dir:FOLDER, or a timm name; empty: nobody"""
-    data_root: str = ""
-    """where data sets lie; empty: $DATAFREE_DATA, or ./data"""
-    device: str = "cpu"
-    """cpu, cuda, mps, or auto for the best there is"""
-    threads: int = 1
-    """on the CPU"""
-
-
 def evaluate_network(arguments: list[str]) -> None:
     """`datafree evaluate`."""
-    options = parse(Evaluate, "evaluate", arguments)
+    options: Evaluate = EVALUATE.parse(arguments)
     set_threads(options.threads)
-    model = teachers.load(options.model, weights=options.weights)
-    teacher = teachers.load(options.teacher) if options.teacher else model
-    if set(teacher.classes) <= set(model.classes) and teacher.classes != model.classes[: len(teacher.classes)]:
+    network = teachers.load(options.network, weights=options.weights)
+    teacher = teachers.load(options.teacher) if options.teacher else network
+    require_order(network, teacher, options)
+    for model in (network, teacher):
+        to_device(model, options.device)
+    task = Task(teacher=options.teacher, student=options.network, data=options.data, data_root=options.data_root)
+    test = open_task_data(task, "test", Ledger(), network)
+    models = {options.network: network}
+    if teacher is not network and len(teacher.classes) == len(network.classes):
+        models = {options.teacher: teacher} | models
+    evaluations = {name: assess(model, teacher, test, console) for name, model in models.items()}
+    console.print(evaluation_table(evaluations, agreement=teacher is not network))
+
+
+def require_order(network: Classifier, teacher: Classifier, options: Evaluate) -> None:
+    """Require that the classes of both networks are in the same order.
+
+    Raises:
+        InputError: If they are not.
+    """
+    if set(teacher.classes) <= set(network.classes) and teacher.classes != network.classes[: len(teacher.classes)]:
         raise InputError(
-            f"{options.teacher} counts the classes of {options.model} in another order; compare networks of one order"
+            f"{options.teacher} has the classes of {options.network} in a different order; "
+            "compare networks with one order"
         )
-    for network in (model, teacher):
-        to_device(network, options.device)
-    task = Task(teacher=options.teacher, student=options.model, data=options.data, data_root=options.data_root)
-    test = open_task_data(task, "test", Ledger(), model)
-    judged = {options.model: model}
-    if teacher is not model and len(teacher.classes) == len(model.classes):
-        judged = {options.teacher: teacher} | judged
-    found = {name: judge(network, teacher, test, console) for name, network in judged.items()}
-    console.print(verdict(found, agreement=teacher is not model))
 
 
-def verdict(found: Mapping[str, Mapping[str, Any]], *, agreement: bool) -> Table:
-    """What was found of each network, the one figure first.
+def evaluation_table(evaluations: Mapping[str, Mapping[str, Any]], *, agreement: bool) -> Table:
+    """Return the table of evaluations.
 
     Args:
-        found: By its name.
-        agreement: Whether somebody was named to agree with.
+        evaluations: By the name of the network.
+        agreement: Whether to show the agreement with another network.
     """
     cells: dict[str, Callable[[Mapping[str, Any]], str]] = {
         "held-out": lambda row: report.percent(score(row)),
@@ -108,61 +154,34 @@ def verdict(found: Mapping[str, Mapping[str, Any]], *, agreement: bool) -> Table
         "parameters": lambda row: f"{row['parameters']:,}",
         "images": lambda row: f"{row['images']:,}",
     }
-    if any(row["parts"] for row in found.values()):
+    if any(row["new_classes_accuracy"] is not None for row in evaluations.values()):
         cells |= {
-            f"{kind} classes": lambda row, place=place: report.percent(row["parts"][place])
-            for place, kind in enumerate(("old", "new"))
+            "old classes": lambda row: report.percent(row["old_classes_accuracy"]),
+            "new classes": lambda row: report.percent(row["new_classes_accuracy"]),
         }
     table = Table(box=SIMPLE_HEAD, pad_edge=False)
-    table.add_column("model", overflow="fold")
+    table.add_column("network", overflow="fold")
     for column in cells:
         table.add_column(column, justify="right", no_wrap=True)
-    for name, row in found.items():
+    for name, row in evaluations.items():
         table.add_row(name, *(cell(row) for cell in cells.values()))
     return table
 
 
-@dataclass(frozen=True, kw_only=True)
-class Statistics:
-    """What is measured, on which images."""
-
-    teacher: str
-    """local-dir:FOLDER, or a timm name"""
-    data: str
-    """real images, of their train split: digits, mnist, cifar10 or folder:PATH"""
-    out: Path
-    """file to write, .safetensors; must be new"""
-    weights: str = ""
-    """a file with the teacher's weights, with a timm name"""
-    images: int = 1000
-    """how many are looked at, chosen at random; all if there are fewer"""
-    data_root: str = ""
-    """where data sets lie; empty: $DATAFREE_DATA, or ./data"""
-    seed: int = 0
-    """of the choice"""
-    device: str = "cpu"
-    """cpu, cuda, mps, or auto for the best there is"""
-    threads: int = 1
-    """on the CPU"""
-
-    def __post_init__(self) -> None:
-        at_least(2, images=self.images)
-        is_seed(self.seed)
-
-
 def measure_statistics(arguments: list[str]) -> None:
     """`datafree statistics`."""
-    options = parse(Statistics, "statistics", arguments)
+    options: Statistics = STATISTICS.parse(arguments)
     refuse_existing(options.out)
     set_threads(options.threads)
-    teacher = teachers.load(options.teacher, weights=options.weights)
-    to_device(teacher, options.device)
-    found = measure_some(teacher, options.data, options.images, options.seed, options.data_root)
+    network = teachers.load(options.network, weights=options.weights)
+    to_device(network, options.device)
+    statistics = measure_real_images(network, options.data, options.images, options.seed, options.data_root)
     options.out.parent.mkdir(parents=True, exist_ok=True)
-    features.save(found, options.out)
-    numbers = sum(2 * len(mean) for mean, _ in found.layers.values())
+    features.save(statistics, options.out)
+    numbers = sum(2 * len(mean) for mean, _ in statistics.layers.values())
     console.print(
-        f"measured {options.out}  ({len(found.layers)} layers, {numbers:,} numbers, from {found.images:,} real images)",
+        f"measured {options.out}  ({len(statistics.layers)} layers, {numbers:,} numbers, "
+        f"from {statistics.images:,} real images)",
         highlight=False,
         soft_wrap=True,
     )

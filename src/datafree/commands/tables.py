@@ -1,22 +1,39 @@
-"""`datafree methods`, `datafree demo`, `datafree bench`: what there is, and how good it is."""
+"""`datafree methods`, `datafree demo`, `datafree bench`: which methods exist, and how good they are."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field, make_dataclass
+from typing import Annotated, Any, Literal
 
+import tyro
 from rich.table import Table
 
 from datafree.benchmarks import BENCHMARKS
 from datafree.benchmarks.bench import Bench, bench
 from datafree.benchmarks.demo import Demo, demo
-from datafree.commands.options import parse
+from datafree.commands.options import Flat, Form, Positional
 from datafree.commands.runs import console, refuse_existing
 from datafree.methods import METHODS
-from datafree.types import InputError
 
 
-def show_methods(arguments: list[str]) -> None:
+@dataclass(frozen=True)
+class NoOptions:
+    """No options."""
+
+
+def bench_options() -> type[Any]:
+    """Return the options of `datafree bench`: the table, and those of the benchmarks."""
+    names = Literal[tuple(BENCHMARKS)]  # type: ignore[valid-type]
+    table = Annotated[Positional[names], tyro.conf.arg(help="the table to run")]
+    return make_dataclass("Options", [("table", table), ("bench", Flat[Bench], field())], frozen=True, kw_only=True)
+
+
+METHODS_FORM = Form(verb="methods", options=lambda: NoOptions)
+DEMO = Form(verb="demo", options=lambda: Demo)
+BENCH = Form(verb="bench", options=bench_options)
+FORMS = (METHODS_FORM, DEMO, BENCH)
+
+
+def show_methods(_: list[str]) -> None:
     """`datafree methods`."""
-    if arguments:
-        parse(Nothing, "methods", arguments)
     table = Table()
     for column in ("method", "paper", "the teacher must have", "passes per image"):
         table.add_column(column)
@@ -25,14 +42,9 @@ def show_methods(arguments: list[str]) -> None:
     console.print(table)
 
 
-@dataclass(frozen=True)
-class Nothing:
-    """No options."""
-
-
 def run_demo(arguments: list[str]) -> None:
     """`datafree demo`."""
-    options = parse(Demo, "demo", arguments)
+    options: Demo = DEMO.parse(arguments)
     if options.out:
         refuse_existing(options.out)
     demo(options, console)
@@ -40,10 +52,6 @@ def run_demo(arguments: list[str]) -> None:
 
 def run_bench(arguments: list[str]) -> None:
     """`datafree bench TABLE`."""
-    if arguments and arguments[0] in ("-h", "--help"):
-        parse(Bench, "bench", arguments)
-    if not arguments or arguments[0].startswith("-"):
-        raise InputError(f"name a table: {', '.join(BENCHMARKS)}")
-    table, options = arguments[0], parse(Bench, "bench", arguments[1:])
-    bench(table, options, console)
-    console.print((options.results / f"{table}.md").read_text(), highlight=False, soft_wrap=True)
+    options = BENCH.parse(arguments)
+    bench(options.table, options.bench, console)
+    console.print((options.bench.results / f"{options.table}.md").read_text(), highlight=False, soft_wrap=True)

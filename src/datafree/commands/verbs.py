@@ -1,17 +1,14 @@
-"""The commands, what each does in one line, and the exit codes. Light, so that `--help` answers at once."""
+"""The commands, one line on each, and the exit codes. Imports nothing heavy, so that `--help` answers at once."""
 
 VERBS = {
     "demo": (
         "tables:run_demo",
-        "distil scikit-learn's digits with several methods, with floor and ceiling; one to four minutes",
+        "compare several methods on scikit-learn's digits, with a floor and a ceiling; one to four minutes",
     ),
-    "distill": ("experiments:distill", "train a smaller student from a teacher, without its training data"),
-    "extend": ("experiments:extend", "teach a network new classes, without images of the classes it knows"),
-    "amalgamate": (
-        "experiments:amalgamate",
-        "merge several teachers into one student, over any choice of their labels",
-    ),
-    "prune": ("experiments:prune", "remove filters from a network, without its training data"),
+    "distill": ("experiments:distill", "train a smaller student from a teacher, without the training data"),
+    "extend": ("experiments:extend", "teach a network new classes, without images of its old classes"),
+    "amalgamate": ("experiments:amalgamate", "merge several teachers into one student, without the training data"),
+    "prune": ("experiments:prune", "remove filters from a network, without the training data"),
     "synthesize": ("images:synthesize", "synthesize images from a teacher and save them"),
     "statistics": (
         "networks:measure_statistics",
@@ -19,15 +16,31 @@ VERBS = {
     ),
     "train": ("networks:train_teacher", "train an example teacher on real images"),
     "evaluate": ("networks:evaluate_network", "evaluate a network on real images"),
-    "crosscheck": ("images:crosscheck", "count how many synthesized images another network recognises"),
-    "bench": ("tables:run_bench", "run a benchmark table: bench digits, bench mnist, ..."),
-    "methods": ("tables:show_methods", "list the methods: paper, requirements, cost"),
-    "report": ("runs:show_report", "show the table of a finished run and the path of its page"),
+    "crosscheck": ("images:crosscheck", "count how many synthesized images other networks recognise"),
+    "bench": ("tables:run_bench", "run a benchmark table, for example `datafree bench digits`"),
+    "methods": ("tables:show_methods", "list the methods with their paper, requirements and cost"),
+    "report": ("runs:show_report", "show the results of a finished run and rewrite its report"),
     "resume": ("runs:resume_run", "continue an interrupted run"),
 }
 """command: the function that runs it, and its line in the help"""
+
+VERB_SYNONYMS = {
+    "verify": "crosscheck",
+    "generate": "synthesize",
+    "invert": "synthesize",
+    "merge": "amalgamate",
+    "continue": "resume",
+    "compress": "distill",
+    "test": "evaluate",
+    "eval": "evaluate",
+}
+"""words of earlier versions or other tools: the command to propose"""
 
 INTERRUPTED = 75
 """exit code of a run that can be resumed"""
 DIVERGED = 70
 """exit code of a run whose loss became non-finite"""
+
+
+class UsageError(ValueError):
+    """The command line is wrong; the message is one sentence that names the fault and the fix."""

@@ -1,0 +1,134 @@
+"""What to propose in place of an option that does not exist: other tools' words, earlier names, the closest name."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from difflib import get_close_matches
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from datafree.commands.option_table import Command
+
+SYNONYMS: dict[str, tuple[str, ...]] = {
+    "--epochs": ("--steps",),
+    "--iterations": ("--steps",),
+    "--iters": ("--steps",),
+    "--max-steps": ("--steps",),
+    "--batch": ("--batch-size",),
+    "--bs": ("--batch-size",),
+    "-b": ("--batch-size",),
+    "--learning-rate": ("--lr",),
+    "--tau": ("--temperature",),
+    "--sparsity": ("--ratio",),
+    "--pruning-ratio": ("--ratio",),
+    "--gpu": ("--device cuda",),
+    "--gpus": ("--device cuda",),
+    "--cuda": ("--device cuda",),
+    "--cpu": ("--device cpu",),
+    "--mps": ("--device mps",),
+    "--accelerator": ("--device",),
+    "--output": ("--out",),
+    "--output-dir": ("--out",),
+    "-o": ("--out",),
+    "--dataset": ("--data",),
+    "--data-dir": ("--data-root",),
+    "--root": ("--data-root",),
+    "--optim": ("--optimizer",),
+    "--wd": ("--weight-decay",),
+    "--amp": ("--precision 16-mixed",),
+    "--bf16": ("--precision bf16-mixed",),
+    "--fp16": ("--precision 16-mixed",),
+    "--workers": ("--jobs", "--threads"),
+    "--num-images": ("--images",),
+    "--checkpoint": ("--checkpoint-interval", "--weights"),
+    "--curve": ("--evaluation-interval",),
+    "--warmup": ("--lr-warmup",),
+    "--names": ("--shared-labels",),
+    "--apart": ("--per-teacher",),
+    "--model": ("NETWORK", "--teacher"),
+    "--network": ("NETWORK", "--teacher"),
+    "--teacher": ("NETWORK",),
+    "--verifier": ("NETWORK",),
+    "--images": ("IMAGES",),
+    "--run": ("RUN",),
+    "--table": ("TABLE",),
+    "--schedule.show": ("--batch-size",),
+    "--schedule.warmup": ("--warmup-batches",),
+    "--schedule.every": ("--refresh-every",),
+    "--schedule.keep": ("--pool-batches",),
+    "--application.show": ("--new-batch-size",),
+    "--application.looks": ("--importance-batches",),
+    "--application.measure": ("--measure-batches",),
+    "--application.warmup": ("--lr-warmup",),
+    "--application.old": ("--old-weight",),
+    "--application.new": ("--new-weight",),
+    "--application.remember": ("--remember-weight",),
+    "--application.local": ("--local-weight",),
+    "--application.head": ("--head-weight",),
+    "--application.features": ("--feature-weight",),
+    "--method.batch": ("--method.batch-size",),
+    "--method.show": ("--method.student-batch-size",),
+    "--method.latent": ("--method.latent-size",),
+    "--method.life": ("--method.reset-every",),
+    "--method.skip": ("--method.discard-first",),
+    "--method.reuse": ("--method.reuse-batch",),
+    "--method.measured": ("--method.feature-statistics",),
+    "--method.more": ("--method.extra-label-probability",),
+}
+"""an option of another tool or an earlier version: what to propose, the first that the command has"""
+
+PREFIXES = ("application.augment.", "training.augment.", "application.", "schedule.", "training.", "task.", "machine.")
+"""of options in earlier versions"""
+
+NOTES = {
+    ("prune", "--student"): "a pruned network is always a copy of NETWORK",
+    ("prune", "--inherit"): "a pruned network always keeps the weights of NETWORK",
+    ("extend", "--student"): "the student is always a copy of the teacher with a wider last layer",
+}
+"""command and option: why it does not exist"""
+
+
+def propose(name: str, verb: str, selected: Sequence[str], commands: Mapping[str, Command]) -> str:
+    """Return the end of the error message about an unknown option; empty if nothing is close.
+
+    Args:
+        name: The unknown option, without its value.
+        verb: The command.
+        selected: The values of its selectors.
+        commands: All commands.
+    """
+    if note := NOTES.get((verb, name)):
+        return note
+    command = commands[verb]
+    known = [selector.name for selector in command.selectors]
+    known += [option.name for option in command.options[" ".join(selected)]]
+    plain = "--" + name.lstrip("-").lower().replace("_", "-") if name.startswith("--") else name
+    short = next(("--" + plain[2 + len(p) :] for p in PREFIXES if plain.startswith("--" + p)), plain)
+    candidates = (*SYNONYMS.get(plain, ()), *SYNONYMS.get(short, ()), short)
+    for candidate in candidates:
+        if candidate.split(" ")[0] in known:
+            if candidate.isupper():
+                return f"give it without an option: datafree {verb} {_positionals(known)}"
+            return f"did you mean {candidate}?"
+    if others := [key for key, options in command.options.items() if plain in {option.name for option in options}]:
+        return _belongs_to(plain, command, selected, others)
+    near = closest(plain, [option for option in known if option.startswith("--")])
+    return f"did you mean {near}?" if near else ""
+
+
+def _positionals(known: Iterable[str]) -> str:
+    return " ".join(name for name in known if not name.startswith("-"))
+
+
+def _belongs_to(name: str, command: Command, selected: Sequence[str], others: Sequence[str]) -> str:
+    """Say which values of a selector have the option; the selection differs in one selector at least."""
+    for place, selector in enumerate(command.selectors):
+        values = list(dict.fromkeys(key.split(" ")[place] for key in others))
+        if selected[place] not in values:
+            return f"only {selector.name} {', '.join(values)} has it, and {selector.name} is {selected[place]}"
+    return f"{name} is an option of another selection"
+
+
+def closest(word: str, known: Iterable[str]) -> str:
+    """Return the known word that is most similar, or nothing."""
+    return next(iter(get_close_matches(word, list(known), n=1, cutoff=0.55)), "")
