@@ -33,7 +33,8 @@ from datafree.applications.continual_losses import (
 )
 from datafree.applications.distillation import DistillationConfig
 from datafree.benchmarks import BENCHMARKS
-from datafree.benchmarks.bench import Bench, bench, markdown
+from datafree.benchmarks.bench import Bench, bench
+from datafree.benchmarks.results import markdown
 from datafree.benchmarks.table import Benchmark
 from datafree.callback import Callback
 from datafree.classifier import Classifier, ClassSubset, fingerprint
@@ -715,12 +716,13 @@ def test_a_table_of_a_sequence(half: Path, tmp_path: Path, monkeypatch: pytest.M
     options = Bench(out=tmp_path / "runs", results=tmp_path / "results", seeds=(0,), command="datafree bench three")
     result = bench("three", options, QUIET)
     row = result["rows"]["lwf"]
-    assert len(row["along"][0]) == 2 and len(row["old_classes_accuracies"]) == 1 and row["mean"] == row["along"][0][-1]
+    assert len(row["after_each_task_each"][0]) == 2 and row["mean"] == row["after_each_task_each"][0][-1]
+    assert len(row["old_classes_each"]) == len(row["new_classes_each"]) == 1
     assert (
-        row["real images seen"]
+        row["real_images_seen"]
         == 0
-        < row["new images seen"]
-        < result["rows"]["oracle distillation"]["real images seen"] * 9
+        < row["new_class_images_seen"]
+        < result["rows"]["oracle distillation"]["real_images_seen"] * 9
     )
     last = json.loads((tmp_path / "runs" / "lwf" / "seed-0" / "task-2" / "experiment.json").read_text())
     assert last["task"]["teacher"].endswith("lwf/seed-0/task-1/student")
