@@ -6,6 +6,7 @@ from importlib import import_module
 from pathlib import Path
 
 import pytest
+from test_architecture import ROOMS
 
 import datafree
 from datafree.benchmarks import BENCHMARKS
@@ -71,3 +72,12 @@ def test_every_table_is_named():
 def test_every_method_is_in_the_table():
     page = (ROOT / "docs" / "methods" / "index.md").read_text()
     assert [name for name in METHODS if f"`{name}`" not in page] == []
+
+
+def test_contributing_draws_the_rooms_on_their_floors():
+    floors: dict[str, int] = {}
+    for room, below in ROOMS.items():
+        floors[room] = 1 + max((floors[other] for other in below), default=-1)
+    drawn = re.findall(r"^ {4} +(\d+)   (.+)$", (ROOT / "CONTRIBUTING.md").read_text(), flags=re.MULTILINE)
+    rooms = {room: int(floor) for floor, line in drawn for room in re.split(r" {4,}", line)[0].split()}
+    assert rooms == floors
