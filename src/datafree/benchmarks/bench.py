@@ -28,11 +28,11 @@ class Bench(RowSettings):
     """Which rows of a table are run, and where the results are written."""
 
     out: Path | None = None
-    """folder of the runs; default: runs/bench-TABLE. Finished runs in it are not repeated"""
+    """folder of the runs; finished runs in it are not repeated (default: runs/bench-TABLE)"""
     results: Path = Path("benchmarks/results")
     """output folder of the table as JSON, Markdown and SVG"""
     rows: tuple[str, ...] = ()
-    """rows to run; default: all"""
+    """rows to run (default: all)"""
     seeds: tuple[int, ...] = (0, 1, 2)
     """random seeds; each row is run once for each"""
     jobs: int = 1

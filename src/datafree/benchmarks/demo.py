@@ -29,7 +29,7 @@ class Demo:
     """Settings of the demo."""
 
     out: Path | None = None
-    """output folder, must not exist; default: runs/demo-NNN"""
+    """output folder, must not exist (default: runs/demo-NNN)"""
     seed: int = 0
     """random seed"""
     threads: int = 1

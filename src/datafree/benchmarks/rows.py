@@ -35,9 +35,9 @@ class RowSettings:
     shorten: int = 1
     """divisor of the training steps of students and teachers; for a quick test"""
     data_root: str = ""
-    """folder of the data sets; default: $DATAFREE_DATA, or ./data"""
+    """folder of the data sets (default: $DATAFREE_DATA, or ./data)"""
     device: str = "auto"
-    """auto, cpu, cuda, mps, ..."""
+    """cpu, cuda, mps, or auto for an accelerator if there is one"""
     threads: int = 1
     """CPU threads of each run"""
 
