@@ -14,8 +14,8 @@ from datafree.benchmarks.table import Benchmark, Row
 from datafree.ensemble import Ensemble, SingleTeacher
 from datafree.evaluation import score
 from datafree.real.data import open_real
-from datafree.real.ledger import Ledger
 from datafree.real.feature_measuring import measure_real_images
+from datafree.real.ledger import Ledger
 from datafree.runs import report
 from datafree.runs.experiment import Experiment, assess, run
 from datafree.runs.logger import read_log
