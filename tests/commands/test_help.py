@@ -191,11 +191,13 @@ WRONG = {
     "misspelt": (["distill", "--precison", "x"], "unknown option '--precison'; did you mean --precision?"),
     "misspelt setting": (["distill", "--method.stepz", "3"], "did you mean --method.steps?"),
     "nothing like it": (["distill", "--zzz"], "unknown option '--zzz'; see `datafree distill --help`"),
+    "plural": (["prune", "net", "--ratios", "0.5"], "unknown option '--ratios'; did you mean --ratio?"),
     "no options": (["methods", "--all"], "unknown option '--all'; see `datafree methods --help`"),
     "dashes only": (["methods", "--"], "unknown option '--'; see `datafree methods --help`"),
     # values
     "no value": (["prune", "net", "--ratio"], "--ratio has no value; give FLOAT"),
     "no value before an option": (["prune", "net", "--ratio", "--seed", "1"], "--ratio has no value; give FLOAT"),
+    "no resolution": (["distill", "--method.steps"], "--method.steps has no value; give INT ..."),
     "no method": (["distill", "--method"], "--method has no value; give NAME"),
     "option for a method": (["distill", "--method", "--seed", "1"], "--method has no value; give NAME"),
     "no number": (["distill", "--seed", "many"], "invalid value 'many' for --seed; give an integer"),
@@ -213,6 +215,10 @@ WRONG = {
         "unknown method 'deep-inversio'; did you mean deep-inversion?",
     ),
     "far from a method": (["synthesize", "--method", "real"], "unknown method 'real'; choose one of noise, "),
+    "saved images to synthesize": (
+        ["synthesize", "--method", "saved"],
+        "unknown method 'saved'; choose one of noise, ",
+    ),
     "unknown recipe": (["extend", "--recipe", "repla"], "unknown recipe 'repla'; did you mean replay?"),
     "unknown into": (["amalgamate", "--into", "x"], "unknown into 'x'; choose one of target-net, student"),
     "method twice": (

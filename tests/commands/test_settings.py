@@ -1,4 +1,4 @@
-"""Every number that can be set is a finite one, wherever it is set."""
+"""Every numeric setting must be finite."""
 
 import math
 from collections.abc import Iterator
@@ -14,46 +14,46 @@ from datafree.runs.training import TrainingConfig
 from datafree.synthesis.augmentation import Augmentation
 from datafree.types import InputError, Preprocessing, require_at_least, require_at_most, require_seed
 
-PARTS: dict[str, Any] = {
+GROUPS: dict[str, Any] = {
     **METHODS,
     **APPLICATIONS,
-    "machine": RuntimeConfig(),
+    "runtime": RuntimeConfig(),
     "training": TrainingConfig(),
     "augmentation": Augmentation(),
     "preprocessing": Preprocessing(),
 }
 
 
-def numbers(part: Any) -> Iterator[str]:
-    """The names of the settings that are real numbers, or several of them."""
-    for setting in fields(part):
-        value = getattr(part, setting.name)
+def numbers(group: Any) -> Iterator[str]:
+    """The names of the settings that are real numbers or tuples of them."""
+    for setting in fields(group):
+        value = getattr(group, setting.name)
         if isinstance(value, float) or (isinstance(value, tuple) and value and isinstance(value[0], float)):
             yield setting.name
 
 
-SETTINGS = [(name, setting) for name, part in PARTS.items() if is_dataclass(part) for setting in numbers(part)]
+SETTINGS = [(name, setting) for name, group in GROUPS.items() if is_dataclass(group) for setting in numbers(group)]
 
 
 @pytest.mark.parametrize("value", [math.inf, -math.inf, math.nan])
-@pytest.mark.parametrize(("part", "setting"), SETTINGS)
-def test_what_is_no_finite_number_is_refused(part: str, setting: str, value: float):
-    before = getattr(PARTS[part], setting)
+@pytest.mark.parametrize(("group", "setting"), SETTINGS)
+def test_a_number_that_is_not_finite_is_refused(group: str, setting: str, value: float):
+    before = getattr(GROUPS[group], setting)
     with pytest.raises(InputError):
-        replace(PARTS[part], **{setting: (value, *before[1:]) if isinstance(before, tuple) else value})
+        replace(GROUPS[group], **{setting: (value, *before[1:]) if isinstance(before, tuple) else value})
 
 
-def test_there_are_such_settings_in_every_part():
-    assert len(SETTINGS) > 50 and {part for part, _ in SETTINGS} >= {
+def test_every_group_has_numeric_settings():
+    assert len(SETTINGS) > 50 and {group for group, _ in SETTINGS} >= {
         "adi",
         "dafl",
-        "machine",
+        "runtime",
         "training",
         "augmentation",
     }
 
 
-def test_bounds_by_hand():
+def test_bounds_at_their_edges():
     require_at_least(0, a=0, b=1e9)
     require_at_most(3, a=3, b=-math.inf)
     require_seed(2**63 - 1)

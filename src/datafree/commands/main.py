@@ -44,9 +44,10 @@ def carry_out(verb: str, arguments: Sequence[str]) -> int:
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that a terminated job says how to continue, too
     from safetensors import SafetensorError
 
-    from datafree.commands.runs import how_to_continue
+    from datafree.commands.runs import how_to_continue, open_run
     from datafree.types import Diverged, InputError
 
+    open_run.clear()
     module, _, function = VERBS[verb][0].partition(":")
     try:
         getattr(import_module(f"datafree.commands.{module}"), function)(list(arguments))
