@@ -125,9 +125,7 @@ class TestImportance:
 
     def test_what_is_drawn_comes_to_the_same_in_the_mean(self, teacher: Classifier, bars: Batch):
         images = Batch(bars.images[:2], bars.targets[:2], {})
-        pruner = Pruner(
-            copy.deepcopy(teacher), teacher, replace(QUICK, importance_slice=1, importance_temperature=4.0)
-        )
+        pruner = Pruner(copy.deepcopy(teacher), teacher, replace(QUICK, importance_slice=1, importance_temperature=4.0))
         for _ in range(150):
             pruner.accumulate_importance(images)
         drawn = torch.cat(pruner.importance())
@@ -421,7 +419,11 @@ class TestTheFolder:
 
     @pytest.mark.parametrize(
         ("widths", "fault"),
-        [([4, 4], "not a timm model conf"), ([10**9] * 3, "cannot be narrowed to 1000000000 channels"), ("abc", "cannot be narrowed to 'a' channels")],
+        [
+            ([4, 4], "not a timm model conf"),
+            ([10**9] * 3, "cannot be narrowed to 1000000000 channels"),
+            ("abc", "cannot be narrowed to 'a' channels"),
+        ],
     )
     def test_a_damaged_argument_is_one_sentence(self, digits_teacher: Path, tmp_path: Path, widths: Any, fault: str):
         self.spoil(digits_teacher, tmp_path / "spoilt", {"model_args": {"widths": widths}})
@@ -436,27 +438,18 @@ class TestTheFolder:
 
 
 class TestTheCommand:
-    QUICK = [
-        "--method",
-        "deep-inversion",
-        "--method.batch_size",
-        "8",
-        "--method.steps",
-        "2",
-        "--schedule.warmup_batches",
-        "1",
-    ]
+    QUICK = "--method deep-inversion --method.batch-size 8 --method.steps 2 --warmup-batches 1".split()
 
     def test_it_prunes_and_says_what_came_out(
         self, digits_teacher: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
     ):
         steps = ["--steps", "2", "--importance-batches", "1", "--rounds=2", "--ratio", "0.25"]
-        where = ["--teacher", f"local-dir:{digits_teacher}", "--out", str(tmp_path / "run"), "--data", "digits"]
-        assert main(["prune", *self.QUICK, *steps, *where]) == 0
+        where = [f"local-dir:{digits_teacher}", "--out", str(tmp_path / "run"), "--data", "digits"]
+        assert main(["prune", *where, *self.QUICK, *steps]) == 0
         said = capsys.readouterr().out
         assert "filters" in said and "MACs" in said and " 48 " in said and "held-out" in said
         assert "of the filters (16 of 64)" in (tmp_path / "run" / "report.html").read_text()
-        assert main(["evaluate", "--model", f"local-dir:{tmp_path / 'run' / 'student'}", "--data", "digits"]) == 0
+        assert main(["evaluate", f"local-dir:{tmp_path / 'run' / 'student'}", "--data", "digits"]) == 0
 
     @pytest.mark.parametrize(
         ("more", "sentence"),
@@ -464,14 +457,14 @@ class TestTheCommand:
             (["--ratio", "1.5"], "ratio is 1.5, but it must be above 0 and below 1"),
             (["--ratio", "0.99"], "give at most 0.953"),
             (["--rounds", "0"], "rounds is 0"),
-            (["--student", "convnet_w16"], "leave --student"),
+            (["--student", "convnet_w16"], "a pruned network is always a copy of NETWORK"),
             (["--ration", "0.5"], "did you mean --ratio"),
         ],
     )
     def test_what_cannot_be_is_one_sentence(
         self, digits_teacher: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], more: list[str], sentence: str
     ):
-        arguments = ["prune", *self.QUICK, "--teacher", f"local-dir:{digits_teacher}", "--out", str(tmp_path / "run")]
+        arguments = ["prune", f"local-dir:{digits_teacher}", *self.QUICK, "--out", str(tmp_path / "run")]
         assert main([*arguments, *more]) == 2
         said = capsys.readouterr().err
         assert sentence in said and said.count("\n") == 1
