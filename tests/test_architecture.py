@@ -27,7 +27,10 @@ MAX_FUNCTION, MOST_FUNCTIONS = 60, 20
 """lines of a function without its docstring: at most, and at most for 90 % of the functions"""
 MAX_FILES_PER_FOLDER = 14
 
-TOP_LEVEL = {"types", "callback", "files", "validation", "randomness", "classifier", "ensemble", "losses", "evaluation"}
+TOP_LEVEL = {
+    *("types", "callback", "files", "validation", "randomness", "classifier", "ensemble", "matching", "losses"),
+    "evaluation",
+}
 ROOMS: dict[str, set[str]] = {
     "types": set(),
     "callback": {"types"},
@@ -36,15 +39,18 @@ ROOMS: dict[str, set[str]] = {
     "randomness": set(),
     "classifier": {"types"},
     "ensemble": {"types", "classifier"},
+    "matching": {"types", "classifier"},
     "losses": {"types", "classifier"},
-    "evaluation": {"types", "classifier", "ensemble", "losses"},
-    "synthesis": {"types", "callback", "files", "validation", "randomness", "classifier", "ensemble", "losses"},
+    "evaluation": {"types", "classifier", "ensemble", "matching", "losses"},
+    "synthesis": {
+        *("types", "callback", "files", "validation", "randomness", "classifier", "ensemble", "matching", "losses"),
+    },
     "networks": {"types", "files", "validation", "randomness", "classifier"},
-    "methods": {"types", "classifier", "ensemble", "losses", "synthesis", "networks"},
-    "applications": {"types", "callback", "classifier", "ensemble", "losses", "synthesis", "networks"},
+    "methods": {"types", "classifier", "ensemble", "matching", "losses", "synthesis", "networks"},
+    "applications": {"types", "callback", "classifier", "ensemble", "matching", "losses", "synthesis", "networks"},
     "teachers": {"types", "files", "validation", "classifier", "synthesis", "networks", "methods"},
-    "sets": {"types", "files", "validation", "classifier", "ensemble", "synthesis", "methods"},
-    "real": {"types", "files", "validation", "randomness", "classifier", "synthesis"},
+    "sets": {"types", "files", "validation", "classifier", "ensemble", "matching", "synthesis", "methods"},
+    "real": {"types", "files", "validation", "randomness", "classifier", "matching", "synthesis"},
     "runs": {*TOP_LEVEL, "synthesis", "networks", "methods", "applications", "teachers", "sets", "real"},
     "benchmarks": {*TOP_LEVEL, "synthesis", "networks", "methods", "applications", "teachers", "sets", "real", "runs"},
     "commands": {*TOP_LEVEL, "synthesis", "methods", "applications", "teachers", "sets", "real", "runs", "benchmarks"},
