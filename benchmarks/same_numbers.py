@@ -1,12 +1,13 @@
-"""Proof that a refactoring changes no number: tiny runs of everything, as the hashes of what they leave.
+"""Check that a refactoring changes no number: run tiny experiments and write the hashes of their results.
 
-Every method, every application, two teachers, one run that is killed and resumed. Run it before and after, and compare:
+The runs cover every method and every application, two teachers, and one run that is killed and resumed. Run the script
+before and after, and compare:
 
     python benchmarks/same_numbers.py before.json
     python benchmarks/same_numbers.py after.json && diff before.json after.json
 
-`--names old` speaks the command line of 26 November 2026 and before, so that today's numbers can be compared with those of
-an older checkout; `--python` names the interpreter of the checkout to run.
+`--names old` uses the option names of 26 November 2026 and earlier, to compare with an older checkout; `--python` is the
+interpreter of the checkout to run.
 """
 
 import argparse
@@ -23,7 +24,7 @@ from pathlib import Path
 from safetensors import safe_open
 
 OPTIONS = {
-    # what is meant: (the old option, today's)
+    # meaning: (old option, new option)
     "steps": ("--application.steps", "--steps"),
     "lr": ("--application.lr", "--lr"),
     "ema": ("--application.ema", "--ema"),
@@ -51,7 +52,11 @@ OPTIONS = {
     "per teacher": ("--apart", "--per-teacher"),
     "training steps": ("--training.steps", "--steps"),
     "checkpoint": ("--checkpoint", "--checkpoint-interval"),
+    "network to train": ("--network", ""),
+    "network to measure": ("--teacher", ""),
+    "network to prune": ("--teacher", ""),
 }
+"""an empty option: its value is an argument without a name"""
 FEW = ["steps", "12", "warm-up", "2", "every", "0", "pool", "2", "images per step", "16", "lr", "0.01"]
 FRESH = ["steps", "12", "images per step", "16"]
 SMALL = ["images made", "16"]
@@ -61,13 +66,21 @@ STUDENT = ["--student", "convnet_w16"]
 BOTH = ["--teacher", "local-dir:{root}/low", "--teacher", "local-dir:{root}/high"]
 
 TEACHERS = {
-    "teacher": ["train", "--network", "convnet_w64", "--data", "digits", "training steps", "60"],
-    "low": ["train", "--network", "convnet_w16", "--data", "digits:0-4", "training steps", "40"],
-    "high": ["train", "--network", "convnet_w16", "--data", "digits:5-9", "training steps", "40", "--seed", "1"],
+    "teacher": ["train", "network to train", "convnet_w64", "--data", "digits", "training steps", "60"],
+    "low": ["train", "network to train", "convnet_w16", "--data", "digits:0-4", "training steps", "40"],
+    "high": ["train", "network to train", "convnet_w16", "--data", "digits:5-9", "training steps", "40", "--seed", "1"],
 }
-MADE = {
+FILES = {
     "set": ["synthesize", *TEACHER, "--method", "deep-inversion", "--images", "32", *SMALL, "method steps", "10"],
-    "statistics.safetensors": ["statistics", *TEACHER, "--data", "digits", "--images", "50"],
+    "statistics.safetensors": [
+        "statistics",
+        "network to measure",
+        "local-dir:{root}/teacher",
+        "--data",
+        "digits",
+        "--images",
+        "50",
+    ],
 }
 
 
@@ -105,7 +118,21 @@ RUNS = {
         "method steps",
         "5",
     ],
-    "prune": ["prune", *TEACHER, *FEW, *SMALL, "method steps", "10", "rounds", "2", "looks", "2", "ratio", "0.4"],
+    "prune": [
+        "prune",
+        "network to prune",
+        "local-dir:{root}/teacher",
+        *FEW,
+        *SMALL,
+        "method steps",
+        "10",
+        "rounds",
+        "2",
+        "looks",
+        "2",
+        "ratio",
+        "0.4",
+    ],
     "amalgamate": ["amalgamate", *BOTH, "shared labels", "same", *FRESH, "steps", "24", *SMALL, "measure", "2"],
     "amalgamate, one student": [
         *("amalgamate", *BOTH, "shared labels", "same", "--method", "deep-inversion", "per teacher"),
@@ -118,15 +145,15 @@ RUNS = {
 def main() -> None:
     arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     arguments.add_argument("out", type=Path, help="JSON to write")
-    arguments.add_argument("--names", choices=("old", "new"), default="new", help="whose command line to speak")
-    arguments.add_argument("--python", default=sys.executable, help="interpreter that has the datafree to run")
+    arguments.add_argument("--names", choices=("old", "new"), default="new", help="option names of the checkout")
+    arguments.add_argument("--python", default=sys.executable, help="interpreter of the checkout")
     options = arguments.parse_args()
-    found = {}
+    results = {}
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder)
-        for name, words in (TEACHERS | MADE).items():
-            call(options, [*words, "--out", str(root / name)], root)
-        found["train"] = {name: hashes(root / name)["tensors"] for name in TEACHERS}
+        for name, words in (TEACHERS | FILES).items():
+            call(options, [*words, "--out", str(root / name), "--device", "cpu"], root)
+        results["train"] = {name: hashes(root / name)["tensors"] for name in TEACHERS}
         for name, words in RUNS.items():
             out = root / name.replace(" ", "-")
             words = [*words, "--out", str(out), "--device", "cpu"]
@@ -134,13 +161,13 @@ def main() -> None:
                 interrupt(options, [*words, "checkpoint", "0.01"], root, out)
                 words = ["resume", str(out)]
             call(options, words, root)
-            found[name] = hashes(out)
-            print(f"{name:<26} {found[name]['student'][:16]}  {found[name]['tensors'][:16]}", flush=True)
-    options.out.write_text(json.dumps(found, indent=2) + "\n")
+            results[name] = hashes(out)
+            print(f"{name:<26} {results[name]['student'][:16]}  {results[name]['tensors'][:16]}", flush=True)
+    options.out.write_text(json.dumps(results, indent=2) + "\n")
 
 
 def command(options: argparse.Namespace, words: list[str], root: Path) -> list[str]:
-    """The command line; options given twice count the second time, except --teacher, which may be given twice."""
+    """Return the command line. Of an option given twice the second counts, except for --teacher."""
     translated = [word.format(root=root) for word in words]
     which = 0 if options.names == "old" else 1
     parts: list[list[str]] = [[]]
@@ -151,7 +178,7 @@ def command(options: argparse.Namespace, words: list[str], root: Path) -> list[s
             parts[-1].append(word)
     last = {part[0]: number for number, part in enumerate(parts) if part}
     kept = [p for number, p in enumerate(parts) if p and (p[0] == "--teacher" or last[p[0]] == number)]
-    return [options.python, "-m", "datafree", *(word for part in kept for word in part)]
+    return [options.python, "-m", "datafree", *(word for part in kept for word in part if word)]
 
 
 def call(options: argparse.Namespace, words: list[str], root: Path) -> None:
@@ -161,7 +188,7 @@ def call(options: argparse.Namespace, words: list[str], root: Path) -> None:
 
 
 def interrupt(options: argparse.Namespace, words: list[str], root: Path, out: Path) -> None:
-    """Begins a run and kills it some checkpoints later."""
+    """Start a run and kill it after a few checkpoints."""
     process = subprocess.Popen(command(options, words, root), stdout=subprocess.DEVNULL, env=environment())
     while process.poll() is None:
         numbers = [int(folder.name) for folder in (out / "checkpoints").glob("[0-9]*") if folder.name.isdigit()]
@@ -169,7 +196,7 @@ def interrupt(options: argparse.Namespace, words: list[str], root: Path, out: Pa
             process.send_signal(signal.SIGKILL)
         time.sleep(0.02)
     if process.returncode != -signal.SIGKILL:
-        sys.exit("the run that should be killed had ended; give it more steps")
+        sys.exit("the run ended before it was killed; give it more steps")
 
 
 def environment() -> dict[str, str]:
@@ -177,7 +204,7 @@ def environment() -> dict[str, str]:
 
 
 def hashes(folder: Path) -> dict[str, str]:
-    """The student's hash as its run says it, and one of our own: shapes and values, in the order of the names."""
+    """Return the student's hash in its run folder, and a hash of its tensors' shapes and values, ordered by name."""
     weights = folder / "student" if (folder / "student").is_dir() else folder
     digest = hashlib.sha256()
     with safe_open(weights / "model.safetensors", "pt") as file:

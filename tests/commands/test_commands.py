@@ -72,7 +72,9 @@ class TestCommands:
         ]
         assert main(["distill", *teacher, "--steps", "2", "--out", str(tmp_path / "run")]) == 0
 
-    def test_images_are_synthesized_reused_and_crosschecked(self, digits_teacher: Path, tmp_path: Path, capsys: Capture):
+    def test_images_are_synthesized_reused_and_crosschecked(
+        self, digits_teacher: Path, tmp_path: Path, capsys: Capture
+    ):
         out = tmp_path / "images"
         options = ["--method.batch_size", "8", "--method.steps", "2", "--images", "12", "--out", str(out)]
         assert main(["synthesize", "--teacher", f"local-dir:{digits_teacher}", *options]) == 0
@@ -430,9 +432,7 @@ def test_bad_input_is_one_sentence_and_leaves_nothing_behind(
     assert sorted(tmp_path.rglob("*")) == before
 
 
-def test_a_folder_with_another_run_is_refused_and_unchanged(
-    digits_teacher: Path, tmp_path: Path, capsys: Capture
-):
+def test_a_folder_with_another_run_is_refused_and_unchanged(digits_teacher: Path, tmp_path: Path, capsys: Capture):
     again = distill(digits_teacher, "--out", str(tmp_path / "run"))
     assert main(again) == 0
     capsys.readouterr()

@@ -1,18 +1,22 @@
 """Help and refusals come from the table of options: they are clear, they propose the right word, and need no torch."""
 
 import json
+import re
 import subprocess
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
 import pytest
 
 from datafree.commands.help import BASIC
 from datafree.commands.main import main
-from datafree.commands.option_table import commands
+from datafree.commands.option_table import check, commands
+from datafree.commands.proposals import SYNONYMS, propose
 from datafree.commands.verbs import VERB_SYNONYMS, VERBS
 
 Capture = pytest.CaptureFixture[str]
+CHANGELOG = Path(__file__).parents[2] / "CHANGELOG.md"
 PROGRAM = """
 import sys
 from datafree.commands.main import main
@@ -247,9 +251,30 @@ def test_a_wrong_command_line_is_refused_with_the_right_word(arguments: list[str
     assert sentence in refusal(capsys, arguments)
 
 
-def test_negative_numbers_and_infinity_are_values():
-    from datafree.commands.option_table import check
+def test_every_synonym_names_something_that_exists():
+    table = commands().values()
+    names = {option.name for command in table for options in command.options.values() for option in options}
+    assert {candidate.split(" ")[0] for candidates in SYNONYMS.values() for candidate in candidates} <= names
 
+
+def test_every_renamed_option_is_proposed_under_its_new_name():
+    table = [line.split("|")[1:3] for line in CHANGELOG.read_text().splitlines() if line.startswith("  | `--")]
+    renamed = [pair for old, new in table for pair in zip(expand(old), expand(new), strict=True)]
+    assert len(renamed) > 30
+    for old, new in renamed:
+        proposals = {propose(old, verb, key.split(), commands()) for verb, c in commands().items() for key in c.options}
+        assert f"did you mean {new}?" in proposals, (old, new)
+
+
+def expand(cell: str) -> list[str]:
+    """The options in a cell of the changelog's table; `.x` has the prefix of the option before it."""
+    options: list[str] = []
+    for word in re.findall(r"`(--[^` ]+|\.[^` ]+)`", cell):
+        options.append(options[0].rsplit(".", 1)[0] + word if word.startswith(".") else word)
+    return options
+
+
+def test_negative_numbers_and_infinity_are_values():
     check(
         "distill",
         ["--teacher", "a", "--student", "b", "--lr", "-1", "--method.tv", "-inf", "--method.betas", "0", "-1"],
@@ -257,8 +282,6 @@ def test_negative_numbers_and_infinity_are_values():
 
 
 def test_both_spellings_of_an_option_are_known():
-    from datafree.commands.option_table import check
-
     check("distill", ["--teacher=a", "--student=b", "--method.batch_size=8", "--batch-size", "8", "--no-inherit"])
 
 

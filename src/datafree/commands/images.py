@@ -38,7 +38,7 @@ class Synthesize:
     seed: int = 0
     """random seed"""
     device: str = "auto"
-    """cpu, cuda, mps, or auto for an accelerator if there is one"""
+    """cpu, cuda, mps, ...; auto: an accelerator if available, else the CPU"""
     threads: int = 1
     """CPU threads"""
 
@@ -59,7 +59,7 @@ class Crosscheck:
     networks: Positional[tuple[str, ...]]
     """networks with the same classes as the images' teacher, one or more: timm names, or local-dir:FOLDER"""
     device: str = "auto"
-    """cpu, cuda, mps, or auto for an accelerator if there is one"""
+    """cpu, cuda, mps, ...; auto: an accelerator if available, else the CPU"""
     threads: int = 1
     """CPU threads"""
 

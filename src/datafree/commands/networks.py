@@ -42,7 +42,7 @@ class Train:
     seed: int = 0
     """random seed"""
     device: str = "auto"
-    """cpu, cuda, mps, or auto for an accelerator if there is one"""
+    """cpu, cuda, mps, ...; auto: an accelerator if available, else the CPU"""
     threads: int = 1
     """CPU threads"""
 
@@ -62,7 +62,7 @@ class Evaluate:
     data_root: str = ""
     """folder of the data sets (default: $DATAFREE_DATA, or ./data)"""
     device: str = "auto"
-    """cpu, cuda, mps, or auto for an accelerator if there is one"""
+    """cpu, cuda, mps, ...; auto: an accelerator if available, else the CPU"""
     threads: int = 1
     """CPU threads"""
 
@@ -86,7 +86,7 @@ class Statistics:
     seed: int = 0
     """random seed of the draw"""
     device: str = "auto"
-    """cpu, cuda, mps, or auto for an accelerator if there is one"""
+    """cpu, cuda, mps, ...; auto: an accelerator if available, else the CPU"""
     threads: int = 1
     """CPU threads"""
 

@@ -1,7 +1,5 @@
 """What to propose in place of an option that does not exist: other tools' words, earlier names, the closest name."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Mapping, Sequence
 from difflib import get_close_matches
 from typing import TYPE_CHECKING
@@ -60,6 +58,14 @@ SYNONYMS: dict[str, tuple[str, ...]] = {
     "--application.looks": ("--importance-batches",),
     "--application.measure": ("--measure-batches",),
     "--application.warmup": ("--lr-warmup",),
+    "--application.spread": ("--rounds-fraction",),
+    "--application.look-temperature": ("--importance-temperature",),
+    "--application.slice": ("--importance-slice",),
+    "--application.macs": ("--macs-weight",),
+    "--application.least": ("--min-kept",),
+    "--application.blockwise": ("--blockwise-fraction",),
+    "--application.feed": ("--generated-fraction",),
+    "--application.points": ("--branch-points",),
     "--application.old": ("--old-weight",),
     "--application.new": ("--new-weight",),
     "--application.remember": ("--remember-weight",),
@@ -74,6 +80,7 @@ SYNONYMS: dict[str, tuple[str, ...]] = {
     "--method.reuse": ("--method.reuse-batch",),
     "--method.measured": ("--method.feature-statistics",),
     "--method.more": ("--method.extra-label-probability",),
+    "--method.onehot": ("--method.one-hot",),
 }
 """an option of another tool or an earlier version: what to propose, the first that the command has"""
 
@@ -88,7 +95,7 @@ NOTES = {
 """command and option: why it does not exist"""
 
 
-def propose(name: str, verb: str, selected: Sequence[str], commands: Mapping[str, Command]) -> str:
+def propose(name: str, verb: str, selected: Sequence[str], commands: Mapping[str, "Command"]) -> str:
     """Return the end of the error message about an unknown option; empty if nothing is close.
 
     Args:
@@ -120,7 +127,7 @@ def _positionals(known: Iterable[str]) -> str:
     return " ".join(name for name in known if not name.startswith("-"))
 
 
-def _belongs_to(name: str, command: Command, selected: Sequence[str], others: Sequence[str]) -> str:
+def _belongs_to(name: str, command: "Command", selected: Sequence[str], others: Sequence[str]) -> str:
     """Say which values of a selector have the option; the selection differs in one selector at least."""
     for place, selector in enumerate(command.selectors):
         values = list(dict.fromkeys(key.split(" ")[place] for key in others))
