@@ -14,7 +14,6 @@ copyright = f"{author}, Apache-2.0 licence · version {__version__}"  # the foot
 version = release = __version__
 extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "mathml", "settings_table"]
 exclude_patterns = ["_build"]
-smartquotes_action = "qe"  # -- stays as it is: options begin with it
 default_role = "code"  # single backticks in docstrings
 
 myst_enable_extensions = ["dollarmath"]

@@ -1,5 +1,6 @@
 """A Sphinx extension: the directive `settings` draws a table of a dataclass: the option, default and help of each field."""
 
+import re
 from dataclasses import MISSING, Field, fields
 from importlib import import_module
 from typing import Any, ClassVar
@@ -52,7 +53,7 @@ class SettingsTable(SphinxDirective):
         ]
         rows = [["option", "default", "meaning"]]
         rows += [
-            [f"`{prefix}{field.name.replace('_', '-')}`", code(default_of(field)), help_of[field.name]]
+            [f"`{prefix}{field.name.replace('_', '-')}`", code(default_of(field)), mark_options(help_of[field.name])]
             for field in shown
             if field.name in help_of
         ]
@@ -64,6 +65,11 @@ class SettingsTable(SphinxDirective):
         lines = [nodes.row("", *(nodes.entry("", *self.parse_text_to_nodes(cell)) for cell in row)) for row in rows]
         group += [nodes.thead("", lines[0]), nodes.tbody("", *lines[1:])]
         return nodes.table("", group, classes=["settings"])
+
+
+def mark_options(text: str) -> str:
+    """Return a help text with the options in it as inline code, so that their dashes stay."""
+    return re.sub(r"(?<![\w`-])--[a-z][\w.-]*\w", r"`\g<0>`", text)
 
 
 def code(text: str) -> str:
