@@ -1,6 +1,7 @@
 """Types and checks shared by the whole package: tensor types, a batch, the errors, and the validation of settings."""
 
 import math
+import unicodedata
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from difflib import get_close_matches
@@ -148,6 +149,11 @@ def suggestion(word: str, choices: Iterable[str]) -> str:
     """Return "; did you mean X?" for the choice most similar to a word, or an empty string if none is similar."""
     close = get_close_matches(word, list(choices), n=1, cutoff=0.5)
     return f"; did you mean {close[0]}?" if close else ""
+
+
+def printable(text: str) -> str:
+    """Return a text from elsewhere with every control character replaced: escapes, line breaks, marks of text direction."""
+    return "".join("\ufffd" if unicodedata.category(c) in ("Cc", "Cf", "Cs", "Zl", "Zp") else c for c in text)
 
 
 @runtime_checkable

@@ -1,6 +1,8 @@
 """Real images are opened in one place, and the ledger counts them."""
 
+import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -107,6 +109,39 @@ def test_cifar10_is_read_from_parquet(tmp_path: Path):
     real = open_real("cifar10", "test", "evaluation", Ledger(), root=str(tmp_path))
     batch = next(real.batches())
     assert real.classes[int(batch.targets[0])] == "frog" and batch.images[0].mean((1, 2)).tolist() == [1, 0, 0]
+
+
+@pytest.mark.parametrize("damage", ["pixels", "labels", "columns", "not parquet"])
+def test_a_damaged_parquet_file_is_refused(damage: str, tmp_path: Path):
+    pyarrow, parquet = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
+    file = tmp_path / "cifar10" / "test.parquet"
+    file.parent.mkdir()
+    Image.new("RGB", (32, 32)).save(tmp_path / "x.png")
+    good = {"bytes": (tmp_path / "x.png").read_bytes(), "path": ""}
+    columns: dict[str, Any] = {
+        "pixels": {"img": [good, good | {"bytes": b"%!PS-Adobe-3.0 EPSF-3.0"}], "label": [0, 1]},
+        "labels": {"img": [good], "label": [10]},
+        "columns": {"img": [1], "label": ["x"]},
+    }
+    if damage == "not parquet":
+        file.write_bytes(b"PAR1" * 9)
+    else:
+        parquet.write_table(pyarrow.table(columns[damage]), file)
+    with pytest.raises(InputError, match=r"test\.parquet is not a parquet file of CIFAR-10"):
+        open_real("cifar10", "test", "evaluation", Ledger(), root=str(tmp_path))
+
+
+@pytest.mark.parametrize("damage", ["pipe", "short", "labels"])
+def test_damaged_files_of_mnist_are_refused(damage: str, tiny_mnist: Path):
+    file = tiny_mnist / "MNIST" / "raw" / "t10k-labels-idx1-ubyte"
+    content = file.read_bytes()
+    file.unlink()
+    if damage == "pipe":
+        os.mkfifo(file)
+    else:
+        file.write_bytes(content[:-2] if damage == "short" else content[:-1] + b"\x0b")
+    with pytest.raises(InputError, match="not a regular file|MNIST is damaged; remove it"):
+        open_real("mnist", "test", "evaluation", Ledger(), root=str(tiny_mnist))
 
 
 def test_a_missing_data_set_is_an_error_that_names_the_fix(tmp_path: Path):

@@ -3,6 +3,8 @@
 Methods and applications never import this module; a test checks their imports.
 """
 
+import copy
+import math
 import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -13,7 +15,10 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from datafree.classifier import Classifier, frozen
+from datafree.matching import match_classes
 from datafree.real.datasets import Stored, read_cifar10, read_digits, read_folder, read_mnist, read_mosaic
+from datafree.real.image_files import ImageFiles
 from datafree.real.ledger import Entry, Ledger, Purpose, Split
 from datafree.types import Batch, InputError, Preprocessing, Targets, suggestion
 
@@ -46,6 +51,7 @@ class RealImages(Dataset[tuple[Tensor, int]]):
         self._indices = torch.arange(len(images)) if indices is None else indices
         self._size = size or (images.shape[2], images.shape[3])
         self._seen = torch.zeros(len(labels), dtype=torch.bool)
+        self.match_note = ""
 
     def __len__(self) -> int:
         return len(self._labels)
@@ -60,35 +66,79 @@ class RealImages(Dataset[tuple[Tensor, int]]):
         """Channels, height and width of one image."""
         return self._images.shape[1], *self._size
 
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What the user should know: which files were skipped so far, and how classes were matched."""
+        skipped = self._images.skipped.note if isinstance(self._images, ImageFiles) else ""
+        return tuple(filter(None, (self.match_note, skipped)))
+
     def select_classes(self, classes: Sequence[str]) -> "RealImages":
         """Return the images of these classes, relabelled in this order; multi-label images are all kept.
 
         Both data sets count in the same ledger entry, so use only one of them.
         """
-        columns = [self.classes.index(name) for name in classes]
-        if self.multi_label:
-            return self._subset(self._labels[:, columns], classes, self._indices)
-        new_label = torch.full((len(self.classes),), -1)
-        new_label[columns] = torch.arange(len(classes))
-        labels = new_label[self._labels]
-        selected = labels >= 0
-        return self._subset(labels[selected], classes, self._indices[selected])
+        return self._with_classes([self.classes.index(name) for name in classes])
 
-    def _subset(self, labels: Targets, classes: Sequence[str], indices: Tensor) -> "RealImages":
-        return RealImages(self._images, labels, tuple(classes), self.entry, self._size, indices)
+    def matched_with(self, classes: Sequence[str], name: str = "the network") -> "RealImages":
+        """Return the same images, labelled in the order of the classes of a network; see `match_classes`.
+
+        Raises:
+            InputError: If the classes of the data set are different ones.
+        """
+        match = match_classes(classes, self.classes, name, self.entry.source)
+        matched = self._with_classes(match.order) if match.changes_order else copy.copy(self)
+        matched.match_note = match.note
+        return matched
+
+    def _with_classes(self, columns: Sequence[int]) -> "RealImages":
+        selected = copy.copy(self)
+        selected.classes = tuple(self.classes[column] for column in columns)
+        if self.multi_label:
+            selected._labels = self._labels[:, list(columns)]
+            selected._seen = torch.zeros(len(selected), dtype=torch.bool)
+            return selected
+        new_label = torch.full((len(self.classes),), -1)
+        new_label[list(columns)] = torch.arange(len(columns))
+        labels = new_label[self._labels]
+        kept = labels >= 0
+        selected._labels, selected._indices = labels[kept], self._indices[kept]
+        selected._seen = torch.zeros(len(selected), dtype=torch.bool)
+        return selected
+
+    def for_network(self, network: Classifier) -> "RealImages":
+        """Return the same images in the size of a network. Images that are read are counted once for all networks.
+
+        Raises:
+            InputError: If the network takes another number of channels.
+        """
+        if network.shape[0] != self.shape[0]:
+            raise _other_channels(self.entry.source, self.shape[0], network.shape[0])
+        view = copy.copy(self)
+        view._size = network.shape[1:]
+        if isinstance(self._images, ImageFiles):
+            view._images = self._images.with_size(view._size, network.preprocessing)
+        return view
 
     def select(self, indices: Tensor) -> Batch:
-        """Return the images with these indices, as pixels in [0, 1], and their labels."""
+        """Return the images with these indices, as pixels in [0, 1], and their labels. Unreadable files are left out."""
+        return self._select(indices)[0]
+
+    def _select(self, indices: Tensor) -> tuple[Batch, Tensor]:
+        """Return the images and labels of those indices whose images can be read, and these indices."""
+        if isinstance(self._images, ImageFiles):
+            images, readable = self._images.read(self._indices[indices])
+            indices = indices[readable]
+        else:
+            images = self._images[self._indices[indices]]
         self._seen[indices] = True
         self.entry.images = int(self._seen.sum())
-        images = self._images[self._indices[indices]]
         images = images.float() / 255 if images.dtype == torch.uint8 else images
         if images.shape[2:] != self._size:
             images = F.interpolate(images, self._size, mode="bilinear", antialias=True).clamp(0, 1)
-        return Batch(images, self._labels[indices], {})
+        return Batch(images, self._labels[indices], {}), indices
 
     def __getitem__(self, index: int) -> tuple[Tensor, int]:
-        batch = self.select(torch.tensor([index]))
+        batch = self._require_some(self.select(torch.tensor([index])))
         return batch.images[0], int(batch.targets[0])
 
     def batches(self, batch_size: int = 512, indices: Tensor | None = None) -> Iterator[Batch]:
@@ -97,16 +147,63 @@ class RealImages(Dataset[tuple[Tensor, int]]):
         Args:
             batch_size: Maximum number of images per batch; large images come in smaller batches to limit memory.
             indices: The images to yield; default: all.
+
+        Raises:
+            InputError: If no image can be read.
         """
-        height, width = self._size
+        read = 0
+        for batch, _ in self._chunks(batch_size, indices, self._size):
+            read += len(batch)
+            if len(batch):
+                yield batch
+        if not read:
+            self._require_some(None)
+
+    def batches_for(self, network: Classifier, teacher: Classifier) -> Iterator[Batch]:
+        """Yield each image once, in the size of a network, for its evaluation beside a teacher.
+
+        If the teacher takes another size or preprocessing, each batch has its logits on the same images in its own size.
+
+        Raises:
+            InputError: If a network takes another number of channels, or no image can be read.
+        """
+        view, teachers_view = self.for_network(network), self.for_network(teacher)
+        if view._same_size(teachers_view):
+            yield from view.batches()
+            return
+        largest = max(network.shape[1:], teacher.shape[1:], key=math.prod)
+        for batch, indices in view._chunks(512, None, largest):
+            if len(batch):
+                with frozen(teacher), torch.no_grad():
+                    logits = teacher(self._require_all(teachers_view.select(indices), batch).images.to(teacher.device))
+                yield Batch(batch.images, batch.targets, {}, logits)
+
+    def _same_size(self, other: "RealImages") -> bool:
+        """Whether another view of the same images has the same pixels."""
+        if not isinstance(self._images, ImageFiles) or not isinstance(other._images, ImageFiles):
+            return self._size == other._size
+        return (self._size, self._images.preprocessing) == (other._size, other._images.preprocessing)
+
+    def _chunks(self, batch_size: int, indices: Tensor | None, size: tuple[int, int]) -> Iterator[tuple[Batch, Tensor]]:
         order = torch.arange(len(self)) if indices is None else indices
-        for chunk in order.split(max(1, min(batch_size, MAX_PIXELS // (height * width)))):
-            yield self.select(chunk)
+        for chunk in order.split(max(1, min(batch_size, MAX_PIXELS // math.prod(size)))):
+            yield self._select(chunk)
+
+    def _require_some(self, batch: Batch | None) -> Batch:
+        if batch is None or not len(batch):
+            why = f" ({self.notes[-1]})" if self.notes else ""
+            raise InputError(f"no image of {self.entry.source} can be read{why}; give other images")
+        return batch
+
+    def _require_all(self, batch: Batch, other: Batch) -> Batch:
+        if len(batch) != len(other):
+            raise InputError(f"a file of {self.entry.source} has changed while it was read; evaluate again")
+        return batch
 
     def random_batches(self, batch_size: int = 128) -> Iterator[Batch]:
         """Yield random images forever, drawn with replacement, so that only the random state must be resumed."""
         while True:
-            yield self.select(torch.randint(len(self), (batch_size,)))
+            yield self._require_some(self.select(torch.randint(len(self), (batch_size,))))
 
     def state_dict(self) -> dict[str, Any]:
         return {"seen": self._seen}
@@ -155,13 +252,15 @@ def open_real(
     )
     selected = [classes[index] for index in _class_indices(classes, rest, name)] if rest and kind != "folder" else []
     if shape and shape[0] != images.shape[1]:
-        raise InputError(
-            f"{name} has {images.shape[1]} channels, but the classifier takes {shape[0]}; use data with {shape[0]}"
-        )
+        raise _other_channels(name, images.shape[1], shape[0])
     entry = Entry(source=name, split=split, purpose=purpose)
     ledger.entries.append(entry)
     real = RealImages(images, labels, classes, entry, size=shape and shape[1:])
     return real.select_classes(selected) if selected else real
+
+
+def _other_channels(name: str, given: int, taken: int) -> InputError:
+    return InputError(f"{name} has {given} channels, but the classifier takes {taken}; use data with {taken}")
 
 
 def _class_indices(classes: tuple[str, ...], selection: str, name: str) -> list[int]:
