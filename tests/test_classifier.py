@@ -1,6 +1,10 @@
 """The classifier normalises its input; `record` and `frozen` restore the network."""
 
+from copy import deepcopy
+from typing import Any
+
 import pytest
+import timm
 import torch
 import toys
 from timm.layers.norm_act import BatchNormAct2d
@@ -87,6 +91,15 @@ def test_record_keeps_the_graph():
     with record(*batch_norms(net)) as calls:
         net(images)
     assert torch.autograd.grad(calls[-1].input.sum(), images)[0].abs().sum() > 0
+
+
+def test_record_applies_a_function_before_the_next_layer_changes_the_output():
+    net = nn.Sequential(nn.Linear(2, 2), nn.ReLU(inplace=True))
+    net[0].weight, net[0].bias = nn.Parameter(-torch.eye(2)), nn.Parameter(torch.zeros(2))  # type: ignore[assignment]
+    with torch.no_grad(), record(net[0]) as calls, record(net[0], function=lambda call: call.output.clone()) as outputs:
+        net(torch.ones(1, 2))
+    assert calls[0].output.tolist() == [[0, 0]]
+    assert outputs[0].tolist() == [[-1, -1]]
 
 
 def test_record_removes_its_hooks_even_after_an_exception():
@@ -176,6 +189,71 @@ def test_class_subset_selects_columns():
     whole = toys.conv_net()
     images = torch.rand(2, *toys.SHAPE)
     assert torch.equal(ClassSubset(whole, [2, 0])(images), whole(images)[:, [2, 0]])
+
+
+TINY_NETWORKS: dict[str, tuple[int, str, dict[str, Any]]] = {
+    "lenet5": (32, "fc1", {}),
+    "resnet18_cifar": (8, "head", {}),
+    "test_vit": (160, "head", {}),
+    "test_convnext": (64, "head.fc", {}),
+    "mixer_s32_224": (64, "head", {"img_size": 64}),
+    "swin_tiny_patch4_window7_224": (
+        64,
+        "head.fc",
+        {"img_size": 64, "window_size": 2, "embed_dim": 8, "depths": (1, 1), "num_heads": (1, 1)},
+    ),
+    "xcit_nano_12_p16_224": (32, "head", {"depth": 1, "embed_dim": 32, "img_size": 32}),
+}
+"""height of an image, the layer that takes the features, and arguments that make the network small"""
+
+
+class TestFeatureLayers:
+    @pytest.mark.parametrize("name", TINY_NETWORKS)
+    def test_are_what_the_head_is_given(self, name: str):
+        size, expected, arguments = TINY_NETWORKS[name]
+        model = timm.create_model(name, pretrained=False, **arguments)
+        channels = 1 if name == "lenet5" else 3
+        layers = Classifier(model, shape=(channels, size, size), classes=10).feature_layers()
+        assert layers == [model.get_submodule(expected)]
+
+    def test_of_fully_connected_layers_are_the_last_hidden_ones(self):
+        net = nn.Sequential(nn.Flatten(), nn.Linear(64, 5), nn.ReLU(), nn.Linear(5, 3), nn.ReLU(), nn.Linear(3, 4))
+        assert toys.classifier(net).feature_layers() == [net[5]]
+        assert toys.classifier(nn.Sequential(nn.Flatten(), nn.Linear(64, 4))).feature_layers() == [], "pixels"
+
+    def test_tokens_in_one_long_list_are_tokens(self):
+        class Rows(nn.Module):
+            def __init__(self) -> None:
+                super().__init__()
+                self.token, self.head = nn.Linear(8, 6), nn.Linear(6, 4)
+
+            def forward(self, x: torch.Tensor) -> torch.Tensor:
+                return self.head(self.token(x.reshape(-1, 8)).view(len(x), 8, 6).mean(1))
+
+        net = Rows()
+        assert toys.classifier(net).feature_layers() == [net.head]
+
+    def test_there_are_none_behind_the_last_convolution(self):
+        assert toys.classifier(nn.Sequential(nn.Conv2d(1, 4, 8), nn.Flatten())).feature_layers() == []
+
+    def test_the_network_runs_once_until_it_is_replaced(self):
+        net = toys.conv_net()
+        with record(net.model, function=lambda call: None) as calls:
+            first, second = net.feature_layers(), net.feature_layers()
+            assert first == second == [net.model.head] and len(calls) == 1
+        net.model = toys.conv_net().model
+        assert net.feature_layers() == [net.model.head] != first
+
+    def test_of_a_copy_belong_to_the_copy(self):
+        net = toys.conv_net()
+        net.feature_layers()
+        assert deepcopy(net).feature_layers() != net.feature_layers() == [net.model.head]
+
+    def test_leave_the_network_and_the_random_numbers_unchanged(self):
+        net = toys.conv_net().train()
+        before, random = toys.snapshot(net), torch.get_rng_state()
+        net.feature_layers()
+        assert toys.same(toys.snapshot(net), before) and torch.equal(torch.get_rng_state(), random)
 
 
 class TestFingerprint:

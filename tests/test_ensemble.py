@@ -154,3 +154,10 @@ def test_a_single_teacher_excludes_the_labels_it_does_not_know():
     assert single(IMAGES)[0].tolist() == pytest.approx([EXCLUDED_LOGIT, expected[1], expected[0]])
     several = SingleTeacher(teacher("ab", 1.0, 2.0, multi_label=True), ("b", "c"))
     assert several(IMAGES)[0].tolist() == [2.0, EXCLUDED_LOGIT]
+
+
+def test_the_entropy_gate_has_a_gradient_where_a_class_underflows():
+    sure = teacher("ab", 0.0, -200.0)
+    Ensemble([sure, AB], gate="entropy")(IMAGES).sum().backward()
+    gradient = sure.model.logits.grad
+    assert gradient is not None and gradient.isfinite().all()  # type: ignore[union-attr]

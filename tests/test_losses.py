@@ -23,6 +23,7 @@ from datafree.losses import (
     soft_cross_entropy,
     total_variation,
 )
+from datafree.types import InputError
 
 LN2 = math.log(2)
 
@@ -173,6 +174,11 @@ class TestBatchNormStatistics:
             batch_norm_statistics([call(x, [0.5, 0.0, 1.0], [1.0, 2.0, 0.3])]).backward()
             gradients.append(x.grad)
         assert torch.allclose(*gradients, atol=1e-6)  # type: ignore[arg-type]
+
+
+def test_layers_without_statistics_are_an_input_error():
+    with pytest.raises(InputError, match="no layer with statistics"):
+        batch_norm_statistics([])
 
 
 class TestJensenShannon:
@@ -331,6 +337,14 @@ class TestInformationEntropyLoss:
 
     def test_gradient(self):
         assert gradcheck(information_entropy_loss, double(3, 4))
+
+    @pytest.mark.parametrize("gap", [200.0, 1e30])
+    def test_has_a_gradient_where_a_class_underflows(self, gap: float):
+        logits = torch.tensor([[0.0, 1.0, -gap], [1.0, 0.0, -gap]], requires_grad=True)
+        loss = information_entropy_loss(logits)
+        loss.backward()
+        assert loss.item() == pytest.approx(-LN2 / 3)
+        assert logits.grad is not None and logits.grad.isfinite().all()
 
 
 class TestDecisionAdversarialLoss:

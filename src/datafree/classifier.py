@@ -5,16 +5,20 @@ training modes and `requires_grad` change only inside `frozen`. Both restore eve
 """
 
 import hashlib
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
-from typing import NamedTuple
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+from typing import Any, Literal, NamedTuple, TypeVar, overload
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
+from torch.nn.modules.conv import _ConvNd
 
 from datafree.types import Decisions, Images, InputError, Logits, Preprocessing, Probabilities, Targets
+
+Recorded = TypeVar("Recorded")
 
 
 class Classifier(nn.Module):
@@ -55,8 +59,10 @@ class Classifier(nn.Module):
         for name, values in (("mean", mean), ("std", std)):
             if len(values) not in (1, shape[0]):
                 raise InputError(f"{name} has {len(values)} values for {shape[0]} channels; give one value per channel")
-        if min(std) <= 0:
-            raise InputError(f"std is {tuple(std)}, but it must be positive; give it in pixel units")
+        if not all(map(math.isfinite, (*mean, *std))) or min(std) <= 0:
+            raise InputError(
+                f"mean is {tuple(mean)} and std {tuple(std)}, but they must be finite and std positive; give pixel units"
+            )
         # Channels-last convolutions are faster on CPUs and on tensor cores; the results are the same.
         self.model = model.to(memory_format=torch.channels_last)
         self.shape = shape
@@ -64,6 +70,11 @@ class Classifier(nn.Module):
         self.precision = precision
         self.multi_label = multi_label
         self.preprocessing = preprocessing or Preprocessing()
+        self.outputs: Literal["logits", "softmax", "sigmoid"] = "logits"
+        """what the network returns; see `datafree.networks.outputs`"""
+        self.notes: tuple[str, ...] = ()
+        """what to know about the network, found when it was loaded"""
+        self._feature_layers: tuple[nn.Module | None, list[nn.Linear]] = (None, [])
         self.register_buffer("mean", torch.tensor(mean, dtype=torch.float32).view(-1, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(std, dtype=torch.float32).view(-1, 1, 1), persistent=False)
 
@@ -80,10 +91,22 @@ class Classifier(nn.Module):
         """Map normalised images back to pixels; the inverse of `normalize`."""
         return normalized * self.std + self.mean
 
+    def probe_images(self, count: int = 2) -> Images:
+        """Return images with pixels spread evenly over [0, 1], the same ones each time. No random number is drawn."""
+        index = torch.arange(count * math.prod(self.shape), dtype=torch.float64)
+        return (index * 0.6180339887498949 % 1).float().view(count, *self.shape).to(self.device)  # by the golden ratio
+
     def feature_layers(self) -> list[nn.Linear]:
-        """Return the layers whose inputs are the features, see `feature_layer`; an empty list if there are none."""
-        layer = feature_layer(self.model)
-        return [layer] if layer else []
+        """Return the layers whose inputs are the features, see `feature_layer`; an empty list if there are none.
+
+        The first call runs the network once.
+        """
+        model, layers = self._feature_layers
+        if model is not self.model or not all(layer in model.modules() for layer in layers):
+            layer = feature_layer(self)
+            layers = [layer] if layer else []
+            self._feature_layers = (self.model, layers)
+        return list(layers)
 
     def class_weights(self) -> Tensor | None:
         """Return the weights of the last linear layer, of shape `(k, d)`; None if it does not have `k` outputs."""
@@ -120,6 +143,14 @@ class Classifier(nn.Module):
         """
         return torch.stack([logits, torch.zeros_like(logits)], -1).flatten(0, 1) if self.multi_label else logits
 
+    @property
+    def decisions_per_image(self) -> int:
+        """Return the rows of `decisions` per image: 1, or `k` if multi-label.
+
+        A mean over decisions times this number is the sum over the labels of an image and the mean over images.
+        """
+        return len(self.classes) if self.multi_label else 1
+
     def decision_targets(self, targets: Targets) -> Tensor:
         """Return the correct column of each row of `decisions`, for cross-entropy: of shape `(n,)`, or `(n * k,)`."""
         return (1 - targets).long().flatten() if self.multi_label else targets
@@ -140,10 +171,20 @@ class Classifier(nn.Module):
         extra = torch.rand(count, len(self.classes), device=self.device) < extra_label_probability
         return (extra | F.one_hot(first, len(self.classes)).bool()).float()
 
+    def to_logits(self, output: Any) -> Logits:
+        """Return the logits for the output of the network: itself, or the logarithm or log-odds of probabilities.
+
+        Networks with auxiliary heads return several outputs in training; the one called `logits` is used.
+        """
+        logits = getattr(output, "logits", output).float()
+        if self.outputs == "softmax":
+            return logits.clamp_min(torch.finfo(torch.float32).tiny).log()
+        return logits.logit(eps=1e-6) if self.outputs == "sigmoid" else logits
+
     def forward(self, images: Images) -> Logits:
         """Return the logits of pixels in [0, 1]: float32, of shape `(n, k)`."""
         with torch.autocast(self.device.type, self.precision, enabled=self.precision != torch.float32):
-            return self.model(self.normalize(images)).float()
+            return self.to_logits(self.model(self.normalize(images)))
 
 
 class ClassSubset(nn.Module):
@@ -171,20 +212,31 @@ class LayerCall(NamedTuple):
     output: Tensor
 
 
+@overload
+def record(*modules: nn.Module) -> AbstractContextManager[list[LayerCall]]: ...
+@overload
+def record(
+    *modules: nn.Module, function: Callable[[LayerCall], Recorded]
+) -> AbstractContextManager[list[Recorded]]: ...
 @contextmanager
-def record(*modules: nn.Module) -> Iterator[list[LayerCall]]:
+def record(*modules: nn.Module, function: Callable[[LayerCall], Any] | None = None) -> Iterator[list[Any]]:
     """Record the calls of modules inside a `with` block.
+
+    The next layer may change the recorded tensors in place, as an in-place ReLU does with the output of a convolution. What
+    must not depend on that is computed by `function`, which is applied at the time of the call.
 
     Args:
         modules: The modules to record.
+        function: Computes what is recorded of a call; the call itself by default.
 
     Yields:
         A list that each call is appended to, in the order of the calls. The hooks are removed when the block ends.
     """
-    calls: list[LayerCall] = []
+    calls: list[Any] = []
 
     def append(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
-        calls.append(LayerCall(module, inputs[0], output))
+        call = LayerCall(module, inputs[0], output)
+        calls.append(call if function is None else function(call))
 
     with ExitStack() as hooks:
         for module in modules:
@@ -219,15 +271,35 @@ def frozen(*models: nn.Module | None) -> Iterator[None]:
             parameter.requires_grad_(flag)
 
 
-def feature_layer(model: nn.Module) -> nn.Linear | None:
-    """Return the first linear layer after the last convolution; its input are the features. None if there is no such layer."""
-    layer = None
-    for module in model.modules():
-        if isinstance(module, (nn.Conv1d, nn.Conv2d, nn.Conv3d)):
-            layer = None
-        elif isinstance(module, nn.Linear) and layer is None:
-            layer = module
-    return layer
+def feature_layer(classifier: Classifier) -> nn.Linear | None:
+    """Return the fully connected layer whose input are the features, found by running the network on two images.
+
+    It is the first one with an input of shape `(n, d)` after the last layer that is a convolution, or a fully connected
+    layer over tokens or feature maps. In a network of fully connected layers only, it is the last one, unless its input is
+    the image. None if there is no such layer.
+    """
+    layers = [module for module in classifier.modules() if isinstance(module, (_ConvNd, nn.Linear))]
+    images = classifier.probe_images()
+    with frozen(classifier), torch.no_grad(), record(*layers, function=_layer_and_shape) as calls:
+        classifier(images)
+    heads: list[nn.Linear] = []
+    has_body = False
+    for layer, shape in calls:
+        if isinstance(layer, nn.Linear) and len(shape) == 2 and shape[0] == len(images):
+            heads.append(layer)
+        else:
+            heads, has_body = [], True
+    candidates = heads if has_body else heads[1:][-1:]
+    return candidates[0] if candidates else None
+
+
+def copy_of_input(call: LayerCall) -> Tensor:
+    """Return a copy of the input of a layer, of shape `(n, d)`, for `record`."""
+    return call.input.flatten(1).clone()
+
+
+def _layer_and_shape(call: LayerCall) -> tuple[nn.Module, torch.Size]:
+    return call.module, call.input.shape
 
 
 def last_layer(model: nn.Module) -> nn.Linear | None:

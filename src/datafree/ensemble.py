@@ -118,8 +118,10 @@ class Ensemble(Classifier):
         if self.gate == "centred":
             return logits - logits.mean(1, keepdim=True)
         log_p = logits.log_softmax(1)
-        penalty = ENTROPY_WEIGHT * torch.special.entr(log_p.exp()).sum(1, keepdim=True) if self.gate == "entropy" else 0
-        return log_p - penalty
+        if self.gate == "even":
+            return log_p
+        # From log-probabilities: the derivative of p ln p is not a number where p underflows.
+        return log_p + ENTROPY_WEIGHT * (log_p.exp() * log_p).sum(1, keepdim=True)
 
     def forward(self, images: Images) -> Logits:
         """Return the merged logits of pixels in [0, 1], of shape `(n, labels)`."""

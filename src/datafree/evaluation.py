@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from datafree.classifier import Classifier, batch_norms, frozen, record
 from datafree.ensemble import Ensemble
-from datafree.losses import batch_norm_statistics
+from datafree.losses import batch_norm_distance, sum_of_layers
 from datafree.types import Batch, Images, Labels, Logits
 
 
@@ -166,7 +166,7 @@ def health(teacher: Classifier, student: Classifier | None, batch: Batch) -> dic
     """
     images = batch.images[:256]
     with frozen(teacher, student), torch.no_grad():
-        with record(*batch_norms(teacher)) as calls:
+        with record(*batch_norms(teacher), function=batch_norm_distance) as distances:
             logits = teacher(images)
         predictions = teacher.predict(logits)
         one_hot = predictions if teacher.multi_label else F.one_hot(predictions, logits.shape[1]).float()
@@ -181,8 +181,8 @@ def health(teacher: Classifier, student: Classifier | None, batch: Batch) -> dic
             signals["agreement"] = (teacher.predict(student(images)) == predictions).float().mean().item()
         if teacher.multi_label:
             signals["labels_per_image"] = predictions.sum(1).mean().item()
-        if calls:
-            signals["statistics"] = batch_norm_statistics(calls).item()
+        if distances:
+            signals["statistics"] = sum_of_layers(distances).item()
     return signals
 
 

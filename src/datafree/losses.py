@@ -4,6 +4,7 @@ Every loss is a pure function of tensors on any device. It returns an unweighted
 method.
 """
 
+import math
 from collections.abc import Sequence
 from typing import Any, cast
 
@@ -13,7 +14,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from datafree.classifier import LayerCall
-from datafree.types import Images, Logits, Probabilities, Scalar
+from datafree.types import Images, InputError, Logits, Probabilities, Scalar
 
 
 def total_variation(images: Images) -> Scalar:
@@ -31,7 +32,8 @@ def total_variation(images: Images) -> Scalar:
 
     Returns:
         A non-negative scalar; zero only for images of one colour. It is the mean of one norm per image, so that its weight
-        does not depend on the batch size. The authors' code takes one norm over the batch of 256, which is 16 times smaller.
+        does not depend on the batch size. The authors' code takes one norm over the batch of 256, which is 16 times larger
+        for images of equal norm.
     """
     differences = (
         images[..., :, 1:] - images[..., :, :-1],
@@ -85,18 +87,67 @@ def feature_statistics(
         A non-negative scalar; zero only if every layer has the stored statistics. The statistics of the batch are computed in
         float32 or better, because half precision is too coarse for a variance.
     """
-    distances = []
-    for depth, (layer_features, (stored_mean, stored_var)) in enumerate(zip(features, stored, strict=True)):
-        mean, var = channel_statistics(layer_features, stored_mean)
-        distance = torch.dist(mean, stored_mean) + torch.dist(var, stored_var)
-        distances.append(weights[min(depth, len(weights) - 1)] * distance)
-    return torch.stack(distances).sum()
+    return sum_of_layers([layer_distance(*pair) for pair in zip(features, stored, strict=True)], weights)
+
+
+def layer_distance(features: Tensor, stored: tuple[Tensor, Tensor]) -> Scalar:
+    r"""Compute the distance between the statistics of one layer and stored ones, one summand of `feature_statistics`.
+
+    Args:
+        features: Of shape `(n, c, *)`.
+        stored: Mean and variance, both of shape `(c,)`.
+
+    Returns:
+        A non-negative scalar.
+    """
+    stored_mean, stored_var = stored
+    mean, var = channel_statistics(features, stored_mean)
+    return torch.dist(mean, stored_mean) + torch.dist(var, stored_var)
+
+
+def batch_norm_distance(call: LayerCall) -> Scalar:
+    r"""Compute the distance between the input of a batch-norm layer and its running statistics, for `record`.
+
+    Args:
+        call: A call of a batch-norm layer with an input of shape `(n, c, *)`.
+
+    Returns:
+        A non-negative scalar; `sum_of_layers` adds those of all layers.
+    """
+    norm = call.module
+    return layer_distance(call.input, (cast(Tensor, norm.running_mean), cast(Tensor, norm.running_var)))
+
+
+def sum_of_layers(distances: Sequence[Scalar], weights: Sequence[float] = (1.0,)) -> Scalar:
+    r"""Compute the weighted sum of the distances of all layers.
+
+    References:
+        | Dreaming to Distill: Data-free Knowledge Transfer via DeepInversion (Yin et al., 2020), section 3.2, Eq 4
+        | https://arxiv.org/abs/1912.08795
+
+    Args:
+        distances: One per layer, in the order in which the layers are called.
+        weights: :math:`w_l` of the first layers; the last value is used for all further layers.
+
+    Returns:
+        A non-negative scalar; zero only if every layer has the stored statistics.
+
+    Raises:
+        InputError: If there is no layer.
+    """
+    if not distances:
+        raise InputError(
+            "the teacher has no layer with statistics; use a method that needs none, or measure its features"
+        )
+    weighted = [weights[min(depth, len(weights) - 1)] * distance for depth, distance in enumerate(distances)]
+    return torch.stack(weighted).sum()
 
 
 def batch_norm_statistics(calls: Sequence[LayerCall], weights: Sequence[float] = (1.0,)) -> Scalar:
     r"""Compute the distance between the statistics of a batch and the running statistics of batch norm.
 
-    See `feature_statistics` for the equation.
+    See `feature_statistics` for the equation. Where a layer may change its input in place, record the `batch_norm_distance`
+    of each call instead of the calls.
 
     References:
         | Dreaming to Distill: Data-free Knowledge Transfer via DeepInversion (Yin et al., 2020), section 3.2, Eq 4
@@ -109,8 +160,7 @@ def batch_norm_statistics(calls: Sequence[LayerCall], weights: Sequence[float] =
     Returns:
         A non-negative scalar; zero only if every layer has its running statistics.
     """
-    stored = [(cast(Tensor, norm.running_mean), cast(Tensor, norm.running_var)) for norm, _, _ in calls]
-    return feature_statistics([features for _, features, _ in calls], stored, weights)
+    return sum_of_layers([batch_norm_distance(call) for call in calls], weights)
 
 
 def channel_statistics(features: Tensor, shift: Tensor) -> tuple[Tensor, Tensor]:
@@ -229,8 +279,23 @@ def information_entropy_loss(logits: Logits) -> Scalar:
     Returns:
         A scalar in nats, in [-ln(k) / k, 0]; lowest if the mean prediction is uniform.
     """
-    mean = logits.softmax(1).mean(0)
-    return -torch.special.entr(mean).sum() / len(mean)
+    return -mean_prediction_entropy(logits) / logits.shape[1]
+
+
+def mean_prediction_entropy(logits: Logits) -> Scalar:
+    r"""Compute the entropy of the mean prediction of a batch, :math:`-\sum_j \bar p_j \ln \bar p_j`.
+
+    It is computed from log-probabilities. Where the probability of a class underflows, the derivative of
+    :math:`p \ln p` is infinite, and times the zero derivative of the softmax it is not a number.
+
+    Args:
+        logits: Of shape `(n, k)`; :math:`p` is their softmax.
+
+    Returns:
+        A scalar in nats, in [0, ln k].
+    """
+    log_mean = torch.logsumexp(logits.log_softmax(1), 0) - math.log(len(logits))
+    return -(log_mean.exp() * log_mean).sum()
 
 
 def sparsity_loss(probabilities: Probabilities) -> Scalar:

@@ -24,18 +24,19 @@ from datafree.losses import batch_norm_statistics, sparsity_loss
 from datafree.methods.dafl import DAFLConfig
 from datafree.methods.deep_inversion import DeepInversionConfig
 from datafree.methods.group_stack import GroupStackConfig
+from datafree.methods.zskd import ZSKDConfig
 from datafree.networks.filters import Filter
 from datafree.networks.target_net import build_target_net, draw_diagram
 from datafree.runs.experiment import resume, run
 from datafree.runs.tasks import AmalgamationTask, create_student
 from datafree.synthesis import Method, Schedule, Stream
 from datafree.synthesis.generators import GroupStackGenerator
-from datafree.synthesis.per_teacher import PerTeacherSynthesizer
-from datafree.teachers.sources import architecture
-from datafree.teachers.sources import architecture
+from datafree.synthesis.per_teacher import PerTeacher, PerTeacherSynthesizer
+from datafree.teachers.doctor import require_capabilities
+from datafree.teachers.folders import architecture
 from datafree.types import Batch, InputError, Scalar, Terms
 
-STACK = GroupStackConfig(batch_size=8, latent_size=4)
+STACK = GroupStackConfig(batch_size=8, latent_size=4, discard_first=1)
 
 
 def member(classes: str, **settings: Any) -> Classifier:
@@ -189,7 +190,9 @@ class TestOneByOne:
         ensemble = Ensemble([member("ab"), member("cd")]).eval()
         batch = self.build(ensemble, origin=True).synthesize()
         assert batch.teacher_logits is not None
-        torch.testing.assert_close(batch.teacher_logits[:, :2], ensemble.teachers[0](batch.images).log_softmax(1).detach())
+        torch.testing.assert_close(
+            batch.teacher_logits[:, :2], ensemble.teachers[0](batch.images).log_softmax(1).detach()
+        )
         assert (batch.teacher_logits[:, 2:] == EXCLUDED_LOGIT).all()
 
     def test_a_teacher_of_whom_nothing_is_wanted_is_left_out(self):
@@ -592,6 +595,8 @@ class TestEveryMethodOnACommittee:
         assert terms["activation"].item() == pytest.approx(by_hand, rel=1e-4)
 
     def test_dafl_may_match_the_statistics_of_every_teacher(self, ensemble: Ensemble):
+        for norm in batch_norms(ensemble):
+            norm.running_mean.fill_(0.1)  # type: ignore[union-attr]
         dafl = DAFLConfig(batch_size=4, statistics=2.0, generator="subpixel").build(ensemble)
         images = torch.rand(4, *toys.SHAPE)
         with record(*batch_norms(ensemble)) as calls:
@@ -611,6 +616,12 @@ class TestEveryMethodOnACommittee:
         assert batch.images.isfinite().all() and batch.images.min() >= 0 and batch.images.max() <= 1
         assert batch.targets.shape == ((len(batch), 4) if multi_label else (len(batch),))
 
+    def test_zskd_is_possible_with_one_teacher_at_a_time(self, ensemble: Ensemble):
+        method = PerTeacher(method=ZSKDConfig(batch_size=6, steps=1))
+        require_capabilities(ensemble, method)
+        assert method.distillation == method.method.distillation
+        assert method.build(ensemble).synthesize().targets.shape == (6, 4)
+
     def test_zskd_needs_one_last_layer(self, ensemble: Ensemble):
         with pytest.raises(InputError, match="no last layer"):
             toys.TINY["zskd"].build(ensemble)
@@ -619,7 +630,7 @@ class TestEveryMethodOnACommittee:
 class TestCommand:
     def test_two_teachers_become_one_student(self, two: tuple[str, str], tmp_path: Path):
         where = ["--teacher", two[0], f"--teacher={two[1]}", "--out", str(tmp_path / "run"), "--device", "cpu"]
-        small = ["--method.batch-size", "8", "--steps", "8", "--measure-batches", "1"]
+        small = ["--method.batch-size", "8", "--method.discard-first", "1", "--steps", "8", "--measure-batches", "1"]
         assert main(["amalgamate", *where, *small, "--labels", "d", "a"]) == 0
         config = json.loads((tmp_path / "run" / "student" / "config.json").read_text())
         assert config["architecture"] == "target_net" and config["label_names"] == ["d", "a"]

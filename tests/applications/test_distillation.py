@@ -52,6 +52,17 @@ def test_returns_the_student_itself_in_evaluation_mode(teacher: Classifier, stud
     assert not any(module.training for module in student.modules())
 
 
+def test_the_loss_of_a_multi_label_teacher_is_summed_over_the_labels(teacher: Classifier, student: Classifier):
+    several = Classifier(teacher.model, shape=toys.SHAPE, classes=4, multi_label=True).eval()
+    images = torch.rand(3, *toys.SHAPE)
+    p, q = (several(images) / 2).sigmoid(), (student.train()(images) / 2).sigmoid()
+    divergence = p * (p / q).log() + (1 - p) * ((1 - p) / (1 - q)).log()
+    recorder = Recorder(student)
+    batch = Batch(images, torch.zeros(3, 4), {})
+    distill(student, several, [batch], DistillationConfig(steps=1, temperature=2.0), callback=recorder)
+    assert recorder.losses[0] == pytest.approx(4 * divergence.sum(1).mean().item(), rel=1e-4)
+
+
 def test_the_teacher_is_not_changed(teacher: Classifier, student: Classifier, bars: Batch):
     before = toys.snapshot(teacher)
     distill(student, teacher, forever(bars), replace(PLAIN, steps=5))

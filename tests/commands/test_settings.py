@@ -8,6 +8,9 @@ from typing import Any
 import pytest
 
 from datafree.applications import APPLICATIONS
+from datafree.applications.amalgamation import AmalgamationConfig
+from datafree.applications.distillation import DistillationConfig
+from datafree.commands.experiments import AMALGAMATE
 from datafree.methods import METHODS
 from datafree.runs.experiment import RuntimeConfig
 from datafree.runs.training import TrainingConfig
@@ -63,3 +66,10 @@ def test_bounds_at_their_edges():
         require_at_least(0, a=math.inf)
     with pytest.raises(InputError, match="a is 4, but it must be at most 3"):
         require_at_most(3, a=4)
+
+
+def test_amalgamation_into_one_student_uses_the_training_settings_of_the_method():
+    application = AMALGAMATE.options("zskd", "student")(task=None).application
+    assert (application.temperature, application.augment.rotate) == (20.0, 10.0)
+    assert AMALGAMATE.options("zskd", "target-net")(task=None).application == AmalgamationConfig()
+    assert AMALGAMATE.options("noise", "student")(task=None).application == DistillationConfig()

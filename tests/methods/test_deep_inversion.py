@@ -6,13 +6,14 @@ from typing import Any, TypeVar
 
 import pytest
 import torch
+import torch.nn.functional as F
 import toys
 
 from datafree.callback import Callback
 from datafree.classifier import Classifier, batch_norms, frozen, record
 from datafree.losses import batch_norm_statistics, js_divergence
 from datafree.methods.deep_inversion import DeepInversion, DeepInversionConfig, clamped_divergence
-from datafree.synthesis import total
+from datafree.synthesis import Stream, total
 from datafree.synthesis.spectrum import Spectrum
 from datafree.types import Batch, InputError
 
@@ -135,6 +136,33 @@ class TestDeepInversion:
     def test_refuses_invalid_settings(self, bad: dict[str, Any]):
         with pytest.raises(InputError, match="at least|at most|give one or more"):
             DeepInversionConfig(**bad)
+
+
+def test_a_teacher_without_batch_norm_is_refused_in_python_too(plain_teacher: Classifier):
+    with pytest.raises(InputError, match="no batch-norm statistics"):
+        SHORT.build(plain_teacher)
+    with pytest.raises(InputError, match="no batch-norm statistics"):
+        Stream.of(SHORT, plain_teacher)
+    with pytest.raises(InputError, match="no layer with statistics"):
+        DeepInversion(plain_teacher, SHORT).synthesize()
+
+
+def test_terms_of_multi_label_teachers_are_summed_over_the_labels(teacher: Classifier):
+    several = Classifier(teacher.model, shape=toys.SHAPE, classes=4, multi_label=True).eval()
+    student = toys.conv_net()
+    images, labels = torch.rand(3, *toys.SHAPE), torch.tensor([[1.0, 0, 0, 1], [0, 1, 0, 0], [0, 0, 1, 0]])
+    config = replace(SHORT, compete=2.0, statistics=0.0)
+    terms = DeepInversion(several, config).objective(images, labels, student.eval())
+    p, q = (several(images) / 3).sigmoid(), (student(images) / 3).sigmoid()
+
+    def kl(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
+        return a * (a / b).log() + (1 - a) * ((1 - a) / (1 - b)).log()
+
+    m = (p + q) / 2
+    agreement = (1 - (kl(p, m) + kl(q, m)) / 2).sum(1).mean()
+    assert terms["compete"].item() == pytest.approx(2 * agreement.item(), rel=1e-5)
+    expected = F.binary_cross_entropy_with_logits(several(images), labels, reduction="none").sum(1).mean()
+    assert terms["classification"].item() == pytest.approx(expected.item(), rel=1e-5)
 
 
 def test_images_can_be_initialised_from_noise_with_a_natural_spectrum(teacher: Classifier):

@@ -9,7 +9,7 @@ import torch
 import toys
 
 from datafree.applications import APPLICATIONS
-from datafree.classifier import Classifier
+from datafree.classifier import Classifier, batch_norms
 from datafree.methods import METHODS
 from datafree.methods.dafl import DAFLConfig
 from datafree.methods.deep_inversion import DeepInversionConfig
@@ -114,6 +114,8 @@ class TestEveryMethod:
                 InputError, match=r"no batch-norm statistics; methods that work with it: noise, deep-dream"
             ):
                 require_capabilities(plain_teacher, method)
+            with pytest.raises(InputError, match="no batch-norm statistics; use a method that needs none"):
+                method.build(plain_teacher)
         else:
             require_capabilities(plain_teacher, method)
             assert toys.synthesize(method, plain_teacher, None).images.isfinite().all()
@@ -147,6 +149,7 @@ class TestEveryMethod:
             mean=(0.1, 0.2, 0.3, 0.4),
             std=(0.5,),
         )
+        batch_norms(teacher)[0].running_mean.fill_(0.1)  # type: ignore[union-attr]
         images = toys.synthesize(method, teacher.eval(), None).images
         assert images.shape == (8, 4, 8, 12) and images.min() >= 0 and images.max() <= 1
 

@@ -31,6 +31,22 @@ class TestZSKD:
         for kind in range(4):
             assert labels[kind::4].mean(0).argmax() == kind
 
+    @pytest.mark.parametrize(("classes", "batches"), [(1000, 10), (150, 3), (10, 1), (7, 7)])
+    def test_every_class_and_every_scale_has_its_turn_over_the_whole_set(self, classes: int, batches: int):
+        head = nn.Linear(4, classes)
+        teacher = Classifier(nn.Sequential(nn.Flatten(), head), shape=(1, 2, 2), classes=classes)
+        method = ZSKD(teacher, ZSKDConfig(batch_size=200))
+        turns = [method.turns(200) for _ in range(batches)]
+        pairs = torch.cat([kinds + classes * (scales < 0.5) for kinds, scales in turns])
+        counts = torch.bincount(pairs, minlength=2 * classes)
+        assert counts.max() - counts.min() <= (200 * batches % (2 * classes) > 0)
+
+    def test_a_checkpoint_holds_whose_turn_it_is(self, teacher: Classifier):
+        method, restored = (ZSKD(teacher, ZSKDConfig()) for _ in range(2))
+        method.turns(5)
+        restored.load_state_dict(method.state_dict())
+        assert restored.turns(3)[0].tolist() == [1, 2, 3]
+
     def test_a_smaller_scale_makes_labels_more_certain(self, teacher: Classifier):
         certainty = [ZSKD(teacher, ZSKDConfig(scales=(s,))).soft_labels(2000).amax(1).mean() for s in (10.0, 1.0, 0.1)]
         assert certainty[0] < certainty[1] < certainty[2]

@@ -64,6 +64,34 @@ def test_rotation_keeps_the_centre_and_turns_a_bar():
     assert heights.max() == 3 or heights.max() == 2
 
 
+def test_rotation_does_not_shear_images_that_are_not_square():
+    """A small square rotated in an image twice as wide as high keeps its angles: equal spread along both axes."""
+    images = torch.zeros(100, 1, 21, 42)
+    images[:, :, 7:14, 17:24] = 1
+    turned = Augmentation(rotate=45)(images)[:, 0]
+    rows, columns = torch.arange(21.0), torch.arange(42.0)
+    mass = turned.sum((1, 2))
+    down, right = (turned.sum(2) * rows).sum(1) / mass, (turned.sum(1) * columns).sum(1) / mass
+    tall = (turned.sum(2) * (rows - down[:, None]).square()).sum(1) / mass
+    wide = (turned.sum(1) * (columns - right[:, None]).square()).sum(1) / mass
+    assert torch.allclose(tall, wide, rtol=0.05)
+    assert torch.allclose(mass, torch.tensor(49.0), rtol=0.05)
+
+
+def test_square_images_are_rotated_as_the_grid_says():
+    images = torch.rand(6, 2, 8, 8)
+    torch.manual_seed(1)
+    turned = Augmentation(rotate=30, scale=0.2, shift=1)(images)
+    torch.manual_seed(1)
+    uniform = torch.rand(4, 6) * 2 - 1
+    angle, size = uniform[0] * 30 * torch.pi / 180, 1 + uniform[1] * 0.2
+    rows = [angle.cos() * size, -(angle.sin() * size), uniform[2] * 2 / 8, angle.sin() * size, angle.cos() * size]
+    affine = torch.stack([*rows, uniform[3] * 2 / 8], 1).view(6, 2, 3)
+    grid = torch.nn.functional.affine_grid(affine, [6, 2, 8, 8], align_corners=False)
+    expected = torch.nn.functional.grid_sample(images, grid, padding_mode="border", align_corners=False)
+    assert torch.equal(turned, expected)
+
+
 def test_each_image_is_transformed_differently():
     augmented = replace(ALL, mix=0.0)(torch.rand(1, 1, 8, 8).repeat(20, 1, 1, 1))
     assert len({round(image.sum().item(), 4) for image in augmented}) > 15

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from torch import nn
 from datafree import teachers
 from datafree.classifier import Classifier, batch_norms, record
 from datafree.commands.main import main
-from datafree.losses import batch_norm_statistics, feature_statistics
+from datafree.losses import batch_norm_statistics, feature_statistics, sum_of_layers
 from datafree.methods import METHODS
 from datafree.methods.deep_inversion import DeepInversion
 from datafree.runs import report, synthesis_job
@@ -23,7 +24,7 @@ from datafree.runs.experiment import run
 from datafree.runs.tasks import Task
 from datafree.sets.image_set import read
 from datafree.synthesis import Schedule, features
-from datafree.synthesis.features import FeatureStatistics, feature_layers, measure_features, measured_statistics
+from datafree.synthesis.features import FeatureStatistics, feature_layers, measure_features, measured_distance
 from datafree.teachers.doctor import require_capabilities
 from datafree.types import Batch, InputError
 
@@ -57,6 +58,31 @@ def test_agrees_with_torch_on_all_images_at_once(plain_teacher: Classifier, bars
     mean, var = next(iter(statistics.layers.values()))
     assert torch.allclose(mean, calls[0].output.mean((0, 2, 3)), atol=1e-6)
     assert torch.allclose(var, calls[0].output.var((0, 2, 3), unbiased=False), atol=1e-6)
+
+
+def test_an_in_place_activation_changes_neither_measurement_nor_loss(bars: Batch):
+    def network(*, inplace: bool) -> Classifier:
+        torch.manual_seed(0)
+        layers = (nn.Conv2d(1, 4, 3), nn.ReLU(inplace), nn.Conv2d(4, 4, 3), nn.ReLU(inplace), nn.Flatten())
+        return toys.classifier(nn.Sequential(*layers, nn.Linear(64, 4)))
+
+    terms, gradients = [], []
+    for inplace in (False, True):
+        teacher = network(inplace=inplace)
+        statistics = measure_features(teacher, [bars.images[:64]])
+        with torch.no_grad():
+            raw = teacher.model[0](teacher.normalize(bars.images[:64]))  # type: ignore[index]
+        assert torch.allclose(statistics.layers["0"][0], raw.mean((0, 2, 3)), atol=1e-5)
+        assert raw.min() < 0
+        images = bars.images[64:72].clone().requires_grad_()
+        stored = statistics.by_layer(teacher)
+        with record(*stored, function=partial(measured_distance, stored)) as distances:
+            teacher(images)
+        loss = sum_of_layers(distances)
+        terms.append(loss.item())
+        gradients.append(torch.autograd.grad(loss, images)[0])
+    assert terms[0] == pytest.approx(terms[1], rel=1e-5)
+    torch.testing.assert_close(*gradients)
 
 
 def test_a_small_variance_far_from_zero_survives():
@@ -109,10 +135,10 @@ def test_channels_of_feature_maps_and_of_tokens(name: str, shape: tuple[int, int
     measured = measure_features(network, [images]).layers
     assert {layer: len(measured[layer][0]) for layer in channels} == channels
     layers = {layer: network.model.get_submodule(layer) for layer in measured}
-    with record(*layers.values()) as calls:
-        network(images)
     stored = {layers[layer]: pair for layer, pair in measured.items()}
-    assert measured_statistics(stored, calls).item() == pytest.approx(0, abs=1e-3)
+    with record(*layers.values(), function=partial(measured_distance, stored)) as distances:
+        network(images)
+    assert sum_of_layers(distances).item() == pytest.approx(0, abs=1e-3)
 
 
 class TestTheLoss:

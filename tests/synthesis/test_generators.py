@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from datafree.synthesis.generators import PaperGenerator, SubpixelGenerator, binomial
+from datafree.synthesis.generators import GroupStackGenerator, PaperGenerator, SubpixelGenerator, binomial
 from datafree.types import InputError
 
 KINDS = [PaperGenerator, SubpixelGenerator]
@@ -43,3 +43,12 @@ def test_refuses_a_size_that_is_not_divisible_by_4(kind: type):
 
 def test_the_blur_by_hand():
     assert (16 * binomial(2)[1, 0]).tolist() == [[1, 2, 1], [2, 4, 2], [1, 2, 1]]
+
+
+def test_features_end_in_a_relu_unless_those_of_the_teachers_can_be_negative():
+    shapes, latents = ((1, 16, 16), (4, 8, 8), (6, 4, 4)), torch.randn(32, 5)
+    for signed in ((), (False, False), (True, False), (True, True)):
+        torch.manual_seed(0)
+        deepest, middle, images = GroupStackGenerator(5, shapes, signed)(latents)
+        assert [bool((features < 0).any()) for features in (middle, deepest)] == list(signed or (False, False))
+        assert [tuple(x.shape[1:]) for x in (images, middle, deepest)] == list(shapes)

@@ -1,6 +1,7 @@
 """The pool is a ring buffer of single images."""
 
 import copy
+from dataclasses import replace
 
 import pytest
 import torch
@@ -103,3 +104,30 @@ def test_soft_targets_are_stored_as_well():
     pool = Pool(2)
     pool.add(Batch(torch.rand(3, 1, 2, 2), torch.full((3, 4), 0.25), {}))
     assert pool.draw(2).targets.shape == (2, 4)
+
+
+def test_memory_grows_with_the_images_up_to_the_capacity():
+    pool, sizes = Pool(6), []
+    for number in range(8):
+        pool.add(numbered(number))
+        sizes.append(len(pool.buffers["images"]))
+    assert sizes == [4, 8, 16, 16, 24, 24, 24, 24]
+    assert set(pool.all().targets.tolist()) == {2, 3, 4, 5, 6, 7}
+
+
+def test_a_restored_pool_grows_on():
+    pool, restored = filled(2, capacity=5), Pool(5)
+    restored.load_state_dict(copy.deepcopy(pool.state_dict()))
+    for number in range(2, 9):
+        for each in (pool, restored):
+            each.add(numbered(number))
+        assert torch.equal(pool.all().images, restored.all().images)
+
+
+def test_generated_features_are_stored_only_if_they_are_read():
+    batch = replace(numbered(1), block_inputs=(torch.rand(4, 2, 1, 1),))
+    for keep in (False, True):
+        pool = Pool(2)
+        pool.keep_block_inputs = keep
+        pool.add(batch)
+        assert ("block_inputs 0" in pool.buffers) == bool(pool.newest.block_inputs) == keep

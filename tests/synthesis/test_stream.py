@@ -5,10 +5,12 @@ from typing import Any
 
 import pytest
 import torch
+import toys
 from torch import nn
 
 from datafree.callback import Callback
-from datafree.synthesis import Schedule, Stream, Synthesizer, descend, total
+from datafree.classifier import frozen
+from datafree.synthesis import Schedule, Stream, Synthesizer, descend, loss_scaler, total
 from datafree.types import Batch, InputError
 
 
@@ -82,10 +84,18 @@ def test_draws_batch_size_images():
     assert len(next(stream)) == 5
 
 
-def test_the_synthesizer_receives_the_student():
+def test_the_synthesizer_receives_the_student_after_its_first_step():
     synthesizer, student = Counting(), nn.Linear(1, 1)
-    next(Stream(synthesizer, student, Schedule()))
-    assert synthesizer.students == [student]
+    stream = Stream(synthesizer, student, Schedule(warmup_batches=2, refresh_every=1))
+    for _ in range(3):
+        next(stream)
+    assert synthesizer.students == [None, None, student, student]
+
+
+def test_images_for_a_set_are_synthesized_with_the_student_that_is_given():
+    synthesizer, student = Counting(), nn.Linear(1, 1)
+    Stream(synthesizer, student, Schedule()).synthesize_until(2)
+    assert synthesizer.students == [student, student]
 
 
 def test_the_callback_is_called_for_every_batch():
@@ -143,3 +153,39 @@ def test_descend_clears_the_previous_gradient():
 
 def test_the_objective_is_the_sum_of_its_terms():
     assert total({"a": torch.tensor(1.5), "b": torch.tensor(-0.5)}).item() == 1.0
+
+
+class TestFloat16:
+    """Gradients below 6e-8, the smallest number of float16, become 0 without a scaled loss."""
+
+    def gradients(self, precision: torch.dtype, scaled: bool) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return the gradients of pixels, and the step that an optimizer takes along them."""
+        torch.manual_seed(0)
+        teacher = toys.conv_net()
+        teacher.precision = precision
+        pixels = torch.rand(16, *toys.SHAPE, requires_grad=True)
+        optimizer = torch.optim.SGD([pixels], lr=1.0)
+        before = pixels.detach().clone()
+        scaler = loss_scaler(teacher) if scaled else None
+        with frozen(teacher):
+            descend({"small": 1e-4 * teacher(pixels).square().mean()}, optimizer, scaler)
+        assert pixels.grad is not None
+        return pixels.grad, before - pixels.detach()
+
+    def test_pixels_keep_their_gradients(self):
+        lost = [float((self.gradients(torch.float16, scaled)[0] == 0).float().mean()) for scaled in (False, True)]
+        assert lost[0] > 0.05 and lost[1] < 0.01
+
+    def test_the_step_is_not_scaled(self):
+        half, exact = self.gradients(torch.float16, True)[1], self.gradients(torch.float32, True)[1]
+        assert (half - exact).norm() < 0.05 * exact.norm()
+
+    def test_nothing_is_scaled_in_other_precisions(self):
+        for precision in (torch.float32, torch.bfloat16):
+            assert toys.same(self.gradients(precision, True), self.gradients(precision, False))
+
+    def test_a_step_with_an_infinite_gradient_is_skipped(self):
+        x = torch.ones(1, requires_grad=True)
+        scaler = torch.amp.GradScaler("cpu", init_scale=2.0**12)
+        descend({"overflow": x.sum() * 1e38}, torch.optim.Adam([x], fused=True), scaler)
+        assert x.item() == 1 and scaler.get_scale() == 2.0**11

@@ -41,6 +41,7 @@ from datafree.losses import distillation_loss
 from datafree.networks.blocks import Blocks
 from datafree.networks.filters import Filter
 from datafree.networks.target_net import TargetNet, make_branch
+from datafree.synthesis import Stream
 from datafree.types import Batch, Images, InputError, Logits, Scalar, Terms, require_at_least, require_at_most
 
 
@@ -114,6 +115,8 @@ def amalgamate(
     """
     ensemble = teacher if isinstance(teacher, Ensemble) else Ensemble([teacher])
     dual = DualGenerator(student, ensemble, config, fabric or fabric_for(student))
+    if isinstance(batches, Stream) and config.blockwise_fraction and config.generated_fraction:
+        batches.keep_block_inputs()
     start = callback.register(dual=dual)
     source = iter(batches)
     with frozen(ensemble):
@@ -206,7 +209,8 @@ class DualGenerator:
     def loss(self, logits: Logits, teacher_logits: Logits) -> Scalar:
         """Return the distillation loss between logits and those of the ensemble."""
         decisions = self.ensemble.decisions
-        return distillation_loss(decisions(logits), decisions(teacher_logits), self.config.temperature)
+        loss = distillation_loss(decisions(logits), decisions(teacher_logits), self.config.temperature)
+        return self.ensemble.decisions_per_image * loss
 
     def teacher_logits(self, batch: Batch, images: Images) -> Logits:
         """Return the logits of the ensemble; those of the batch if it has them."""

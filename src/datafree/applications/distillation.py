@@ -89,7 +89,7 @@ class Distiller:
         decisions = self.teacher.decisions
         student_logits = self.trainer.module(images)
         loss = distillation_loss(decisions(student_logits), decisions(teacher_logits), self.config.temperature)
-        terms = self.trainer.step({"distillation": loss})
+        terms = self.trainer.step({"distillation": self.teacher.decisions_per_image * loss})
         if self.average:
             self.average.update_parameters(self.student)
         return terms

@@ -107,7 +107,8 @@ def _generator_schedule(stack: GroupStackConfig) -> Schedule:
 
 
 INVERSION = DeepInversionConfig(batch_size=160, steps=(120,), lr=0.1, cosine=True)
-STACK = GroupStackConfig(batch_size=128, statistics=5.0, reset_every=250)
+STACK = GroupStackConfig(batch_size=128, statistics=5.0, reset_every=550)
+"""each generator is trained for 300 steps, then synthesizes 250 batches"""
 
 MNIST_AMALGAMATION = Benchmark(
     title="MNIST, a teacher of 0-4 and one of 5-9, amalgamated into one student",

@@ -1,6 +1,6 @@
 """`datafree distill`, `extend`, `amalgamate`, `prune`: run an experiment."""
 
-from dataclasses import dataclass, field, fields, make_dataclass
+from dataclasses import dataclass, field, fields, make_dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -105,8 +105,11 @@ def extend_options(recipe: str, method: str) -> type[Any]:
 
 
 def amalgamate_options(method: str, into: str) -> type[Any]:
-    """Return the options of `datafree amalgamate`."""
-    return options_of(AmalgamateTask, method, INTO[into])
+    """Return the options of `datafree amalgamate`; a method may bring defaults for the training of one student."""
+    preset, application = method_named(method), INTO[into]
+    if preset and isinstance(application, DistillationConfig):
+        application = replace(application, **preset.distillation)
+    return options_of(AmalgamateTask, method, application)
 
 
 def prune_options(method: str) -> type[Any]:

@@ -12,13 +12,7 @@ for images on which the probabilities of the student still differ, and a student
 
 .. math:: \mathcal{L}_\text{adv} = -\frac1n \sum_i \mathbb{1}[\arg\max t_i = \arg\max s_i] \; \text{KL}(p_i \Vert q_i)
 
-Differences from the paper:
-
-1. Images are clipped to [0, 1], the range of the images that the student sees in use. The authors' code does not clip.
-2. Adam's averages (0.5, 0.999) are usual for generators; the paper gives none.
-3. `dafl` uses the definitions of the paper, with weights that reproduce the objective of the authors' code for MNIST.
-   `dafl-authors` uses the definitions of that code (`mean_activation`, `log10_entropy`), and the student learns from the
-   batch that the generator was trained on.
+The differences from the paper are listed on the page of the method, `docs/methods/dafl.md`.
 
 References:
     | Data-Free Learning of Student Networks (Chen et al., 2019), section 3
@@ -34,13 +28,15 @@ from typing import Any, ClassVar, Literal
 import torch
 from torch import Tensor, nn
 
-from datafree.classifier import Classifier, batch_norms, frozen, record
+from datafree.classifier import Classifier, batch_norms, copy_of_input, frozen, record
 from datafree.losses import (
     activation_loss,
-    batch_norm_statistics,
+    batch_norm_distance,
     decision_adversarial_loss,
     information_entropy_loss,
+    mean_prediction_entropy,
     one_hot_loss,
+    sum_of_layers,
 )
 from datafree.synthesis import Schedule, Synthesizer
 from datafree.synthesis.generator_training import GeneratorMethod, GeneratorTraining
@@ -68,8 +64,6 @@ class DAFLConfig(GeneratorMethod):
     """whether the activation and entropy weights refer to the definitions of the paper or of the authors' code"""
     generator: Literal["paper", "subpixel"] = "paper"
     """architecture: that of the paper, or a smaller one with a pixel shuffle"""
-    discard_first: int = 0
-    """generator steps after a reset whose images are discarded"""
     student_batch_size: int = 512
     """images per batch for the student; not used with reuse-batch"""
     reuse_batch: bool = False
@@ -78,8 +72,7 @@ class DAFLConfig(GeneratorMethod):
     def __post_init__(self) -> None:
         super().__post_init__()
         require_at_least(2, student_batch_size=self.student_batch_size)
-        require_at_least(0, adversary=self.adversary, discard_first=self.discard_first)
-        require_at_least(self.discard_first + 1 if self.reset_every else 0, reset_every=self.reset_every)
+        require_at_least(0, adversary=self.adversary)
 
     @property
     def schedule(self) -> Schedule:
@@ -88,8 +81,7 @@ class DAFLConfig(GeneratorMethod):
     @property
     def passes(self) -> float:
         images = self.batch_size if self.reuse_batch else self.student_batch_size
-        steps_per_batch = self.reset_every / (self.reset_every - self.discard_first) if self.reset_every else 1
-        return self.batch_size / images * steps_per_batch
+        return self.batch_size / images * self.steps_per_batch
 
     @property
     def burn_in(self) -> int:
@@ -121,11 +113,14 @@ class DAFL(Synthesizer):
         """Re-initialise the generator and its optimizer."""
         network = PaperGenerator if self.config.generator == "paper" else SubpixelGenerator
         self.generator = network(self.config.latent_size, self.teacher.shape).to(self.teacher.device)
-        self.training = GeneratorTraining(self.config, generator=self.generator)
+        self.training = GeneratorTraining(self.config, self.teacher, generator=self.generator)
 
     def objective(self, images: Images, student: nn.Module | None = None) -> Terms:
         c = self.config
-        with record(*self.layers) as feature_calls, record(*self.norms) as norm_calls:
+        with (
+            record(*self.layers, function=copy_of_input) as features,
+            record(*self.norms, function=batch_norm_distance) as distances,
+        ):
             logits = self.teacher(images)
         self.teacher_logits = logits.detach()
         paper, authors = (activation_loss, information_entropy_loss), (mean_activation, log10_entropy)
@@ -134,11 +129,10 @@ class DAFL(Synthesizer):
             "one-hot": c.one_hot * one_hot_loss(self.teacher.decisions(logits)),
             "entropy": c.entropy * entropy(self.teacher.softmax_logits(logits)),
         }
-        if c.activation and self.layers:
-            features = torch.cat([call.input.flatten(1) for call in feature_calls], 1)
-            terms["activation"] = c.activation * activation(features)
-        if norm_calls:
-            terms["statistics"] = c.statistics * batch_norm_statistics(norm_calls)
+        if c.activation and features:
+            terms["activation"] = c.activation * activation(torch.cat(features, 1))
+        if c.statistics:
+            terms["statistics"] = c.statistics * sum_of_layers(distances)
         if c.adversary and student is not None:
             decisions = self.teacher.decisions
             terms["adversary"] = c.adversary * decision_adversarial_loss(decisions(logits), decisions(student(images)))
@@ -149,16 +143,18 @@ class DAFL(Synthesizer):
         latents = torch.randn(count, self.config.latent_size, device=self.teacher.device)
         return self.teacher.denormalize(self.generator(latents)).clamp(0, 1)
 
+    def step(self, student: nn.Module | None = None) -> tuple[Images, Terms]:
+        """Take one step of the generator, and return the images of before the step, and the terms."""
+        images = self.generate(self.config.batch_size)
+        return images, self.training.step(self.objective(images, student))
+
     def synthesize(self, student: nn.Module | None = None) -> Batch:
         c = self.config
         if self.training.finished:
             self.reset()
         with frozen(self.teacher, student):
-            while True:
-                images = self.generate(c.batch_size)
-                terms = self.training.step(self.objective(images, student))
-                if self.training.steps > c.discard_first:
-                    break
+            self.training.discard(lambda: self.step(student), self.callback)
+            images, terms = self.step(student)
             logits = self.teacher_logits
             if not c.reuse_batch:
                 with torch.no_grad():
@@ -180,5 +176,4 @@ def mean_activation(features: Tensor) -> Scalar:
 
 def log10_entropy(logits: Tensor) -> Scalar:
     r"""Entropy loss of the authors' code: :math:`\sum_j \bar p_j \log_{10} \bar p_j`, k / ln 10 times that of the paper."""
-    mean = logits.softmax(1).mean(0)
-    return torch.special.entr(mean).sum().neg() / math.log(10)
+    return -mean_prediction_entropy(logits) / math.log(10)

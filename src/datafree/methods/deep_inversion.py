@@ -10,14 +10,7 @@ DeepDream has only the first two terms. The last term favours images on which th
     \mathcal{R}_\text{prior}(x) = \alpha_\text{tv} \mathcal{R}_\text{TV}(x) + \alpha_{\ell_2} \lVert x \rVert_2, \quad
     \mathcal{R}_\text{compete}(x) = 1 - \text{JS}(p_T(x), p_S(x))
 
-Differences from the paper:
-
-1. The norms of the prior are computed per image and averaged, so that the weights do not depend on the batch size. The
-   published weights apply to one norm over a batch of 256. They are multiplied by 16 = sqrt(256): the same gradient.
-2. Pixels are clipped to [0, 1] after every step, as in the authors' ImageNet code, but not in their CIFAR code.
-3. `js=clamped` is the divergence of the authors' code, which saturates. The temperature is that of their code, too.
-4. Shift and flip are drawn for each image. The authors draw them once per batch.
-5. Not in the paper: with `spectrum=natural`, images are initialised from noise with the spectrum of photographs.
+The differences from the paper are listed on the page of the method, `docs/methods/deep-inversion.md`.
 
 References:
     | Dreaming to Distill: Data-free Knowledge Transfer via DeepInversion (Yin et al., 2020)
@@ -34,10 +27,10 @@ import torch.nn.functional as F
 from torch import nn
 
 from datafree.classifier import Classifier, batch_norms, frozen, record
-from datafree.losses import batch_norm_statistics, image_norm, js_divergence, total_variation
-from datafree.synthesis import Method, Schedule, Synthesizer, descend, half_cosine
+from datafree.losses import batch_norm_distance, image_norm, js_divergence, sum_of_layers, total_variation
+from datafree.synthesis import Method, Schedule, Synthesizer, descend, half_cosine, loss_scaler
 from datafree.synthesis.augmentation import jitter
-from datafree.synthesis.features import load, measured_statistics
+from datafree.synthesis.features import load, measured_distance
 from datafree.synthesis.spectrum import Spectrum, noise
 from datafree.types import Batch, Images, InputError, Logits, Scalar, Targets, Terms, require_at_least, require_at_most
 
@@ -124,7 +117,7 @@ class DeepInversion(Synthesizer):
         self.measured = load(config.feature_statistics, teacher) if measured else None
         stored = self.measured.by_layer(teacher) if self.measured else {}
         self.layers = list(stored) or (batch_norms(teacher) if config.statistics else [])
-        self.distance = partial(measured_statistics, stored) if stored else batch_norm_statistics
+        self.distance = partial(measured_distance, stored) if stored else batch_norm_distance
 
     @property
     def measured_images(self) -> Mapping[str, int]:
@@ -136,7 +129,7 @@ class DeepInversion(Synthesizer):
 
     def objective(self, images: Images, labels: Targets, student: nn.Module | None = None) -> Terms:
         c = self.config
-        with record(*self.layers) as calls:
+        with record(*self.layers, function=self.distance) as distances:
             logits = self.teacher(images)
         normalized = self.teacher.normalize(images)
         terms = {
@@ -145,17 +138,18 @@ class DeepInversion(Synthesizer):
             "l2": c.l2 * image_norm(normalized),
         }
         if c.statistics:
-            terms["statistics"] = c.statistics * self.distance(calls, c.layers)
+            terms["statistics"] = c.statistics * sum_of_layers(distances, c.layers)
         if c.compete and student is not None:
             divergence = js_divergence if c.js == "paper" else clamped_divergence
             p, q = self.teacher.decisions(logits), self.teacher.decisions(student(images))
-            terms["compete"] = c.compete * (1 - divergence(p, q, c.temperature))
+            competition = 1 - divergence(p, q, c.temperature)
+            terms["compete"] = c.compete * self.teacher.decisions_per_image * competition
         return terms
 
     def classification(self, logits: Logits, labels: Targets) -> Scalar:
         """Return the cross-entropy with the target classes, for multi-label teachers summed over the labels."""
-        decisions = self.teacher.decisions(logits)
-        return F.cross_entropy(decisions, self.teacher.decision_targets(labels)) * (len(decisions) / len(logits))
+        decisions, targets = self.teacher.decisions(logits), self.teacher.decision_targets(labels)
+        return F.cross_entropy(decisions, targets) * self.teacher.decisions_per_image
 
     def synthesize(self, student: nn.Module | None = None) -> Batch:
         teacher, c = self.teacher, self.config
@@ -163,6 +157,7 @@ class DeepInversion(Synthesizer):
         pixels = noise(c.batch_size, teacher, c.spectrum).requires_grad_()
         low, high = (teacher.normalize(torch.full_like(pixels[:1], bound)) for bound in (0.0, 1.0))
         terms: Terms = {}
+        scaler = loss_scaler(teacher)
         with frozen(teacher, student):
             for halvings, steps in zip(reversed(range(len(c.steps))), c.steps, strict=True):
                 optimizer = torch.optim.Adam([pixels], lr=c.lr, betas=c.betas, fused=True)
@@ -171,7 +166,8 @@ class DeepInversion(Synthesizer):
                         optimizer.param_groups[0]["lr"] = half_cosine(c.lr, step, steps)
                     jittered = jitter(pixels, c.jitter, c.flip)
                     resized = F.avg_pool2d(jittered, 2**halvings) if halvings else jittered
-                    terms = descend(self.objective(teacher.denormalize(resized), labels, student), optimizer)
+                    objective = self.objective(teacher.denormalize(resized), labels, student)
+                    terms = descend(objective, optimizer, scaler)
                     with torch.no_grad():
                         pixels.clamp_(low, high)
         return Batch(teacher.denormalize(pixels.detach()).clamp(0, 1), labels, terms)

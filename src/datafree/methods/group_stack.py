@@ -15,14 +15,7 @@ The image is trained to be answered like training data, the features to be answe
     \quad \mathcal{L}_\text{joint} = \mathcal{L}_\text{gan}^B
         + \frac{1}{B-1} \sum_{j=1}^{B-1} \ell\bigl(\mathcal{O}_g(F_g^j), \mathcal{O}_g(\mathcal{I}_g)\bigr)
 
-Differences from the paper:
-
-1. Weights, latent size, learning rate and the layers of a group are ours; we found no published values.
-2. For single-label teachers, the union is one softmax over all their classes (see `Ensemble`) and the label of Eq 5 is the
-   most probable class. With the threshold of 0.5, many images would have no label.
-3. The teachers see the image without a filter, as the TargetNet will. Filters apply to features only.
-4. `statistics` adds the batch-norm term of DeepInversion for teachers with batch norm; it is off by default.
-5. The answer for the image in Eq 11 is detached: features follow the image, but not the other way round.
+The differences from the paper are listed on the page of the method, `docs/methods/group-stack.md`.
 
 References:
     | Data-Free Knowledge Amalgamation via Group-Stack Dual-GAN (Ye et al., 2020), section 3
@@ -35,15 +28,16 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-from datafree.classifier import Classifier, batch_norms, frozen, record
+from datafree.classifier import Classifier, batch_norms, copy_of_input, frozen, record
 from datafree.ensemble import Ensemble
 from datafree.losses import (
     activation_loss,
-    batch_norm_statistics,
+    batch_norm_distance,
     information_entropy_loss,
     one_hot_loss,
     soft_cross_entropy,
     sparsity_loss,
+    sum_of_layers,
 )
 from datafree.networks.blocks import Blocks
 from datafree.networks.filters import Filter
@@ -71,6 +65,8 @@ class GroupStackConfig(GeneratorMethod):
     """gamma, weight of the discrete loss; only for multi-label teachers"""
     groups: float = 1.0
     """weight of the loss on the features of the groups; 0: only the image is trained"""
+    discard_first: int = 300
+    """steps of a new generator whose images are discarded, at the start and after each reset"""
     filters: bool = True
     """put a filter before each teacher at each depth; off: the teachers take the features unchanged"""
     blocks: int = 0
@@ -86,11 +82,7 @@ class GroupStackConfig(GeneratorMethod):
 
     @property
     def passes(self) -> float:
-        return 1.5 if self.groups else 1.0
-
-    @property
-    def burn_in(self) -> int:
-        return 300
+        return (1.5 if self.groups else 1.0) * self.steps_per_batch
 
     def build(self, teacher: Classifier) -> "GroupStack":
         return GroupStack(teacher, self)
@@ -110,18 +102,28 @@ class GroupStack(Synthesizer):
                     f"the blocks of the teachers have different input shapes, {self.shapes} and {blocks.shapes}; "
                     "use teachers of one architecture or another method"
                 )
+        self.signed = [
+            any(signs) for signs in zip(*(blocks.signed_inputs() for blocks in self.discriminators), strict=True)
+        ]
+        self.layers = self.ensemble.feature_layers() if config.activation else []
         self.norms = batch_norms(self.ensemble) if config.statistics else []
         self.reset()
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        no_features = self.config.activation > 0 and not self.layers
+        return ("the activation loss is off: the teachers have no feature layer",) if no_features else ()
 
     def reset(self) -> None:
         """Re-initialise the generator, the filters and their optimizer."""
         teachers, device = len(self.discriminators), self.ensemble.device
-        self.generator = GroupStackGenerator(self.config.latent_size, self.shapes).to(device)
+        self.generator = GroupStackGenerator(self.config.latent_size, self.shapes, self.signed).to(device)
         self.filters = nn.ModuleList(
             nn.ModuleList(Filter(shape[0]) if self.config.filters else nn.Identity() for _ in range(teachers))
             for shape in reversed(self.shapes[1:])
         ).to(device)
-        self.training = GeneratorTraining(self.config, generator=self.generator, filters=self.filters)
+        networks = {"generator": self.generator, "filters": self.filters}
+        self.training = GeneratorTraining(self.config, self.ensemble, **networks)
 
     def group_logits(self, features: Tensor, group: int) -> Logits:
         """Return the joint logits of the teachers for the output of a group, counted from 1, except for the last group."""
@@ -130,21 +132,22 @@ class GroupStack(Synthesizer):
 
     def objective(self, images: Images, features: list[Tensor]) -> Terms:
         c, ensemble = self.config, self.ensemble
-        layers = ensemble.feature_layers() if c.activation else []
-        with record(*layers) as feature_calls, record(*self.norms) as norm_calls:
+        with (
+            record(*self.layers, function=copy_of_input) as teacher_features,
+            record(*self.norms, function=batch_norm_distance) as distances,
+        ):
             logits = ensemble(images)
         self.teacher_logits = logits.detach()
         terms = {
             "one-hot": c.one_hot * one_hot_loss(ensemble.decisions(logits)),
             "entropy": c.entropy * information_entropy_loss(ensemble.softmax_logits(logits)),
         }
-        if feature_calls:
-            inputs = torch.cat([call.input.flatten(1) for call in feature_calls], 1)
-            terms["activation"] = c.activation * activation_loss(inputs)
+        if teacher_features:
+            terms["activation"] = c.activation * activation_loss(torch.cat(teacher_features, 1))
         if ensemble.multi_label:
             terms["sparsity"] = c.sparsity * sparsity_loss(ensemble.probabilities(logits))
-        if norm_calls:
-            terms["statistics"] = c.statistics * batch_norm_statistics(norm_calls)
+        if c.statistics:
+            terms["statistics"] = c.statistics * sum_of_layers(distances)
         if c.groups and features:
             image_probabilities = ensemble.decisions(logits).softmax(1).detach()
             decisions = [
@@ -154,15 +157,20 @@ class GroupStack(Synthesizer):
             terms["groups"] = c.groups * torch.stack(losses).mean()
         return terms
 
+    def step(self) -> tuple[Images, list[Tensor], Terms]:
+        """Take one step of the generator, and return the images and features of before the step, and the terms."""
+        latents = torch.randn(self.config.batch_size, self.config.latent_size, device=self.ensemble.device)
+        *features, normalized = self.generator(latents)
+        images = self.ensemble.denormalize(normalized).clamp(0, 1)
+        return images, features, self.training.step(self.objective(images, features))
+
     def synthesize(self, student: nn.Module | None = None) -> Batch:
-        c, ensemble = self.config, self.ensemble
+        ensemble = self.ensemble
         if self.training.finished:
             self.reset()
         with frozen(ensemble):
-            latents = torch.randn(c.batch_size, c.latent_size, device=ensemble.device)
-            *features, normalized = self.generator(latents)
-            images = ensemble.denormalize(normalized).clamp(0, 1)
-            terms = self.training.step(self.objective(images, features))
+            self.training.discard(self.step, self.callback)
+            images, features, terms = self.step()
         targets = ensemble.predict(self.teacher_logits)
         if ensemble.multi_label:
             terms = {**terms, "labels_per_image": targets.sum(1).mean()}

@@ -16,14 +16,7 @@ The student is distilled at the same temperature on augmented impressions, witho
 Many targets are out of reach: with ten classes, a probability of 0.9 at temperature 20 needs a gap of 88 between logits.
 The term `residual` is the mean divergence of the impressions from their targets.
 
-Differences from the paper:
-
-1. A concentration must be positive, but the minimum of a row is 0. Values below `floor` are raised to it, as in the
-   authors' code.
-2. Both scales have an effect. The authors' code rescales the rows after scaling, which cancels the scale.
-3. With `smooth` an image is optimized at half its height and width, then enlarged, blurred and standardised over the
-   batch. Pixels optimized directly, as in the paper, saturate on networks without batch norm (`smooth=False`).
-4. The student learns the prediction of the teacher on the impression, not the sampled target, as in the authors' code.
+The differences from the paper are listed on the page of the method, `docs/methods/zskd.md`.
 
 References:
     | Zero-Shot Knowledge Distillation in Deep Networks (Nayak et al., 2019), sections 3.2-3.3, Algorithm 1
@@ -42,10 +35,10 @@ from torch import Tensor, nn
 
 from datafree.classifier import Classifier, frozen
 from datafree.losses import soft_cross_entropy
-from datafree.synthesis import Method, Schedule, Synthesizer, descend, half_cosine
+from datafree.synthesis import Method, Schedule, Synthesizer, descend, half_cosine, loss_scaler
 from datafree.synthesis.augmentation import Augmentation
 from datafree.synthesis.generators import binomial
-from datafree.types import Batch, Images, InputError, Probabilities, Terms, require_at_least
+from datafree.types import Batch, Images, InputError, Labels, Probabilities, Terms, require_at_least
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -101,17 +94,25 @@ class ZSKD(Synthesizer):
         weights = teacher.class_weights()
         if teacher.multi_label or weights is None or len(weights) < 2:
             raise InputError("the teacher has no last layer with one row of weights per class; use another method")
-        self.teacher, self.config = teacher, config
+        self.teacher, self.config, self.drawn = teacher, config, 0
         self.concentration = class_similarity(weights).clamp_min(config.floor)
         self.blur = binomial(teacher.shape[0]).to(teacher.device)
 
+    def turns(self, count: int) -> tuple[Labels, Float[Tensor, " n"]]:
+        """Return class and scale of the next soft labels: every class with the first scale, then with the next one.
+
+        The order continues from batch to batch.
+        """
+        index = torch.arange(self.drawn, self.drawn + count, device=self.teacher.device)
+        self.drawn += count
+        classes, scales = len(self.concentration), torch.tensor(self.config.scales, device=index.device)
+        return index % classes, scales[index // classes % len(scales)]
+
     def soft_labels(self, count: int) -> Probabilities:
-        """Sample soft labels of shape `(count, k)`, cycling through classes and scales."""
-        index = torch.arange(count, device=self.teacher.device)
-        classes = len(self.concentration)
-        scale = torch.tensor(self.config.scales, device=index.device)[index // classes % len(self.config.scales)]
+        """Sample soft labels of shape `(count, k)` for the classes and scales that have their turn."""
+        classes, scales = self.turns(count)
         # Concentrations near zero underflow in single precision.
-        concentration = (scale[:, None] * self.concentration[index % classes]).double()
+        concentration = (scales[:, None] * self.concentration[classes]).double()
         return torch.distributions.Dirichlet(concentration).sample().float()
 
     def objective(self, images: Images, targets: Probabilities) -> Terms:
@@ -140,16 +141,23 @@ class ZSKD(Synthesizer):
         parameters = self.initial_parameters().requires_grad_()
         optimizer = torch.optim.Adam([parameters], lr=c.lr, fused=True)
         terms: Terms = {}
+        scaler = loss_scaler(self.teacher)
         with frozen(self.teacher):
             for step in self.callback.track(range(c.steps), "invert"):
                 optimizer.param_groups[0]["lr"] = half_cosine(c.lr, step, c.steps)
-                terms = descend(self.objective(self.render(parameters), targets), optimizer)
+                terms = descend(self.objective(self.render(parameters), targets), optimizer, scaler)
             with torch.no_grad():
                 images = self.render(parameters)
                 logits = self.teacher(images)
                 entropy = torch.special.entr(targets).sum(1).mean()
                 residual = soft_cross_entropy(logits / c.temperature, targets) - entropy
         return Batch(images, targets, {**terms, "residual": residual}, logits)
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"drawn": self.drawn}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.drawn = state["drawn"]
 
 
 def class_similarity(weights: Float[Tensor, "k d"]) -> Float[Tensor, "k k"]:

@@ -69,7 +69,21 @@ class Blocks(nn.ModuleList):
                 x = classifier.normalize(x)
             for block in list(self)[-last:]:
                 x = block(x)
-        return x.float()
+        return classifier.to_logits(x)
+
+    @torch.no_grad()
+    def signed_inputs(self) -> list[bool]:
+        """Return for each block after the first whether its input can be negative.
+
+        It is measured on a few images. Features behind a ReLU are not negative on any image.
+        """
+        classifier, signed = self._classifier[0], []
+        with frozen(classifier):
+            x = classifier.normalize(classifier.probe_images(4))
+            for block in list(self)[:-1]:
+                x = block(x)
+                signed.append(bool((x < 0).any()))
+        return signed
 
 
 class _LayerTracer(fx.Tracer):

@@ -55,9 +55,9 @@ def logit_layer(classifier: Classifier) -> nn.Linear:
     """
     layer = last_layer(classifier)
     if layer is not None:
-        with frozen(classifier), torch.no_grad(), record(layer) as calls:
+        with frozen(classifier), torch.no_grad(), record(layer, function=lambda call: call.output.clone()) as outputs:
             logits = classifier(torch.zeros(1, *classifier.shape, device=classifier.device))
-        if len(calls) == 1 and torch.equal(calls[0].output.float(), logits):
+        if len(outputs) == 1 and torch.equal(outputs[0].float(), logits):
             return layer
     raise InputError(
         "the network's logits are not the output of a single fully connected layer; "

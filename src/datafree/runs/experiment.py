@@ -164,7 +164,7 @@ def set_up(experiment: Experiment) -> Setup:
     torch.manual_seed(experiment.seed + fabric.global_rank)
     teacher, student = (place(model, experiment.precision, fabric) for model in experiment.task.load())
     if experiment.method is not None and experiment.application.needs_images:
-        require_capabilities(teacher, experiment.method)
+        require_capabilities(teacher, method_of(experiment))
     return Setup(experiment, fabric, teacher, student, open_data(experiment.task, student))
 
 

@@ -71,7 +71,8 @@ class Augmentation:
         angle = uniform[0] * self.rotate * torch.pi / 180
         cos, sin = angle.cos() * (1 + uniform[1] * self.scale), angle.sin() * (1 + uniform[1] * self.scale)
         right, down = uniform[2] * 2 * self.shift / width, uniform[3] * 2 * self.shift / height
-        affine = torch.stack([cos, -sin, right, sin, cos, down], 1).view(n, 2, 3)
+        # The grid counts height and width as 2 each; in pixels a rotation must not shear images that are not square.
+        affine = torch.stack([cos, -sin * (height / width), right, sin * (width / height), cos, down], 1).view(n, 2, 3)
         grid = F.affine_grid(affine, list(images.shape), align_corners=False)
         return F.grid_sample(images, grid, padding_mode="border", align_corners=False)
 

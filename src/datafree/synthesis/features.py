@@ -11,7 +11,7 @@ References:
     | https://arxiv.org/abs/1912.08795
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,7 +21,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
 from datafree.classifier import Classifier, LayerCall, fingerprint, frozen, hash_tensors, last_layer, record
-from datafree.losses import feature_statistics
+from datafree.losses import layer_distance
 from datafree.types import Images, InputError, Scalar
 
 Channels = Float[Tensor, " c"]
@@ -76,8 +76,12 @@ def feature_layers(model: nn.Module) -> dict[str, nn.Module]:
 
 
 def features_of(call: LayerCall) -> Tensor:
-    """Return the output of a layer in shape `(n, c, *)`. Fully connected layers have the channels last, even for tokens."""
-    return call.output if isinstance(call.module, CONVOLUTIONS) else call.output.movedim(-1, 1)
+    """Return a copy of the output of a layer in shape `(n, c, *)`. Fully connected layers have the channels last.
+
+    It is a copy because the next layer may change the output in place.
+    """
+    features = call.output.clone()
+    return features if isinstance(call.module, CONVOLUTIONS) else features.movedim(-1, 1)
 
 
 class Moments:
@@ -122,13 +126,14 @@ def measure_features(teacher: Classifier, batches: Iterable[Images], source: str
     layers = feature_layers(teacher.model)
     moments = {layer: Moments() for layer in layers.values()}
     names, images = {layer: name for name, layer in layers.items()}, 0
-    with frozen(teacher), torch.no_grad(), record(*moments) as calls:
+
+    def add(call: LayerCall) -> None:
+        moments[call.module].add(features_of(call))
+
+    with frozen(teacher), torch.no_grad(), record(*moments, function=add):
         for batch in batches:
             teacher(batch.to(teacher.device))
             images += len(batch)
-            for call in calls:
-                moments[call.module].add(features_of(call))
-            calls.clear()
     measured = {names[layer]: moment.result() for layer, moment in moments.items() if moment.count}
     if not measured:
         raise InputError(
@@ -137,17 +142,14 @@ def measure_features(teacher: Classifier, batches: Iterable[Images], source: str
     return FeatureStatistics(measured, fingerprint(teacher.model), source, images)
 
 
-def measured_statistics(
-    stored: Mapping[nn.Module, tuple[Channels, Channels]], calls: Sequence[LayerCall], weights: Sequence[float] = (1.0,)
-) -> Scalar:
-    """Return the distance of a batch to measured statistics; see `feature_statistics`.
+def measured_distance(stored: Mapping[nn.Module, tuple[Channels, Channels]], call: LayerCall) -> Scalar:
+    """Return the distance of a layer's features to its measured statistics, for `record`; see `feature_statistics`.
 
     Args:
         stored: Mean and variance by layer; see `FeatureStatistics.by_layer`.
-        calls: The calls of these layers; see `record`.
-        weights: Weights of the first calls. The last weight applies to all further calls.
+        call: A call of one of these layers.
     """
-    return feature_statistics([features_of(call) for call in calls], [stored[c.module] for c in calls], weights)
+    return layer_distance(features_of(call), stored[call.module])
 
 
 def save(statistics: FeatureStatistics, path: Path) -> None:

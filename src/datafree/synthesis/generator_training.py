@@ -1,12 +1,15 @@
 """What the methods that train a generator share: their settings, and the networks and optimizer under training."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import nn
 
-from datafree.synthesis.method import Method, descend
+from datafree.callback import Callback
+from datafree.classifier import Classifier
+from datafree.synthesis.method import Method, descend, loss_scaler
 from datafree.types import Terms, require_at_least
 
 
@@ -28,14 +31,22 @@ class GeneratorMethod(Method):
     """weight of the distance to the batch-norm running statistics of the teacher; not in the paper"""
     reset_every: int = 0
     """generator steps after which the generator is re-initialised; 0: never"""
+    discard_first: int = 0
+    """steps of a new generator whose images are discarded, at the start and after each reset"""
 
     def __post_init__(self) -> None:
         super().__post_init__()
         require_at_least(2, batch_size=self.batch_size)
         require_at_least(1, latent_size=self.latent_size)
         require_at_least(0, one_hot=self.one_hot, activation=self.activation, entropy=self.entropy)
-        require_at_least(0, statistics=self.statistics, reset_every=self.reset_every)
+        require_at_least(0, statistics=self.statistics, discard_first=self.discard_first)
+        require_at_least(self.discard_first + 1 if self.reset_every else 0, reset_every=self.reset_every)
         require_at_least(1e-9, lr=self.lr)
+
+    @property
+    def steps_per_batch(self) -> float:
+        """Generator steps per batch that is not discarded; those of a generator that is never reset are not counted."""
+        return self.reset_every / (self.reset_every - self.discard_first) if self.reset_every else 1
 
     @property
     def needs(self) -> tuple[str, ...]:
@@ -47,11 +58,13 @@ class GeneratorTraining:
 
     Args:
         config: The learning rate, and after how many steps `finished` is true.
+        teacher: The teacher, whose precision decides whether the loss is scaled.
         networks: The networks to train, the generator among them, by their names in a checkpoint.
     """
 
-    def __init__(self, config: GeneratorMethod, **networks: nn.Module) -> None:
+    def __init__(self, config: GeneratorMethod, teacher: Classifier, **networks: nn.Module) -> None:
         self.config, self.networks, self.steps = config, networks, 0
+        self.scaler = loss_scaler(teacher)
         for network in networks.values():
             network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         parameters = [parameter for network in networks.values() for parameter in network.parameters()]
@@ -62,19 +75,32 @@ class GeneratorTraining:
         """Whether it is time to start over with a new generator."""
         return bool(self.config.reset_every) and self.steps >= self.config.reset_every
 
+    def discard(self, step: Callable[[], object], callback: Callback) -> None:
+        """Take the steps whose images are discarded because the generator is new.
+
+        Args:
+            step: Takes one step.
+            callback: Shows the progress.
+        """
+        if steps := range(self.steps, self.config.discard_first):
+            for _ in callback.track(steps, "train the generator"):
+                step()
+
     def step(self, terms: Terms) -> Terms:
         """Take one step on the sum of the terms, and return them detached."""
         self.steps += 1
-        return descend(terms, self.optimizer)
+        return descend(terms, self.optimizer, self.scaler)
 
     def state_dict(self) -> dict[str, Any]:
         """Return the networks, the optimizer and the number of steps."""
         networks = {name: network.state_dict() for name, network in self.networks.items()}
-        return {**networks, "optimizer": self.optimizer.state_dict(), "steps": self.steps}
+        training = {"optimizer": self.optimizer.state_dict(), "scaler": self.scaler.state_dict(), "steps": self.steps}
+        return {**networks, **training}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Restore the state returned by `state_dict`."""
         for name, network in self.networks.items():
             network.load_state_dict(state[name])
         self.optimizer.load_state_dict(state["optimizer"])
+        self.scaler.load_state_dict(state["scaler"])
         self.steps = state["steps"]

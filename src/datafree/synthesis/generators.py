@@ -100,17 +100,20 @@ class GroupStackGenerator(nn.Module):
     Args:
         latent_size: Size of a latent vector.
         shapes: Input shapes `(c, h, w)` of the teachers' blocks, first block first: the image, then features.
+        signed: For each shape after the first, whether these features can be negative. If not, they end in a ReLU.
     """
 
-    def __init__(self, latent_size: int, shapes: Sequence[tuple[int, ...]]) -> None:
+    def __init__(self, latent_size: int, shapes: Sequence[tuple[int, ...]], signed: Sequence[bool] = ()) -> None:
         super().__init__()
-        deepest_first = list(reversed(shapes))
-        self.shape = deepest_first[0]
+        signs = signed or [False] * (len(shapes) - 1)
+        ends = [_feature_end(shape[0], sign) for shape, sign in zip(shapes[1:], signs, strict=True)]
+        image_end = (nn.Tanh(), nn.BatchNorm2d(shapes[0][0], affine=False))
+        self.shape = shapes[-1]
         self.first = nn.Linear(latent_size, math.prod(self.shape), bias=False)
-        self.start = nn.Sequential(nn.BatchNorm2d(self.shape[0]), nn.ReLU())
+        self.start = nn.Sequential(*ends.pop())
         self.groups = nn.ModuleList(
-            _group(before, after, image=index == len(deepest_first) - 2)
-            for index, (before, after) in enumerate(zip(deepest_first, deepest_first[1:], strict=False))
+            _group(before, after, end, image=end is image_end)
+            for before, after, end in zip(shapes[:0:-1], shapes[-2::-1], [*reversed(ends), image_end], strict=True)
         )
 
     def forward(self, z: Tensor) -> list[Tensor]:
@@ -121,25 +124,28 @@ class GroupStackGenerator(nn.Module):
         return outputs
 
 
-def _group(before: tuple[int, ...], after: tuple[int, ...], *, image: bool) -> nn.Sequential:
-    """Map features of one depth to those of the depth before: an upsampling and two convolutions.
+def _feature_end(channels: int, signed: bool) -> tuple[nn.Module, ...]:
+    """The end of a group that generates features: as in most teachers, features that cannot be negative follow a ReLU."""
+    return (nn.BatchNorm2d(channels),) if signed else (nn.BatchNorm2d(channels), nn.ReLU())
+
+
+def _group(before: tuple[int, ...], after: tuple[int, ...], end: Sequence[nn.Module], *, image: bool) -> nn.Sequential:
+    """Map features of one depth to those of the depth before: an upsampling, two convolutions and the end of the group.
 
     A 1 x 1 map is enlarged by a transposed convolution with separate weights for each position. Copies would all be
-    equal, and no convolution could tell them apart. Features of a teacher follow a ReLU, so a group ends in one; the
-    image ends like that of the other generators.
+    equal, and no convolution could tell them apart.
     """
     channels = max(before[0] // 2, 16) if image else after[0]
     height, width = after[1:]
     upsampled: tuple[nn.Module, ...] = (nn.ConvTranspose2d(before[0], channels, (height, width)),)
     if before[1:] != (1, 1):
         upsampled = nn.Upsample(size=(height, width)), nn.Conv2d(before[0], channels, 3, padding=1)
-    tail = (nn.Tanh(), nn.BatchNorm2d(after[0], affine=False)) if image else (nn.BatchNorm2d(after[0]), nn.ReLU())
     return nn.Sequential(
         *upsampled,
         nn.BatchNorm2d(channels),
         nn.LeakyReLU(0.2),
         nn.Conv2d(channels, after[0], 3, padding=1),
-        *tail,
+        *end,
     )
 
 

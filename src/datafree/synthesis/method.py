@@ -2,17 +2,18 @@
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import wraps
 from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 
 from datafree.callback import Callback, silent
-from datafree.classifier import Classifier
+from datafree.classifier import Classifier, batch_norms
 from datafree.synthesis.schedule import Schedule
-from datafree.types import Batch, Terms, require_at_least, require_choices
+from datafree.types import Batch, InputError, Terms, require_at_least, require_choices
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,6 +28,12 @@ class Method(ABC):
 
     batch_size: int = 256
     """images synthesized at once"""
+
+    def __init_subclass__(cls, **arguments: Any) -> None:
+        """Check what a teacher has before `build`, also for methods defined elsewhere."""
+        super().__init_subclass__(**arguments)
+        if "build" in vars(cls):
+            cls.build = _after_check(cls.build)
 
     def __post_init__(self) -> None:
         require_at_least(1, batch_size=self.batch_size)
@@ -59,7 +66,7 @@ class Method(ABC):
 
     @property
     def needs(self) -> tuple[str, ...]:
-        """Capabilities that the teacher must have; see `datafree.teachers.doctor`."""
+        """Capabilities that the teacher must have; see `capabilities`. `build` refuses a teacher without them."""
         return ()
 
     @abstractmethod
@@ -67,8 +74,42 @@ class Method(ABC):
         """Return a synthesizer for this teacher.
 
         Raises:
-            InputError: If the method does not support the teacher.
+            InputError: If the teacher lacks what the method `needs`, or the method does not support it.
         """
+
+    def missing(self, teacher: Classifier) -> list[str]:
+        """Return what the method needs and the teacher does not have."""
+        available = capabilities(teacher) if self.needs else ()
+        return [need for need in self.needs if need not in available]
+
+
+def _after_check(build: Callable[..., Any]) -> Callable[..., Any]:
+    @wraps(build)
+    def checked(self: Method, teacher: Classifier) -> Any:
+        if missing := self.missing(teacher):
+            raise InputError(f"the teacher has no {' and no '.join(missing)}; use a method that needs none")
+        return build(self, teacher)
+
+    return checked
+
+
+def capabilities(teacher: Classifier) -> frozenset[str]:
+    """Return what a teacher offers, in the words of `Method.needs`.
+
+    - `batch-norm statistics`: a batch-norm layer whose running statistics are not the initial mean 0 and variance 1.
+    - `last layer`: the logits come from a fully connected layer with one output per class, and exactly one class is
+      correct.
+    """
+    available = {
+        "batch-norm statistics": any(not is_untrained(norm) for norm in batch_norms(teacher)),
+        "last layer": teacher.class_weights() is not None and not teacher.multi_label,
+    }
+    return frozenset(name for name, is_available in available.items() if is_available)
+
+
+def is_untrained(norm: nn.Module) -> bool:
+    """Return whether a batch-norm layer has its initial running statistics: mean 0 and variance 1."""
+    return bool((norm.running_mean == 0).all() and (norm.running_var == 1).all())  # type: ignore[union-attr]
 
 
 class Synthesizer(ABC):
@@ -111,12 +152,30 @@ class Synthesizer(ABC):
         """Restore the state returned by `state_dict`."""
 
 
-def descend(terms: Terms, optimizer: torch.optim.Optimizer) -> Terms:
-    """Take one optimizer step on the sum of the terms, and return the terms detached."""
+def descend(terms: Terms, optimizer: torch.optim.Optimizer, scaler: torch.amp.GradScaler | None = None) -> Terms:
+    """Take one optimizer step on the sum of the terms, and return the terms detached.
+
+    Args:
+        terms: The terms.
+        optimizer: The optimizer.
+        scaler: Multiplies the sum before the backward pass, and divides the gradients; see `loss_scaler`.
+    """
+    scaler = scaler or torch.amp.GradScaler("cpu", enabled=False)
     optimizer.zero_grad(set_to_none=True)
-    total(terms).backward()
-    optimizer.step()
+    scaler.scale(total(terms)).backward()
+    scaler.step(optimizer)
+    scaler.update()
     return {name: term.detach() for name, term in terms.items()}
+
+
+def loss_scaler(teacher: Classifier) -> torch.amp.GradScaler:
+    """Return a scaler of the loss, which does something only if a teacher computes in float16.
+
+    The gradients of pixels are small: a mean over the batch and its pixels. In float16 many of them become 0. The loss is
+    therefore multiplied by a power of two. If a gradient overflows, the step is skipped and the factor halved.
+    """
+    half = any(isinstance(module, Classifier) and module.precision == torch.float16 for module in teacher.modules())
+    return torch.amp.GradScaler(teacher.device.type, init_scale=2.0**12, enabled=half)
 
 
 def total(terms: Terms) -> Tensor:

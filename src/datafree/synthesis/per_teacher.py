@@ -1,5 +1,6 @@
 """Images synthesized from each teacher of an ensemble in turn, so that the source of each image is known."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -33,10 +34,36 @@ class PerTeacher(Method):
     def passes(self) -> float:
         return self.method.passes
 
+    @property
+    def burn_in(self) -> int:
+        return self.method.burn_in
+
+    @property
+    def adaptive(self) -> bool:
+        return self.method.adaptive
+
+    @property
+    def distillation(self) -> Mapping[str, Any]:
+        return self.method.distillation
+
+    def missing(self, teacher: Classifier) -> list[str]:
+        """Return what the method needs and any of the teachers does not have."""
+        members = members_of(teacher) if isinstance(teacher, Ensemble) else [teacher]
+        return list(dict.fromkeys(need for member in members for need in self.method.missing(member)))
+
     def build(self, teacher: Classifier) -> Synthesizer:
         if not isinstance(teacher, Ensemble):
             return self.method.build(teacher)
         return PerTeacherSynthesizer(teacher, self.method, origin=self.origin)
+
+
+def members_of(ensemble: Ensemble) -> list[Ensemble]:
+    """Return one ensemble for each teacher that knows a label of the ensemble, over the labels that it knows."""
+    return [
+        Ensemble([teacher], labels)
+        for teacher in ensemble.teachers
+        if (labels := [label for label in ensemble.classes if label in teacher.classes])
+    ]
 
 
 class PerTeacherSynthesizer(Synthesizer):
@@ -52,13 +79,10 @@ class PerTeacherSynthesizer(Synthesizer):
 
     def __init__(self, ensemble: Ensemble, method: Method, *, origin: bool) -> None:
         self.ensemble, self.origin, self.turn = ensemble, origin, 0
-        teachers = [teacher for teacher in ensemble.teachers if set(teacher.classes) & set(ensemble.classes)]
-        self.members = [
-            Ensemble([teacher], [label for label in ensemble.classes if label in teacher.classes])
-            for teacher in teachers
-        ]
+        self.members = members_of(ensemble)
         self.single_teachers = [
-            SingleTeacher(teacher, ensemble.classes, multi_label=ensemble.multi_label).eval() for teacher in teachers
+            SingleTeacher(member.teachers[0], ensemble.classes, multi_label=ensemble.multi_label).eval()
+            for member in self.members
         ]
         self.synthesizers = [method.build(member) for member in self.members]
         self.class_indices = [[ensemble.classes.index(label) for label in member.classes] for member in self.members]

@@ -11,34 +11,52 @@ from datafree.types import Batch
 class Pool:
     """A ring buffer of single images that holds the last batches.
 
-    Images stay float32. Rounding to 8 bits would remove detail that the teacher depends on.
+    Images stay float32. Rounding to 8 bits would remove detail that the teacher depends on. Memory grows with the stored
+    images, by doubling.
 
     Args:
         capacity: Number of batches to hold.
+
+    Attributes:
+        keep_block_inputs: Whether the generated features of a batch are stored too. They take many times the memory of the
+            images, and only the blockwise training of a TargetNet reads them.
+        size: Number of images to hold: the capacity times the images of the first batch; 0 before that.
     """
 
     def __init__(self, capacity: int) -> None:
         self.capacity = capacity
+        self.keep_block_inputs = False
         self.buffers: dict[str, Tensor] = {}
+        self.size = 0
         self.written = 0
         self.newest_size = 0
 
     def __len__(self) -> int:
         """Return the number of stored images."""
-        return min(self.written, len(self.buffers["images"])) if self.buffers else 0
+        return min(self.written, self.size)
 
     def add(self, batch: Batch) -> None:
         """Store a batch. A full pool overwrites the oldest images."""
         tensors = {"images": batch.images, "targets": batch.targets}
         if batch.teacher_logits is not None:
             tensors["teacher_logits"] = batch.teacher_logits
-        tensors |= {f"block_inputs {depth}": tensor for depth, tensor in enumerate(batch.block_inputs)}
+        if self.keep_block_inputs:
+            tensors |= {f"block_inputs {depth}": tensor for depth, tensor in enumerate(batch.block_inputs)}
+        self.size = self.size or self.capacity * len(batch)
+        positions = self._positions(self.written, len(batch))
         for name, tensor in tensors.items():
-            if name not in self.buffers:
-                self.buffers[name] = tensor.new_empty(self.capacity * len(batch), *tensor.shape[1:])
-            self.buffers[name][self._positions(self.written, len(batch))] = tensor
+            self._reserve(name, tensor, min(self.written + len(batch), self.size))
+            self.buffers[name][positions] = tensor
         self.written += len(batch)
         self.newest_size = len(batch)
+
+    def _reserve(self, name: str, like: Tensor, count: int) -> None:
+        """Make sure that a buffer has room for a number of images."""
+        buffer = self.buffers.get(name, like.new_empty(0, *like.shape[1:]))
+        if len(buffer) < count:
+            larger = like.new_empty(min(max(count, 2 * len(buffer)), self.size), *like.shape[1:])
+            larger[: len(buffer)] = buffer
+            self.buffers[name] = larger
 
     @property
     def newest(self) -> Batch:
@@ -60,21 +78,17 @@ class Pool:
     def state_dict(self) -> dict[str, Any]:
         """Return the stored images, for a checkpoint."""
         tensors = {name: buffer[: len(self)] for name, buffer in self.buffers.items()}
-        size = len(self.buffers["images"]) if self.buffers else 0
         device = str(self.buffers["images"].device) if self.buffers else "cpu"
-        counts = {"written": self.written, "newest_size": self.newest_size, "size": size}
+        counts = {"written": self.written, "newest_size": self.newest_size, "size": self.size}
         return {**counts, "device": device, "tensors": tensors}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Restore the state returned by `state_dict`."""
-        self.written, self.newest_size = state["written"], state["newest_size"]
-        self.buffers = {}
-        for name, tensor in state["tensors"].items():
-            self.buffers[name] = tensor.new_empty(state["size"], *tensor.shape[1:], device=state["device"])
-            self.buffers[name][: len(tensor)] = tensor
+        self.written, self.newest_size, self.size = state["written"], state["newest_size"], state["size"]
+        self.buffers = {name: tensor.to(state["device"]) for name, tensor in state["tensors"].items()}
 
     def _positions(self, start: int, count: int) -> Tensor:
-        return torch.arange(start, start + count) % len(self.buffers["images"])
+        return torch.arange(start, start + count) % self.size
 
     def _select(self, positions: Tensor) -> Batch:
         if not self.buffers:

@@ -19,6 +19,9 @@ from datafree.types import Batch, require_unchanged
 class Stream:
     """An endless iterator over batches, one per student step. A checkpoint can hold it.
 
+    The first images are synthesized without the student: before its first step it has learned nothing, and images on which
+    it is wrong are no better than others.
+
     Args:
         synthesizer: Synthesizes the batches.
         student: The student that an adaptive synthesizer uses; None if there is none.
@@ -75,15 +78,24 @@ class Stream:
         return self
 
     def __next__(self) -> Batch:
-        self.synthesize_until(self.schedule.batches_needed(self.step))
+        self.synthesize_until(self.schedule.batches_needed(self.step), with_student=self.step > 0)
         self.step += 1
         return self.pool.newest if self.schedule.refresh_every == 1 else self.pool.draw(self.schedule.batch_size)
 
-    def synthesize_until(self, count: int) -> None:
-        """Synthesize batches until `count` batches have been synthesized since the start of the stream."""
+    def keep_block_inputs(self) -> None:
+        """Store the generated features of each batch too, for an application that reads them."""
+        self.pool.keep_block_inputs = True
+
+    def synthesize_until(self, count: int, with_student: bool = True) -> None:
+        """Synthesize batches until `count` batches have been synthesized since the start of the stream.
+
+        Args:
+            count: Number of batches.
+            with_student: Whether an adaptive method uses the student.
+        """
         while self.batch_count < count:
             with self.numbers or nullcontext():
-                batch = self.synthesizer.synthesize(self.student)
+                batch = self.synthesizer.synthesize(self.student if with_student else None)
             self.pool.add(batch)
             self.batch_count += 1
             self.callback.on_batch(batch, self.batch_count, count)

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from datafree.classifier import Classifier, batch_norms
 from datafree.methods import METHODS
 from datafree.synthesis import Method
+from datafree.synthesis.method import capabilities, is_untrained
 from datafree.types import InputError
 
 
@@ -22,33 +23,20 @@ class Diagnosis:
     """number of layers with running statistics"""
     untrained_batch_norms: int
     """number of these layers whose running statistics have their initial values, mean 0 and variance 1"""
-    last_layer: bool
-    """whether the logits come from a fully connected layer with one output per class, and exactly one class is correct"""
-
-    @property
-    def capabilities(self) -> frozenset[str]:
-        """What the teacher offers, in the words of `Method.needs`."""
-        available = {
-            "batch-norm statistics": self.batch_norms > self.untrained_batch_norms,
-            "last layer": self.last_layer,
-        }
-        return frozenset(name for name, is_available in available.items() if is_available)
+    capabilities: frozenset[str]
+    """what the teacher offers, in the words of `Method.needs`; see `datafree.synthesis.method.capabilities`"""
 
 
 def diagnose(teacher: Classifier) -> Diagnosis:
     """Inspect a teacher without running it."""
     layers = batch_norms(teacher)
-    untrained = sum(
-        bool((layer.running_mean == 0).all() and (layer.running_var == 1).all())  # type: ignore[union-attr]
-        for layer in layers
-    )
     return Diagnosis(
         parameters=count_parameters(teacher),
         shape=teacher.shape,
         classes=len(teacher.classes),
         batch_norms=len(layers),
-        untrained_batch_norms=untrained,
-        last_layer=teacher.class_weights() is not None and not teacher.multi_label,
+        untrained_batch_norms=sum(map(is_untrained, layers)),
+        capabilities=capabilities(teacher),
     )
 
 
@@ -59,10 +47,7 @@ def count_parameters(model: Classifier) -> int:
 
 def usable_methods(teacher: Classifier) -> list[str]:
     """Return the names of the methods that support this teacher."""
-    capabilities = diagnose(teacher).capabilities
-    return [
-        name for name, method in METHODS.items() if capabilities.issuperset(method.needs) and can_build(method, teacher)
-    ]
+    return [name for name, method in METHODS.items() if can_build(method, teacher)]
 
 
 def can_build(method: Method, teacher: Classifier) -> bool:
@@ -80,9 +65,7 @@ def require_capabilities(teacher: Classifier, method: Method) -> None:
     Raises:
         InputError: If it does not. The message names what is missing and the methods that support the teacher.
     """
-    capabilities = diagnose(teacher).capabilities
-    missing = [need for need in method.needs if need not in capabilities]
-    if missing:
+    if missing := method.missing(teacher):
         raise InputError(
             f"the teacher has no {' and no '.join(missing)}; methods that work with it: "
             f"{', '.join(usable_methods(teacher))}"
