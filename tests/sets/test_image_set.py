@@ -1,10 +1,12 @@
 """Image sets: exact tensors to train on, and 8-bit exports for other programs."""
 
 import json
+import os
 import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -14,9 +16,9 @@ from safetensors.torch import load_file, save_file
 from torchvision.transforms.v2.functional import pil_to_tensor
 
 from datafree.classifier import Classifier
+from datafree.files import sha256_of
 from datafree.runs import synthesis_job
-from datafree.runs.run_folder import sha256_of
-from datafree.sets import image_set
+from datafree.sets import image_set, index
 from datafree.sets.image_set import ImageSet
 from datafree.types import Batch, InputError
 
@@ -48,7 +50,7 @@ def test_a_set_is_read_back_exactly(written: Path, ten: Batch):
 def test_shards_are_concatenated_in_order(
     ten: Batch, tmp_path: Path, plain_teacher: Classifier, monkeypatch: pytest.MonkeyPatch, per_shard: int
 ):
-    monkeypatch.setattr(image_set, "SHARD_BYTES", per_shard * 64 * 4)
+    monkeypatch.setattr(image_set, "SHARD_BYTES", per_shard * (64 * 4 + 8 + 4 * 4))
     image_set.write(set_of(ten), plain_teacher, tmp_path / "set")
     assert len(list((tmp_path / "set").glob("images-*.safetensors"))) == -(-10 // per_shard)
     batch = image_set.read(tmp_path / "set").batch
@@ -120,10 +122,27 @@ def another_set(folder: Path) -> None:
     save_file({name: torch.rand(10, 1, 8, 8) for name in ("images", "targets", "logits")}, shard_of(folder))
 
 
+def write_index(folder: Path, entries: dict[str, Any]) -> None:
+    """Write `set.json` with a correct digest, as someone would who means harm."""
+    (folder / "set.json").write_text(index._text(entries))
+
+
 def change(**values: object) -> Callable[[Path], None]:
     def spoil(folder: Path) -> None:
-        index = json.loads((folder / "set.json").read_text())
-        (folder / "set.json").write_text(json.dumps(index | values))
+        entries = json.loads((folder / "set.json").read_text())
+        del entries["sha256"]
+        write_index(folder, entries | values)
+
+    return spoil
+
+
+def change_shard(**tensors: torch.Tensor) -> Callable[[Path], None]:
+    """Replace tensors of the shard, and all hashes with them."""
+
+    def spoil(folder: Path) -> None:
+        shard = shard_of(folder)
+        save_file(load_file(shard) | tensors, shard)
+        change(shards={shard.name: sha256_of(shard)})(folder)
 
     return spoil
 
@@ -136,30 +155,141 @@ def two_sizes(folder: Path) -> None:
     change(shards=shards, images=20)(folder)
 
 
+def through_a_link(folder: Path) -> None:
+    shard = shard_of(folder)
+    shard.replace(folder.parent / "elsewhere")
+    shard.symlink_to(folder.parent / "elsewhere")
+
+
+def index_through_a_link(folder: Path) -> None:
+    (folder / "set.json").replace(folder.parent / "elsewhere")
+    (folder / "set.json").symlink_to(folder.parent / "elsewhere")
+
+
+def pipe(folder: Path) -> None:
+    shard_of(folder).unlink()
+    os.mkfifo(shard_name(folder))
+
+
+def shard_name(folder: Path) -> Path:
+    return folder / next(iter(json.loads((folder / "set.json").read_text())["shards"]))
+
+
+def pipe_as_index(folder: Path) -> None:
+    (folder / "set.json").unlink()
+    os.mkfifo(folder / "set.json")
+
+
+def another_image_count(folder: Path) -> None:
+    text = (folder / "set.json").read_text()
+    (folder / "set.json").write_text(text.replace('"images": 10', '"images": 11'))
+
+
+NAN = torch.tensor([float("nan")] + [0.5] * 639).view(10, 1, 8, 8)
+
+
 @pytest.mark.parametrize(
     ("spoil", "fault"),
     [
-        (lambda folder: (folder / "set.json").unlink(), "set.json is missing or damaged"),
-        (lambda folder: (folder / "set.json").write_text("{"), "set.json is missing or damaged"),
-        (lambda folder: (folder / "set.json").write_text("[]"), "set.json is missing or damaged"),
-        (lambda folder: shard_of(folder).unlink(), "is missing or not a shard"),
+        (lambda folder: (folder / "set.json").unlink(), "is not an image set .set.json is missing"),
+        (lambda folder: (folder / "set.json").write_text("{"), "set.json is not valid JSON"),
+        (lambda folder: (folder / "set.json").write_text("[]"), "is not the index of an image set"),
+        (lambda folder: (folder / "set.json").write_bytes(b"\xff"), "is not a text file in UTF-8"),
+        (lambda folder: shard_of(folder).unlink(), "does not exist"),
         (lambda folder: shard_of(folder).write_bytes(b"half"), "is damaged or belongs to another set"),
         (flip_a_bit, "is damaged or belongs to another set"),
         (another_set, "is damaged or belongs to another set"),
-        (change(schema=1), "another version"),
-        (change(images=9), "set.json is missing or damaged"),
-        (change(shards={}), "set.json is missing or damaged"),
-        (change(shards={"../images.safetensors": ""}), "is damaged or belongs to another set"),
-        (change(stranger=1), "set.json is missing or damaged"),
-        (change(classes="abcd"), "set.json is missing or damaged"),
-        (change(measured_images=3), "set.json is missing or damaged"),
-        (two_sizes, "set.json is missing or damaged"),
+        (another_image_count, "set.json is damaged or was edited: it differs from its own SHA-256"),
+        (pipe, "cannot be read .not a regular file"),
+        (pipe_as_index, "set.json cannot be read .not a regular file"),
+        (through_a_link, "is behind a symbolic link"),
+        (index_through_a_link, "set.json is behind a symbolic link"),
+        (change(schema=2), "another version"),
+        (change(images=9), "the images of .* have a wrong type or shape"),
+        (change(images="10"), "images is '10', but must be an integer"),
+        (change(images=True), "images is true"),
+        (change(shards={}), "shards is 0, but it must be at least 1"),
+        (change(shards=[]), "shards is a list, but must be an object"),
+        (change(shards={"../images.safetensors": ""}), "a shard is called '../images.safetensors'"),
+        (change(shards={"/etc/passwd": ""}), "a shard is called '/etc/passwd'"),
+        (change(shards={"inner/x": ""}), "a shard is called 'inner/x'"),
+        (change(shards={"..": ""}), "a shard is called '..'"),
+        (change(shards={"a\0b": ""}), "which is not a plain file name"),
+        (change(stranger=1), "'stranger' is unknown"),
+        (change(classes="abcd"), "classes is 'abcd', but must be a list"),
+        (change(classes=["a", "b", "c"]), "the (targets|logits) of .* have"),
+        (change(measured_images=3), "measured_images is 3, but must be an object"),
+        (change(measured_images={"digits": -1}), "measured-images is -1, but it must be at least 0"),
+        (change(seconds=-1.0), "seconds is -1.0"),
+        (two_sizes, "the shards of .* do not fit together"),
+        (change_shard(images=NAN), "the images of .* have values out of range"),
+        (
+            change_shard(images=torch.zeros(10, 1, 8, 8, dtype=torch.uint8)),
+            "the images of .* have a wrong type or shape",
+        ),
+        (change_shard(targets=torch.full((10,), 4)), "the targets of .* have values out of range"),
+        (change_shard(targets=torch.full((10,), -1)), "the targets of .* have values out of range"),
+        (change_shard(targets=torch.zeros(10, 4).fill_(2)), "the targets of .* have values out of range"),
+        (change_shard(targets=torch.zeros(10, dtype=torch.int32)), "the targets of .* have a wrong type or shape"),
+        (change_shard(logits=torch.zeros(10, 5)), "the logits of .* have a wrong type or shape"),
     ],
 )
 def test_a_damaged_set_is_refused(written: Path, spoil: Callable[[Path], object], fault: str):
     spoil(written)
-    with pytest.raises(InputError, match=fault):
+    with pytest.raises(InputError, match=fault) as caught:
         image_set.read(written)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_flipped_bit_of_the_index_is_detected(written: Path):
+    content = (written / "set.json").read_bytes()
+    shard = shard_of(written)
+    for position in range(0, len(content), 7):
+        damaged = bytearray(content)
+        damaged[position] ^= 1 << position % 8
+        (written / "set.json").write_bytes(damaged)
+        with pytest.raises(InputError):
+            index.read_index(written)
+    (written / "set.json").write_bytes(content)
+    assert index.read_index(written).shards == {shard.name: sha256_of(shard)}
+
+
+def test_a_set_larger_than_the_memory_is_refused(written: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(image_set, "memory", lambda: 1000)
+    with pytest.raises(InputError, match="is too large for the memory of this machine"):
+        image_set.read(written)
+
+
+HOSTILE = ("[x](javascript:alert(1))", "a`b``c", "\x1b[2J\u202eevil", "x\n# heading", "<script>", "`")
+
+
+def test_names_are_inert_in_the_card(ten: Batch):
+    soft = Batch(ten.images, ten.targets, {}, torch.zeros(10, 6))
+    hostile = ImageSet(
+        batch=soft, classes=HOSTILE, teacher_sha256="a`b", made_by="<b>`x`\n# y", measured_images={"`d`": 1}
+    )
+    text = image_set.card(hostile, ())
+    assert "\x1b" not in text and "\u202e" not in text and "\n# heading" not in text and "\n# y" not in text
+    for shown in (
+        "- `0000`: `[x](javascript:alert(1))`\n",
+        "- `0001`: ```a`b``c```\n",
+        "`\ufffd[2J\ufffdevil`",
+        "`<script>`",
+        "- `0005`: `` ` ``\n",
+        "Synthesized by ``<b>`x`\ufffd# y``",
+        "SHA-256 ``a`b``",
+        "real images of `` `d` ``",
+    ):
+        assert shown in text
+
+
+def test_classes_are_reordered():
+    batch = Batch(torch.zeros(3, 1, 2, 2), torch.tensor([0, 1, 2]), {}, torch.eye(3))
+    hard = image_set.reordered(batch, (2, 0, 1))
+    assert hard.targets.tolist() == [1, 2, 0]
+    assert hard.teacher_logits is not None and hard.teacher_logits.argmax(1).tolist() == [1, 2, 0]
+    soft = image_set.reordered(replace(batch, targets=torch.eye(3)), (2, 0, 1))
+    assert soft.targets.argmax(1).tolist() == [1, 2, 0]
 
 
 def test_parquet_without_pyarrow_is_refused_before_synthesis(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

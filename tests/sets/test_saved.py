@@ -149,7 +149,7 @@ def test_stored_logits_are_used_only_for_the_same_teacher(teacher: Classifier, b
     assert torch.equal(same.synthesize().teacher_logits, logits)  # type: ignore[arg-type]
     assert same.notes == ("images synthesized by dafl",)
     another = toys.conv_net()
-    renamed = Classifier(teacher.model, shape=toys.SHAPE, classes=("w", "x", "y", "z"))
+    renamed = Classifier(teacher.model, shape=toys.SHAPE, classes=4)
     for other in (another, renamed, Ensemble([teacher, toys.conv_net()])):
         assert saved.build(other).synthesize().teacher_logits is None
 
@@ -191,10 +191,36 @@ def test_a_run_with_a_saved_set_can_be_resumed(digits_teacher: Path, tmp_path: P
     assert note.startswith("images synthesized by ") and note.endswith(", seed 0")
 
 
-def test_notes_warn_about_a_different_teacher_or_other_class_names(twelve: SavedConfig, teacher: Classifier):
+def test_notes_warn_about_a_different_teacher_or_classes_without_names(twelve: SavedConfig, teacher: Classifier):
     different = "the images were synthesized from a different teacher"
     assert twelve.build(Classifier(teacher.model, shape=toys.SHAPE, classes=4)).notes == (different,)
-    assert twelve.build(teacher).notes == (different, "the class names of the image set differ from the teacher's")
+    first, second = twelve.build(teacher).notes
+    assert first == different and "matched by position" in second and "have no names" in second
+
+
+def named_set(batch: Batch, folder: Path, classes: tuple[str, ...], teacher: Classifier) -> SavedConfig:
+    logits = teacher(batch.images).detach()
+    stored = ImageSet(
+        batch=replace(batch, teacher_logits=logits),
+        classes=classes,
+        teacher_sha256=fingerprint(teacher.model),
+        made_by="",
+    )
+    image_set.write(stored, teacher, folder)
+    return SavedConfig(images=str(folder))
+
+
+def test_classes_in_another_order_are_matched_by_name(teacher: Classifier, bars: Batch, tmp_path: Path):
+    batch = Batch(bars.images[:12], 3 - bars.targets[:12], {})
+    saved = named_set(batch, tmp_path / "set", toys.CLASSES[::-1], teacher).build(teacher)
+    assert torch.equal(saved.synthesize().targets, bars.targets[:12])
+    assert saved.synthesize().teacher_logits is None and saved.notes == ()
+
+
+def test_other_class_names_are_refused(teacher: Classifier, bars: Batch, tmp_path: Path):
+    method = named_set(Batch(bars.images[:4], bars.targets[:4], {}), tmp_path / "set", ("a", "b", "c", "d"), teacher)
+    with pytest.raises(InputError, match="the teacher and .*set have different classes: 'top' of the teacher has no"):
+        method.build(teacher)
 
 
 def test_real_images_measured_for_a_set_are_in_the_ledger_of_its_runs(digits_teacher: Path, tmp_path: Path):
@@ -211,7 +237,7 @@ def test_real_images_measured_for_a_set_are_in_the_ledger_of_its_runs(digits_tea
     [
         (torch.rand(2, 3, 8, 8), 10, r"has images of shape \(3, 8, 8\), but the teacher takes \(1, 8, 8\)"),
         (torch.rand(2, 1, 8, 9), 10, r"has images of shape \(1, 8, 9\)"),
-        (torch.rand(2, 1, 8, 8), 4, "has 4 classes, but the teacher has 10"),
+        (torch.rand(2, 1, 8, 8), 4, "the teacher has 10 classes, but .*set has 4; the numbers must be equal"),
     ],
 )
 def test_a_set_that_does_not_fit_the_teacher_is_refused_before_anything_is_written(

@@ -15,8 +15,10 @@ from torch import nn
 from datafree.classifier import Classifier, fingerprint
 from datafree.ensemble import Ensemble
 from datafree.files import sha256_of
+from datafree.matching import match_classes
 from datafree.methods import METHODS
-from datafree.sets.image_set import INDEX, ImageSet, read
+from datafree.sets.image_set import ImageSet, read, reordered
+from datafree.sets.index import INDEX
 from datafree.synthesis import Method, Schedule, Synthesizer
 from datafree.types import Batch, InputError, require_at_least
 
@@ -65,18 +67,22 @@ class Saved(Synthesizer):
         if not config.images:
             raise InputError("the folder of the image set is missing; give it with --method.images")
         self.teacher, self.config, self.image_set = teacher, config, read(config.images)
-        self.digest = sha256_of(Path(config.images) / INDEX)  # covers all shards, whose hashes it lists
+        self.digest = sha256_of(
+            Path(config.images) / INDEX, follow_links=False
+        )  # covers all shards, whose hashes it lists
         require_fit(self.image_set, teacher, config.images)
-        self.count, self.position = config.batch_size or len(self.image_set.batch), 0
+        match = match_classes(teacher.classes, self.image_set.classes, "the teacher", config.images)
+        self.batch = reordered(self.image_set.batch, match.order) if match.changes_order else self.image_set.batch
+        self.count, self.position = config.batch_size or len(self.batch), 0
         same_teacher = self.image_set.teacher_sha256 == fingerprint(teacher.model)
         same_names = self.image_set.classes == teacher.classes
         self.warnings = {
             "the images were synthesized from a different teacher": not same_teacher,
-            "the class names of the image set differ from the teacher's": not same_names,
+            match.note: bool(match.note),
         }
         # An ensemble may combine its members in another way than when the set was written.
         reusable = same_teacher and same_names and not isinstance(teacher, Ensemble)
-        self.logits = self.image_set.batch.teacher_logits if reusable else None
+        self.logits = self.batch.teacher_logits if reusable else None
         """stored teacher logits; None if the teacher must compute them"""
 
     @property
@@ -93,7 +99,7 @@ class Saved(Synthesizer):
         return {self.config.images: self.digest}
 
     def synthesize(self, student: nn.Module | None = None) -> Batch:
-        batch, device = self.image_set.batch, self.teacher.device
+        batch, device = self.batch, self.teacher.device
         indices = torch.arange(self.position, self.position + self.count) % len(batch)
         self.position = (self.position + self.count) % len(batch)
         logits = None if self.logits is None else self.logits[indices].to(device)
@@ -107,7 +113,7 @@ class Saved(Synthesizer):
 
 
 def require_fit(image_set: ImageSet, teacher: Classifier, folder: str) -> None:
-    """Check that an image set has the teacher's image shape and number of classes.
+    """Check that an image set has the teacher's image shape.
 
     Raises:
         InputError: If it has not.
@@ -116,10 +122,6 @@ def require_fit(image_set: ImageSet, teacher: Classifier, folder: str) -> None:
     if shape != teacher.shape:
         raise InputError(
             f"{folder} has images of shape {shape}, but the teacher takes {teacher.shape}; use another set"
-        )
-    if len(image_set.classes) != len(teacher.classes):
-        raise InputError(
-            f"{folder} has {len(image_set.classes)} classes, but the teacher has {len(teacher.classes)}; use another set"
         )
 
 
