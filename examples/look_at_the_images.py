@@ -1,4 +1,4 @@
-"""What two methods make of one teacher: a contact sheet of each, and the health signals that need no real image."""
+"""Compare the images of two methods: a contact sheet of each, and signals of collapse that need no real images."""
 
 import sys
 from dataclasses import replace
@@ -7,8 +7,8 @@ from pathlib import Path
 import torch
 
 from datafree import METHODS, health, load_folder
-from datafree.runs.report import contact_sheet
 from datafree.runs.training import TrainingConfig, example_teacher
+from datafree.sets.contact_sheet import contact_sheet
 
 out = Path(sys.argv[1] if len(sys.argv) > 1 else "runs/look")
 if not (out / "teacher").is_dir():
@@ -19,6 +19,6 @@ for name in ("deep-dream", "deep-inversion"):
     torch.manual_seed(0)
     method = replace(METHODS[name], batch_size=64, steps=(60,), jitter=1)
     batch = method.build(teacher).synthesize()
-    contact_sheet(batch, teacher.classes).save(out / f"{name}.png")
+    contact_sheet(batch).save(out / f"{name}.png")
     signals = {signal: f"{value:.3g}" for signal, value in health(teacher, None, batch).items()}
     print(f"{out / name}.png", *(f"{signal} {value}" for signal, value in signals.items()))

@@ -1,10 +1,8 @@
-"""One network knows the digits 0 to 4, another one 5 to 9. Of both together, and of no digit at all, comes one for all ten."""
+"""Amalgamate a network of the digits 0 to 4 and one of 5 to 9 into a network of all ten, without any image of a digit."""
 
 from dataclasses import replace
 
 import torch
-import torch.nn.functional as F
-from sklearn.datasets import load_digits
 
 from datafree import (
     METHODS,
@@ -15,36 +13,32 @@ from datafree import (
     Stream,
     amalgamate,
     create,
-    student_of,
+    create_student,
+    evaluate,
 )
+from datafree.real.data import open_real
+from datafree.real.ledger import Ledger
+from datafree.runs.training import TrainingConfig, train
 
 
-def trained(names: str) -> Classifier:
+def trained(data: str) -> Classifier:
     """Stands for the networks you have."""
-    network = create("convnet_w16", classes=list(names), shape=(1, 8, 8), mean=[0.3], std=[0.38])
-    optimizer = torch.optim.AdamW(network.parameters(), 1e-2)
-    known = torch.tensor([place for place in range(1300) if str(int(labels[place])) in names])
-    for _ in range(150):
-        places = known[torch.randint(len(known), (64,))]
-        optimizer.zero_grad()
-        F.cross_entropy(network(images[places]), labels[places] - int(names[0])).backward()
-        optimizer.step()
-    return network.eval()
+    real = open_real(data, "train", "teacher training", ledger)
+    network = create("convnet_w16", classes=real.classes, shape=real.shape, mean=[0.3], std=[0.38])
+    return train(network, real, TrainingConfig(steps=150, lr=1e-2))
 
 
 torch.set_num_threads(1)  # networks this small are fastest on one thread
 torch.manual_seed(0)
-digits = load_digits()
-images, labels = torch.tensor(digits.images[:, None] / 16).float(), torch.tensor(digits.target)
+ledger = Ledger()
+ensemble = Ensemble([trained("digits:0-4"), trained("digits:5-9")]).eval()
 
-ensemble = Ensemble([trained("01234"), trained("56789")]).eval()
-student = student_of(ensemble, "convnet_w16")
-# a generator that also matches what the teachers' batch norms remember
+student = create_student(ensemble, "convnet_w16")
+# a generator that also matches the running statistics of the teachers' batch norm
 method = replace(METHODS["fast"], statistics=1.0)
-stream = Stream.of(method, ensemble, student, Schedule(refresh_every=4, pool_batches=128))
-student = amalgamate(student, ensemble, stream, AmalgamationConfig(steps=800, points=(1, 1)))
+batches = Stream.of(method, ensemble, student, Schedule(refresh_every=4, pool_batches=128))
+student = amalgamate(student, ensemble, batches, AmalgamationConfig(steps=1200, weight_decay=0.0, branch_points=(1, 1)))
 
+test = open_real("digits", "test", "evaluation", ledger)
 for name, model in {"ensemble": ensemble, "student": student}.items():
-    with torch.no_grad():
-        right = model(images[1300:]).argmax(1) == labels[1300:]
-    print(f"{name}  {right.float().mean():.1%} of the held-out digits, from 0 to 9")
+    print(f"{name}  {evaluate(model, ensemble, test.batches()).accuracy:.1%} of the held-out digits")

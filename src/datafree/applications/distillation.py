@@ -24,6 +24,7 @@ from datafree.applications.trainer import Trainer, fabric_for, next_batch
 from datafree.callback import Callback, silent
 from datafree.classifier import Classifier, frozen
 from datafree.losses import distillation_loss
+from datafree.matching import resized_to
 from datafree.types import Batch, Stateful, Terms
 
 Model = TypeVar("Model", bound=nn.Module)
@@ -87,7 +88,7 @@ class Distiller:
             with torch.no_grad():
                 teacher_logits = self.teacher(images)
         decisions = self.teacher.decisions
-        student_logits = self.trainer.module(images)
+        student_logits = self.trainer.module(resized_to(images, self.student))
         loss = distillation_loss(decisions(student_logits), decisions(teacher_logits), self.config.temperature)
         terms = self.trainer.step({"distillation": self.teacher.decisions_per_image * loss})
         if self.average:

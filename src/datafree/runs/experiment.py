@@ -11,26 +11,47 @@ from typing import Any
 import torch
 from lightning_fabric import Fabric
 from rich.console import Console
+from torch import nn
 
 from datafree import __version__
 from datafree.applications.base import Application
 from datafree.applications.continual import ExtensionConfig
 from datafree.applications.distillation import DistillationConfig
 from datafree.classifier import Classifier, ClassSubset, fingerprint
+from datafree.ensemble import Ensemble
 from datafree.evaluation import evaluate, measure
+from datafree.matching import Resized
 from datafree.real.data import RealImages
-from datafree.runs.hardware import PRECISIONS, launch, peak_memory, place, set_threads
+from datafree.runs.dependencies import dependencies_of
+from datafree.runs.hardware import (
+    MAX_DEVICES,
+    PRECISIONS,
+    launch,
+    peak_memory,
+    place,
+    plain_faults,
+    require_threads,
+    set_threads,
+)
 from datafree.runs.logger import RunLogger, with_progress
 from datafree.runs.report import write_results
-from datafree.runs.run_folder import RunFolder, read_experiment
+from datafree.runs.run_folder import EXPERIMENT, RunFolder, read_experiment
 from datafree.runs.serialization import from_json, serializable, to_json
 from datafree.runs.task_data import TaskData, open_data, open_task_data
-from datafree.runs.tasks import AmalgamationTask, ExtensionTask, Task
+from datafree.runs.tasks import AmalgamationTask, ExtensionTask, Task, student_start
 from datafree.sets.saved import ALL_METHODS
 from datafree.synthesis import Method, Schedule, Stream
 from datafree.synthesis.per_teacher import PerTeacher
 from datafree.teachers.doctor import require_capabilities
-from datafree.types import Batch, Diverged, InputError, require_at_least, require_one_of, require_seed
+from datafree.types import (
+    Batch,
+    Diverged,
+    InputError,
+    require_at_least,
+    require_at_most,
+    require_one_of,
+    require_seed,
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,7 +78,9 @@ class RuntimeConfig:
     """write TensorBoard events as well"""
 
     def __post_init__(self) -> None:
-        require_at_least(1, devices=self.devices, threads=self.threads)
+        require_at_least(1, devices=self.devices)
+        require_at_most(MAX_DEVICES, devices=self.devices)
+        require_threads(self.threads)
         require_at_least(0, checkpoint_interval=self.checkpoint_interval, evaluation_interval=self.evaluation_interval)
         require_seed(self.seed)
         require_one_of(("32-true", *PRECISIONS), precision=self.precision)
@@ -118,7 +141,20 @@ def resume(path: str | Path, console: Console | None = None) -> Result:
         InputError: If the folder has no unfinished run, or a file that the run depends on has changed.
         Diverged: If a loss or an image is not finite.
     """
-    return run(from_json(read_experiment(path)), path, console=console, resuming=True)
+    return run(read_settings(path), path, console=console, resuming=True)
+
+
+def read_settings(path: str | Path) -> Experiment:
+    """Read the experiment of a run folder.
+
+    Raises:
+        InputError: If the folder has no valid experiment.
+    """
+    file = Path(path) / EXPERIMENT
+    experiment = from_json(read_experiment(path), str(file))
+    if not isinstance(experiment, Experiment):
+        raise InputError(f"{file}: its content is no experiment; restore it from a copy")
+    return experiment
 
 
 def run(experiment: Experiment, out: str | Path, *, console: Console | None = None, resuming: bool = False) -> Result:
@@ -135,37 +171,57 @@ def run(experiment: Experiment, out: str | Path, *, console: Console | None = No
         Diverged: If a loss or an image is not finite; the last checkpoint is kept.
     """
     out = Path(out)
-    setup = set_up(experiment)
+    with plain_faults():
+        setup = set_up(experiment, resuming)
     teacher_sha256 = fingerprint(setup.teacher.model)
     with ExitStack() as stack:
         folder = None
         if setup.fabric.is_global_zero:
             folder = stack.enter_context(RunFolder(out, experiment_json(experiment, out, resuming), resume=resuming))
+        stack.enter_context(plain_faults())
         with new_logger(setup, folder, console) as logger:
+            note_networks(setup, logger)
             train(setup, logger)
         require_finite(setup.student)
         if fingerprint(setup.teacher.model) != teacher_sha256:
             raise RuntimeError("the run changed the teacher; this is a bug of datafree, please report it")
         summary = summarize(setup, logger, console)
         if folder:
+            folder.require_owner()
             write_results(folder.path, summary, setup.student, logger.first_batch)
             folder.delete_checkpoints()
     return Result(setup.student, summary, out)
 
 
-def set_up(experiment: Experiment) -> Setup:
+def set_up(experiment: Experiment, resuming: bool = False) -> Setup:
     """Start the processes of an experiment, load its networks and open its real images.
 
     Raises:
         InputError: If a setting is invalid or a file cannot be used.
     """
     set_threads(experiment.threads)
-    fabric = launch(experiment.device, devices=experiment.devices, precision=experiment.precision)
+    fabric = launch(experiment.device, devices=experiment.devices, precision=experiment.precision, resuming=resuming)
     torch.manual_seed(experiment.seed + fabric.global_rank)
     teacher, student = (place(model, experiment.precision, fabric) for model in experiment.task.load())
     if experiment.method is not None and experiment.application.needs_images:
         require_capabilities(teacher, method_of(experiment))
-    return Setup(experiment, fabric, teacher, student, open_data(experiment.task, student))
+    return Setup(experiment, fabric, teacher, student, open_data(experiment.task, student, teacher))
+
+
+def note_networks(setup: Setup, logger: RunLogger) -> None:
+    """Say what the user should know about the networks and the real images of a run."""
+    teacher, student, data = setup.teacher, setup.student, setup.data
+    members = teacher.teachers if isinstance(teacher, Ensemble) else [teacher]
+    opened = [real for real in (data.test, data.new_classes) if real]
+    for note in dict.fromkeys(note for source in (*members, student, *opened) for note in source.notes):
+        logger.note(note)
+    if start := student_start(setup.experiment.task):
+        logger.note(f"the student starts from the weights in {start.sentence}")
+    if student.shape != teacher.shape:
+        sizes = (f"{shape[1]}x{shape[2]}" for shape in (student.shape, teacher.shape))
+        logger.note(
+            "the student takes images of {}, the teacher of {}: images are resized for the student".format(*sizes)
+        )
 
 
 def new_logger(setup: Setup, folder: RunFolder | None, console: Console | None) -> RunLogger:
@@ -177,6 +233,10 @@ def new_logger(setup: Setup, folder: RunFolder | None, console: Console | None) 
         student,
         console=console,
         checkpoint_interval=experiment.checkpoint_interval if setup.fabric.world_size == 1 else math.inf,
+        dependencies=dependencies_of(
+            to_json(experiment), teacher, student, threads=experiment.threads, device=str(setup.fabric.device)
+        )
+        | setup.data.dependencies,
         tensorboard=experiment.tensorboard,
         evaluation_interval=experiment.evaluation_interval,
         evaluate=(lambda: evaluate(student, teacher, test.batches()).score) if test else None,
@@ -197,22 +257,29 @@ def train(setup: Setup, logger: RunLogger) -> None:
 
 
 def training_batches(setup: Setup, logger: RunLogger) -> Iterator[Batch]:
-    """Return the stream of synthesized images; for the ceiling, random batches of real images.
+    """Return the stream of synthesized images; for the ceiling, random batches of real images. Empty if none are needed.
 
     Raises:
         InputError: If the method cannot use the teacher, or the ceiling has no real images.
     """
     experiment, teacher, student, ledger = setup.experiment, setup.teacher, setup.student, setup.data.ledger
+    if not experiment.application.needs_images:
+        return iter(())
     if experiment.method is None:
         if not experiment.task.data:
             raise InputError("the ceiling is trained on real images; name them with --data")
         real = open_task_data(experiment.task, "train", ledger, student, purpose="student training (ceiling)")
         if len(student.classes) > len(teacher.classes):
             real = real.select_classes(teacher.classes)
+        if student.shape != teacher.shape:
+            real = real.for_network(teacher)
+        for note in real.notes:
+            logger.note(note)
         logger.also_register(real=real)
         return real.random_batches(experiment.schedule.batch_size)
     old_classes = len(teacher.classes)
-    visible = student if len(student.classes) == old_classes else ClassSubset(student, range(old_classes))
+    visible: nn.Module = student if student.shape == teacher.shape else Resized(student)
+    visible = visible if len(student.classes) == old_classes else ClassSubset(visible, range(old_classes))
     stream = Stream.of(method_of(experiment), teacher, visible, experiment.schedule, logger)
     measured = stream.synthesizer.measured_images
     ledger.add_measured(measured)
@@ -235,8 +302,8 @@ def method_of(experiment: Experiment) -> Method:
 
 def experiment_json(experiment: Experiment, out: Path, resuming: bool) -> Any:
     """Return an experiment as JSON. A resumed one keeps the JSON in its folder, which may lack newer settings."""
-    if resuming and (out / "experiment.json").is_file() and from_json(saved := read_experiment(out)) == experiment:
-        return saved
+    if resuming and (out / EXPERIMENT).exists() and read_settings(out) == experiment:
+        return read_experiment(out)
     return to_json(experiment)
 
 
@@ -258,12 +325,13 @@ def summarize(setup: Setup, logger: RunLogger, console: Console | None) -> dict[
         "experiment": to_json(experiment),
         "method": experiment.application.label(method_name(experiment.method)),
         "classes": list(student.classes),
-        "teacher": assess(teacher, teacher, data.test, console),
+        "teacher": assess(teacher, teacher, data.teacher_test or data.test, console),
         "student": assess(student, teacher, data.test, console),
         "teacher_sha256": fingerprint(teacher.model),
         "student_sha256": fingerprint(student.model),
         **experiment.application.summarize(student, teacher),
         "images_synthesized": logger.images_synthesized,
+        "student_start": asdict(start) if (start := student_start(experiment.task)) else None,
         "real_images_seen": data.ledger.images_seen_by_student(),
         "new_class_images_seen": data.ledger.count("student training (new classes)") if data.new_classes else None,
         "real_images_measured": data.ledger.images_measured(),
