@@ -12,8 +12,9 @@ from torch import nn
 from datafree.classifier import Classifier
 from datafree.ensemble import Ensemble
 from datafree.evaluation import calibration_error, crosscheck, diversity, evaluate, health, inception_score, measure
+from datafree.matching import resized_to
 from datafree.runs.logger import with_progress
-from datafree.types import Batch
+from datafree.types import Batch, InputError
 
 
 def echo(classes: int = 4, scale: float = 1.0) -> Classifier:
@@ -37,6 +38,89 @@ def test_accuracy_by_hand():
     assert evaluation.accuracy == 0.5
     assert evaluation.images == 4
     assert evaluation.per_class[:2] == (0.5, 0.5) and set(evaluation.per_class[2:]) == {None}
+
+
+class OfSize(nn.Module):
+    """Returns the pixels of images of one width, and accepts no other."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.width = width
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        assert images.shape[3] == self.width
+        return images.flatten(1)
+
+
+def test_each_network_is_given_images_of_its_own_size():
+    small, large = (Classifier(OfSize(size), shape=(1, 1, size), classes=size) for size in (4, 8))
+    large = Classifier(nn.Sequential(large.model, nn.Unflatten(1, (4, 2)), MeanOfLast()), shape=(1, 1, 8), classes=4)
+    batch = predicted([0, 1, 2, 3, 3], [0, 1, 2, 3, 0])
+    for model, teacher in ((small, large), (large, small), (large, large)):
+        evaluation = evaluate(model, teacher, [batch])
+        assert (evaluation.accuracy, evaluation.agreement) == (pytest.approx(0.8), 1)
+        assert health(teacher, model, Batch(resized_to(batch.images, teacher), batch.targets, {}))["agreement"] == 1
+
+
+class MeanOfLast(nn.Module):
+    def forward(self, logits: torch.Tensor) -> torch.Tensor:
+        return logits.mean(2)
+
+
+def test_logits_of_the_teacher_in_a_batch_are_used():
+    batch = predicted([0, 1, 2, 3], [0, 1, 2, 3])
+    given = Batch(batch.images, batch.targets, {}, 9.0 * torch.eye(4).flip(1))
+    assert evaluate(echo(), echo(), [given]).agreement == 0
+
+
+class TestClassesInAnotherOrder:
+    """A student whose classes are those of the teacher in reversed order, and whose predictions are right."""
+
+    def networks(self) -> tuple[Classifier, Classifier]:
+        teacher = Classifier(nn.Flatten(), shape=(1, 1, 4), classes=tuple("abcd"))
+        return teacher, Classifier(Reversed(), shape=(1, 1, 4), classes=tuple("dcba"))
+
+    def test_predictions_of_the_teacher_are_matched_by_name(self):
+        teacher, student = self.networks()
+        evaluation = evaluate(student, teacher, [predicted([0, 1, 2, 2], [3, 2, 1, 0])])
+        assert (evaluation.accuracy, evaluation.agreement) == (0.75, 1)
+
+    def test_the_teacher_may_know_some_of_the_classes_only(self):
+        _, student = self.networks()
+        teacher = Classifier(Middle(), shape=(1, 1, 4), classes=("c", "b"))
+        evaluation = evaluate(student, teacher, [predicted([0, 1, 2, 1], [3, 2, 1, 1])])
+        assert evaluation.agreement == 1
+        assert evaluation.old_classes_accuracy == pytest.approx(2 / 3) and evaluation.new_classes_accuracy == 1
+
+    def test_labels_are_matched_by_name(self):
+        teacher = Classifier(nn.Flatten(), shape=(2, 1, 1), classes=("a", "b"), mean=(0.5,), multi_label=True)
+        student = Classifier(Reversed(), shape=(2, 1, 1), classes=("b", "a"), mean=(0.5,), multi_label=True)
+        batch = Batch(torch.tensor([[0.9, 0.1], [0.8, 0.2]]).view(2, 2, 1, 1), torch.tensor([[0.0, 1.0]] * 2), {})
+        evaluation = evaluate(student, teacher, [batch])
+        assert (evaluation.accuracy, evaluation.agreement) == (1, 1)
+
+    def test_an_ensemble_routes_by_name(self):
+        def knowing(names: str) -> Classifier:
+            return Classifier(nn.Sequential(nn.Flatten(), nn.Linear(3, 2)), shape=(1, 1, 3), classes=tuple(names))
+
+        ensemble = Ensemble([knowing("ab"), knowing("bc")]).eval()
+        student = Classifier(nn.Flatten(), shape=(1, 1, 3), classes=tuple("bca"))
+        # truth and prediction: c and a, which no teacher shares; b and c, which the second does
+        assert evaluate(student, ensemble, [predicted([2, 1], [1, 0], 3)]).routing_accuracy == 0.5
+
+    def test_other_names_are_refused_and_numbers_are_positions(self):
+        teacher, student = self.networks()
+        other = Classifier(nn.Flatten(), shape=(1, 1, 4), classes=tuple("wxyz"))
+        with pytest.raises(InputError, match="different classes"):
+            evaluate(other, teacher, [predicted([0], [0])])
+        assert evaluate(echo(), teacher, [predicted([0, 1], [0, 1])]).agreement == 1
+
+
+class Middle(nn.Module):
+    """The logits of c and b, from the pixels of a, b, c, d; nothing else is certain."""
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        return images.flatten(1)[:, [2, 1]]
 
 
 def test_agreement_compares_with_the_teacher_and_not_with_the_truth():

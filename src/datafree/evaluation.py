@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from datafree.classifier import Classifier, batch_norms, frozen, record
 from datafree.ensemble import Ensemble
 from datafree.losses import batch_norm_distance, sum_of_layers
+from datafree.matching import match_classes, resized_to
 from datafree.types import Batch, Images, Labels, Logits
 
 
@@ -63,31 +64,59 @@ def score(evaluation: Mapping[str, Any]) -> float:
 def evaluate(model: Classifier, teacher: Classifier, batches: Iterable[Batch]) -> Evaluation:
     """Evaluate a classifier on real images. Each image is used once.
 
+    Images are resized to each network. The predictions of the teacher are matched with the classes of the model by name; by
+    position if one of both has only numbers for names.
+
     Args:
         model: The classifier to evaluate.
         teacher: The classifier that agreement is measured with; may be `model` itself. If `model` has more classes than the
-            teacher, the classes of the teacher come first.
-        batches: Images in [0, 1] with their true classes as targets.
+            teacher and not all of its names, the classes of the teacher come first.
+        batches: Images in [0, 1] with their true classes as targets, in the order of the classes of `model`. If a batch has
+            the teacher's logits, they are used.
+
+    Raises:
+        InputError: If both have as many classes but different class names.
     """
-    logits, truth, teacher_predictions = [], [], []
+    logits, truth, teacher_logits = [], [], []
+    places = class_places(teacher, model)
     with frozen(model, teacher), torch.no_grad():
         for batch in batches:
             images = batch.images.to(model.device)
-            batch_logits = model(images)
-            teacher_logits = batch_logits if teacher is model else teacher(images)
+            batch_logits = model(resized_to(images, model))
             logits.append(batch_logits.cpu())
-            teacher_predictions.append(teacher.predict(teacher_logits).cpu())
             truth.append(batch.targets)
+            if batch.teacher_logits is not None:
+                teacher_logits.append(batch.teacher_logits.cpu())
+            else:
+                teacher_logits.append(logits[-1] if teacher is model else teacher(resized_to(images, teacher)).cpu())
+    predictions = teacher.predict(torch.cat(teacher_logits))
     evaluate_logits = _evaluate_multi_label if model.multi_label else _evaluate_single_label
-    return evaluate_logits(model, teacher, torch.cat(logits), torch.cat(truth), torch.cat(teacher_predictions))
+    return evaluate_logits(model, teacher, torch.cat(logits), torch.cat(truth), predictions, places)
+
+
+def class_places(teacher: Classifier, model: Classifier) -> Tensor:
+    """Return, for each class of the teacher, the index of the same class among those of the model.
+
+    Raises:
+        InputError: If both have as many classes but different class names.
+    """
+    known = {name: place for place, name in enumerate(model.classes)}
+    if len(known) == len(model.classes) > len(teacher.classes) and set(teacher.classes) <= set(known):
+        return torch.tensor([known[name] for name in teacher.classes])
+    if len(teacher.classes) == len(model.classes):
+        return torch.tensor(match_classes(teacher.classes, model.classes, "the teacher", "the network").order)
+    return torch.arange(len(teacher.classes))
 
 
 def _evaluate_single_label(
-    model: Classifier, teacher: Classifier, logits: Logits, truth: Labels, teacher_predictions: Labels
+    model: Classifier, teacher: Classifier, logits: Logits, truth: Labels, teacher_predictions: Labels, places: Tensor
 ) -> Evaluation:
-    predictions, known = logits.argmax(1), truth < len(teacher.classes)
-    correct = (predictions == truth).float()
-    shared = teacher.shared_teachers().cpu() if isinstance(teacher, Ensemble) else None
+    predictions, known = logits.argmax(1), torch.isin(truth, places)
+    correct, teacher_predictions = (predictions == truth).float(), places[teacher_predictions]
+    shared = None
+    if isinstance(teacher, Ensemble):
+        order = places.argsort()
+        shared = teacher.shared_teachers().cpu()[order][:, order]
     return Evaluation(
         accuracy=correct.mean().item(),
         agreement=_mean((predictions == teacher_predictions)[known]),
@@ -101,11 +130,12 @@ def _evaluate_single_label(
 
 
 def _evaluate_multi_label(
-    model: Classifier, teacher: Classifier, logits: Logits, truth: Tensor, teacher_predictions: Tensor
+    model: Classifier, teacher: Classifier, logits: Logits, truth: Tensor, teacher_predictions: Tensor, places: Tensor
 ) -> Evaluation:
     from sklearn.metrics import average_precision_score
 
     predictions, probabilities = model.predict(logits), model.probabilities(logits)
+    teacher_predictions = teacher_predictions[:, places.argsort()]
     correct = (predictions == truth).float()
     labels = zip(truth.int().unbind(1), probabilities.unbind(1), strict=True)
     return Evaluation(
@@ -178,7 +208,8 @@ def health(teacher: Classifier, student: Classifier | None, batch: Batch) -> dic
             "diversity": diversity(teacher.normalize(images)),
         }
         if student is not None:
-            signals["agreement"] = (teacher.predict(student(images)) == predictions).float().mean().item()
+            student_logits = student(resized_to(images, student))
+            signals["agreement"] = (teacher.predict(student_logits) == predictions).float().mean().item()
         if teacher.multi_label:
             signals["labels_per_image"] = predictions.sum(1).mean().item()
         if distances:
@@ -216,9 +247,7 @@ def crosscheck(network: Classifier, batches: Iterable[Batch]) -> Crosscheck:
     logits, targets, normalized = [], [], []
     with frozen(network), torch.no_grad():
         for batch in batches:
-            images = batch.images.to(network.device)
-            if images.shape[2:] != network.shape[1:]:
-                images = F.interpolate(images, network.shape[1:], mode="bilinear", antialias=True).clamp(0, 1)
+            images = resized_to(batch.images.to(network.device), network)
             soft = batch.targets.ndim == 2 and not network.multi_label
             logits.append(network(images).cpu())
             targets.append((batch.targets.argmax(1) if soft else batch.targets).cpu())

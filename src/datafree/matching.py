@@ -4,13 +4,14 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch.nn.functional as F
-from torch import nn
+from jaxtyping import Float
+from torch import Tensor, nn
 
 from datafree.classifier import ClassSubset
-from datafree.types import Images, InputError
+from datafree.types import Images, InputError, Logits
 
 
-def resized_to(images: Images, network: nn.Module) -> Images:
+def resized_to(images: Images, network: nn.Module) -> Float[Tensor, "n c height width"]:
     """Return images in the input size of a network, so that networks of different sizes can share them.
 
     The resizing is bilinear with antialiasing and differentiable. Images of the right size are returned unchanged.
@@ -24,6 +25,24 @@ def resized_to(images: Images, network: nn.Module) -> Images:
     if size is None or images.shape[2:] == size:
         return images
     return F.interpolate(images, size, mode="bilinear", antialias=True).clamp(0, 1)
+
+
+class Resized(nn.Module):
+    """A network that is shown images in its own input size, whatever the size of the given ones.
+
+    A teacher is never wrapped: what it is shown is chosen by the caller.
+
+    Args:
+        model: A classifier. Its weights are shared, not copied.
+    """
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, images: Images) -> Logits:
+        """Return the logits of the resized images."""
+        return self.model(resized_to(images, self.model))
 
 
 def input_size(network: nn.Module) -> tuple[int, int] | None:
