@@ -24,7 +24,8 @@ if TYPE_CHECKING:
     from datafree.runs.tasks import AmalgamationTask, ExtensionTask, Task, create_student
     from datafree.synthesis import Method, Schedule, Stream, Synthesizer
     from datafree.synthesis.augmentation import Augmentation
-    from datafree.teachers.sources import create, load_folder, save_folder
+    from datafree.teachers.creation import create
+    from datafree.teachers.folders import load_folder, save_folder
     from datafree.types import Batch, Diverged, InputError
 
 _MODULES = {
@@ -42,7 +43,8 @@ _MODULES = {
     "runs.tasks": ("AmalgamationTask", "ExtensionTask", "Task", "create_student"),
     "synthesis": ("Method", "Schedule", "Stream", "Synthesizer"),
     "synthesis.augmentation": ("Augmentation",),
-    "teachers.sources": ("create", "load_folder", "save_folder"),
+    "teachers.creation": ("create",),
+    "teachers.folders": ("load_folder", "save_folder"),
     "types": ("Batch", "Diverged", "InputError"),
 }
 _HOMES = {name: module for module, names in _MODULES.items() for name in names}

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.conv import _ConvNd
 
+from datafree.memory_format import use_channels_last
 from datafree.types import Decisions, Images, InputError, Logits, Preprocessing, Probabilities, Targets
 
 Recorded = TypeVar("Recorded")
@@ -27,7 +28,8 @@ class Classifier(nn.Module):
     .. math:: f(x) = \text{model} \Bigl( \frac{x - \mu}{\sigma} \Bigr)
 
     Args:
-        model: Takes normalised images of shape `(n, c, h, w)` and returns logits of shape `(n, k)`.
+        model: Takes normalised images of shape `(n, c, h, w)` and returns logits of shape `(n, k)`. It is stored in
+            channels-last format where that is harmless; see `datafree.memory_format`.
         shape: Channels, height and width of one image.
         classes: Class names in the order of the logits, or their number `k`; then the names are `"0"` to `"k-1"`.
         mean: :math:`\mu` in pixel units, one value per channel or one for all channels.
@@ -63,8 +65,7 @@ class Classifier(nn.Module):
             raise InputError(
                 f"mean is {tuple(mean)} and std {tuple(std)}, but they must be finite and std positive; give pixel units"
             )
-        # Channels-last convolutions are faster on CPUs and on tensor cores; the results are the same.
-        self.model = model.to(memory_format=torch.channels_last)
+        self.model = model
         self.shape = shape
         self.classes = tuple(map(str, range(classes))) if isinstance(classes, int) else tuple(classes)
         self.precision = precision
@@ -74,9 +75,11 @@ class Classifier(nn.Module):
         """what the network returns; see `datafree.networks.outputs`"""
         self.notes: tuple[str, ...] = ()
         """what to know about the network, found when it was loaded"""
-        self._feature_layers: tuple[nn.Module | None, list[nn.Linear]] = (None, [])
+        self._feature_layers: tuple[nn.Module, list[nn.Linear]] | None = None
         self.register_buffer("mean", torch.tensor(mean, dtype=torch.float32).view(-1, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(std, dtype=torch.float32).view(-1, 1, 1), persistent=False)
+        if not isinstance(model, nn.ModuleList):  # the networks of an ensemble were examined before
+            use_channels_last(model, self.normalize(self.probe_images()))
 
     @property
     def device(self) -> torch.device:
@@ -101,12 +104,11 @@ class Classifier(nn.Module):
 
         The first call runs the network once.
         """
-        model, layers = self._feature_layers
-        if model is not self.model or not all(layer in model.modules() for layer in layers):
+        found = self._feature_layers
+        if found is None or found[0] is not self.model or not all(layer in self.model.modules() for layer in found[1]):
             layer = feature_layer(self)
-            layers = [layer] if layer else []
-            self._feature_layers = (self.model, layers)
-        return list(layers)
+            found = self._feature_layers = (self.model, [layer] if layer else [])
+        return list(found[1])
 
     def class_weights(self) -> Tensor | None:
         """Return the weights of the last linear layer, of shape `(k, d)`; None if it does not have `k` outputs."""

@@ -137,7 +137,7 @@ class TestArguments:
         teachers.save_folder(teacher_of(1, 8, 8), tmp_path / "net")
         config = json.loads((tmp_path / "net" / "config.json").read_text())
         (tmp_path / "net" / "config.json").write_text(json.dumps(config | {"model_args": bad}))
-        with pytest.raises(InputError, match="only numbers are allowed"):
+        with pytest.raises(InputError, match="(may choose a file or code|only numbers and words are allowed)"):
             teachers.load_folder(tmp_path / "net")
 
     def test_unknown_arguments_are_refused(self):

@@ -78,14 +78,27 @@ class TestReadWeights:
 
     @pytest.mark.parametrize("name", ["x.pt", "x.safetensors"])
     @pytest.mark.parametrize(
-        "data",
-        [b"", b"<!doctype html><title>404</title>", b"\xff" * 100, b"PK\x03\x04"],
-        ids=["empty", "page", "bytes", "zip"],
+        ("data", "fault"),
+        [
+            (b"", "is empty"),
+            (b"\n<!doctype html><title>404</title>", "is a web page"),
+            (b"version https://git-lfs.github.com/spec/v1\n", "is a Git LFS pointer"),
+            (b"\xff" * 100, "is damaged or not a weights file"),
+            (b"PK\x03\x04", "is damaged, or a pickle"),
+        ],
+        ids=["empty", "page", "pointer", "bytes", "zip"],
     )
-    def test_a_file_of_another_kind_is_refused(self, tmp_path: Path, name: str, data: bytes):
+    def test_a_file_of_another_kind_is_refused(self, tmp_path: Path, name: str, data: bytes, fault: str):
         (tmp_path / name).write_bytes(data)
-        with pytest.raises(InputError, match=f"{name} is (damaged|truncated)"):
+        with pytest.raises(InputError, match=f"{name} {fault}"):
             read_weights(tmp_path / name)
+
+    def test_the_first_bytes_decide_and_not_the_name(self, tmp_path: Path):
+        saved = weights()
+        save_file(saved, tmp_path / "x.pt")
+        torch.save(saved, tmp_path / "x.safetensors")
+        assert toys.same(read_weights(tmp_path / "x.pt"), saved)
+        assert toys.same(read_weights(tmp_path / "x.safetensors"), saved)
 
     @pytest.mark.parametrize("name", ["x.pt", "x.safetensors"])
     @pytest.mark.parametrize("fraction", [0.01, 0.5, 0.99])
@@ -97,7 +110,7 @@ class TestReadWeights:
             read_weights(tmp_path / name)
 
     def test_a_missing_file_is_refused(self, tmp_path: Path):
-        with pytest.raises(InputError, match="does not exist; give a weights file"):
+        with pytest.raises(InputError, match="x.pt does not exist"):
             read_weights(tmp_path / "x.pt")
 
     @pytest.mark.parametrize(
@@ -122,8 +135,53 @@ class TestReadWeights:
             for member in plain.namelist():
                 bomb.writestr(member, plain.read(member))
         assert (tmp_path / "bomb.pt").stat().st_size < 2**16
-        with pytest.raises(InputError, match="a compressed archive, which torch never writes"):
-            read_weights(tmp_path / "bomb.pt")
+        for comment in (b"", b"PK\5\6"):  # a comment that looks like the end of an archive
+            with zipfile.ZipFile(tmp_path / "bomb.pt", "a") as bomb:
+                bomb.comment = comment
+            with pytest.raises(InputError, match="bomb.pt (claim more values than the file stores|is damaged)"):
+                read_weights(tmp_path / "bomb.pt")
+
+    def test_a_small_pickle_that_fills_the_memory_is_refused(self, tmp_path: Path):
+        bomb = b"\x80\x02cbuiltins\nbytearray\n\x8a\x05" + (3_400_000_000).to_bytes(5, "little") + b"\x85R."
+        (tmp_path / "x.pt").write_bytes(bomb)
+        with pytest.raises(InputError, match="x.pt, a file of 0.0 MiB, takes more than 512 MiB of memory"):
+            read_weights(tmp_path / "x.pt")
+
+    @pytest.mark.parametrize(
+        ("tensor", "kind"),
+        [
+            (torch.eye(3).to_sparse(), "sparse"),
+            (torch.zeros(3, device="meta"), "empty .meta."),
+            (torch.zeros(3, dtype=torch.complex64), "complex64"),
+        ],
+        ids=["sparse", "meta", "complex"],
+    )
+    def test_tensors_that_are_no_weights_are_refused(self, tmp_path: Path, tensor: Tensor, kind: str):
+        torch.save({"w": tensor}, tmp_path / "x.pt")
+        with pytest.raises(InputError, match=f"tensor 'w' in .* is {kind}; save dense tensors"):
+            read_weights(tmp_path / "x.pt")
+
+    def test_one_storage_named_many_times_is_refused(self, tmp_path: Path):
+        tensor = torch.zeros(2**16)
+        torch.save({f"w{index}": tensor for index in range(100)}, tmp_path / "x.pt")
+        with pytest.raises(InputError, match="claim more values than the file stores"):
+            read_weights(tmp_path / "x.pt")
+        torch.save({"w": tensor, "tied": tensor}, tmp_path / "x.pt")
+        assert set(read_weights(tmp_path / "x.pt")) == {"w", "tied"}
+
+    def test_names_that_are_no_text_are_refused(self, tmp_path: Path):
+        torch.save({1: torch.zeros(3)}, tmp_path / "x.pt")
+        with pytest.raises(InputError, match="does not contain a state dict"):
+            read_weights(tmp_path / "x.pt")
+
+    def test_pipes_and_devices_are_refused_and_links_to_files_are_not(self, tmp_path: Path):
+        os.mkfifo(tmp_path / "pipe.pt")
+        for path in (tmp_path / "pipe.pt", Path("/dev/zero"), tmp_path):
+            with pytest.raises(InputError, match="not a regular file"):
+                read_weights(path)
+        save_file(weights(), tmp_path / "blob")
+        (tmp_path / "x.safetensors").symlink_to("blob")  # as in a download cache
+        assert read_weights(tmp_path / "x.safetensors").keys() == weights().keys()
 
 
 class TestLoadWeights:
@@ -156,3 +214,17 @@ def test_weights_that_are_not_finite_are_refused(name: str, value: float):
     model.state_dict()["head.bias"][0] = value
     with pytest.raises(InputError, match="and 1 other tensors"):
         require_finite(model, "x.pt")
+
+
+def test_whole_numbers_in_the_place_of_weights_are_refused():
+    model = teachers.create(NETWORK).model
+    integers = weights() | {"head.weight": torch.zeros(10, 24, dtype=torch.int8)}
+    with pytest.raises(InputError, match="head.weight has values of type torch.int8 instead of torch.float32"):
+        load_weights(model, integers, "x.pt")
+
+
+def test_a_negative_variance_is_refused():
+    classifier = teachers.create(NETWORK)
+    classifier.model.blocks[0][2].running_var[0] = -1e-9  # type: ignore[index, union-attr]
+    with pytest.raises(InputError, match="x.pt has a negative variance in model.blocks.0.2.running_var"):
+        require_finite(classifier, "x.pt")

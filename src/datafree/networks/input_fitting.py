@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from datafree.classifier import Classifier, frozen
-from datafree.randomness import RandomNumbers
+from datafree.networks.building import blueprint
 from datafree.types import InputError
 
 MIN_PATCHES = 8
@@ -34,21 +34,18 @@ def arguments_for_size(name: str, size: tuple[int, int], arguments: Mapping[str,
     fitted = {"img_size": list(size), **arguments}
     if "patch_size" in arguments:
         return fitted
-    with RandomNumbers(0):  # networks created here, only to be inspected, must not consume the student's random numbers
-        native = native_patch_size(timm.create_model(name))
-        patch = choose_patch_size(size, native) if native else None
-        if patch != native and accepts_arguments(name, **fitted, patch_size=patch):
-            fitted["patch_size"] = patch
+    native = native_patch_size(blueprint(name))
+    patch = choose_patch_size(size, native) if native else None
+    if patch != native and accepts_arguments(name, **fitted, patch_size=patch):
+        fitted["patch_size"] = patch
     return fitted
 
 
 def accepts_arguments(name: str, **arguments: Any) -> bool:
     """Return whether timm can create a network with these arguments; some mixers have a fixed patch size."""
-    import timm
-
     try:
-        timm.create_model(name, **arguments)
-    except TypeError:
+        blueprint(name, **arguments)
+    except Exception:  # a network may raise anything for arguments that it does not accept
         return False
     return True
 
@@ -65,18 +62,6 @@ def choose_patch_size(size: tuple[int, int], native: int) -> int:
     """Return the largest patch size, at most `native`, that divides both sides and leaves `MIN_PATCHES` patches."""
     largest = max(1, min(native, min(size) // MIN_PATCHES))
     return max(side for side in range(1, largest + 1) if size[0] % side == 0 and size[1] % side == 0)
-
-
-def require_numeric_arguments(arguments: Mapping[str, Any], source: str) -> None:
-    """Check that the arguments of a network are numbers only: a file must not be able to choose other files or code.
-
-    Raises:
-        InputError: If an argument is not a number or a list of numbers. The message names the first one.
-    """
-    for name, value in arguments.items():
-        values = value if isinstance(value, (list, tuple)) else [value]
-        if not all(isinstance(item, (bool, int, float)) for item in values) and name != "global_pool":
-            raise InputError(f"{source} sets {name} to {value!r}; only numbers are allowed")
 
 
 def require_accepts_images(classifier: Classifier, name: str) -> None:

@@ -18,6 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from datafree.classifier import frozen
+from datafree.memory_format import is_channels_last, use_channels_last
 from datafree.types import InputError, suggestion
 
 LAYERS = (nn.Conv2d, nn.Linear)
@@ -82,6 +83,7 @@ class Channels:
         import torch_pruning as tp
 
         self.model = model
+        self.channels_last = is_channels_last(model)
         image = torch.zeros(1, *shape, device=next(model.parameters()).device)
         try:
             with frozen(model), torch.enable_grad():
@@ -111,7 +113,8 @@ class Channels:
         """
         root = group.graph[0].dep
         self.graph.get_pruning_group(root.target.module, root.handler, sorted(channels)).prune()
-        set_memory_format(self.model)
+        if self.channels_last:  # the new weights are contiguous
+            use_channels_last(self.model)
 
     def _group(self, group: Any) -> Group:
         writers, readers = [], []
@@ -130,16 +133,6 @@ class Channels:
 
 def _reason(fault: Exception) -> str:
     return str(fault).splitlines()[0] if str(fault) else type(fault).__name__
-
-
-def set_memory_format(model: nn.Module) -> None:
-    """Store a network in channels-last memory format, as `Classifier` does, unless that is unsafe."""
-    # oneDNN (torch 2.15) crashes in the gradient of a strided 1 x 1 convolution with 2 to 5 channels in channels-last.
-    unsafe = any(
-        isinstance(layer, nn.Conv2d) and layer.kernel_size == (1, 1) != layer.stride and layer.in_channels < 8
-        for layer in layers_of(model).values()
-    )
-    model.to(memory_format=torch.contiguous_format if unsafe else torch.channels_last)  # pyright: ignore[reportCallIssue]
 
 
 def narrow(model: nn.Module, shape: Sequence[int], widths: Mapping[str, Any]) -> None:

@@ -138,7 +138,14 @@ def target_net(pretrained: bool = False, **arguments: Any) -> nn.Module:
     """Build a TargetNet: timm's entry point. `input_size` is (height, width); the rest is as for `build_target_net`."""
 
     def build(
-        *, networks: Any, branch_points: Any, labels: Any, input_size: Any, in_chans: int, blocks: int = 0, **_: Any
+        *,
+        networks: Any,
+        branch_points: Any,
+        labels: Any,
+        input_size: Any,
+        in_chans: int,
+        blocks: int = 0,
+        num_classes: int = 0,
     ) -> TargetNet:
         return build_target_net(networks, branch_points, labels, (in_chans, *input_size), blocks)
 

@@ -33,7 +33,6 @@ class LeNet5(nn.Module):
         in_chans: int = 1,
         widths: Sequence[int] = (6, 16, 120, 84),
         norm: bool = False,
-        **_: Any,
     ) -> None:
         super().__init__()
         self.num_classes = num_classes
@@ -80,9 +79,7 @@ class ConvNet(nn.Module):
         widths: Output channels of each block.
     """
 
-    def __init__(
-        self, *, num_classes: int = 10, in_chans: int = 3, widths: Sequence[int] = (32, 64, 64), **_: Any
-    ) -> None:
+    def __init__(self, *, num_classes: int = 10, in_chans: int = 3, widths: Sequence[int] = (32, 64, 64)) -> None:
         super().__init__()
         self.num_classes = num_classes
         blocks: list[nn.Module] = []
@@ -152,9 +149,7 @@ class ResNetCifar(nn.Module):
         | https://arxiv.org/abs/1512.03385
     """
 
-    def __init__(
-        self, *, depths: tuple[int, ...], num_classes: int = 10, in_chans: int = 3, width: int = 64, **_: Any
-    ) -> None:
+    def __init__(self, *, depths: tuple[int, ...], num_classes: int = 10, in_chans: int = 3, width: int = 64) -> None:
         super().__init__()
         self.num_classes = num_classes
         self.conv1 = nn.Conv2d(in_chans, width, 3, 1, 1, bias=False)
@@ -207,7 +202,7 @@ class WideResNet(nn.Module):
         | https://arxiv.org/abs/1605.07146
     """
 
-    def __init__(self, *, depth: int, widen: int, num_classes: int = 10, in_chans: int = 3, **_: Any) -> None:
+    def __init__(self, *, depth: int, widen: int, num_classes: int = 10, in_chans: int = 3) -> None:
         super().__init__()
         self.num_classes = num_classes
         blocks = (depth - 4) // 6
@@ -236,7 +231,7 @@ class VGGCifar(nn.Module):
         | https://arxiv.org/abs/1409.1556
     """
 
-    def __init__(self, *, num_classes: int = 10, in_chans: int = 3, **_: Any) -> None:
+    def __init__(self, *, num_classes: int = 10, in_chans: int = 3) -> None:
         super().__init__()
         self.num_classes = num_classes
         layers: list[nn.Module] = []

@@ -1,8 +1,8 @@
 """What a run leaves for its reader: the student with its card, the HTML report, and the tables on the console."""
 
 import base64
-import json
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -11,16 +11,77 @@ from rich.table import Table
 
 from datafree.classifier import Classifier
 from datafree.evaluation import score
-from datafree.files import write_json, write_text
+from datafree.files import atomic_file, read_bytes, read_json, write_json, write_text
+from datafree.real.ledger import LEDGER, Entry
 from datafree.runs.card import card, old_and_new_classes, percent, pruning, real_images
 from datafree.runs.drawing import bar_chart, curves
 from datafree.runs.logger import read_log
-from datafree.runs.run_folder import read_experiment
+from datafree.runs.run_folder import SUMMARY, read_experiment
 from datafree.runs.serialization import flatten
+from datafree.runs.tasks import StudentStart
 from datafree.sets.contact_sheet import contact_sheet
 from datafree.sets.image_set import PRIVACY
-from datafree.teachers.sources import pruned_config, registering_module, save_folder
+from datafree.teachers.folders import pruned_config, registering_module, save_folder
 from datafree.types import Batch, InputError
+from datafree.validation import from_plain
+
+
+@dataclass(frozen=True)
+class AssessedNetwork:
+    """A network in a summary: the fields of `Cost` and, if there were real images, of `Evaluation`."""
+
+    parameters: int
+    macs: int
+    bytes: int
+    milliseconds: float
+    accuracy: float = 0.0
+    agreement: float | None = None
+    calibration_error: float = 0.0
+    per_class: tuple[float | None, ...] = ()
+    images: int = 0
+    average_precision: tuple[float | None, ...] = ()
+    routing_accuracy: float | None = None
+    old_classes_accuracy: float | None = None
+    new_classes_accuracy: float | None = None
+
+
+@dataclass(frozen=True)
+class Pruned:
+    """What pruning adds to a summary."""
+
+    filters_before: int
+    filters_after: int
+    rounds: int
+
+
+@dataclass(frozen=True)
+class Summary:
+    """The entries of `summary.json` that a report reads; applications may add others."""
+
+    experiment: dict[str, Any]
+    method: str
+    classes: tuple[str, ...]
+    teacher: AssessedNetwork
+    student: AssessedNetwork
+    teacher_sha256: str
+    student_sha256: str
+    images_synthesized: int
+    real_images_seen: int
+    health: dict[str, float]
+    notes: tuple[str, ...]
+    ledger: tuple[Entry, ...]
+    seconds: float
+    environment: dict[str, Any]
+    student_start: StudentStart | None = None
+    new_class_images_seen: int | None = None
+    real_images_measured: int = 0
+    pruned: Pruned | None = None
+
+    def __post_init__(self) -> None:
+        for network in (self.teacher, self.student):
+            measured = network.average_precision or network.per_class
+            if measured and len(measured) != len(self.classes) and network is self.student:
+                raise InputError(f"it has results of {len(measured)} classes, but {len(self.classes)} classes")
 
 
 def write_results(
@@ -36,12 +97,13 @@ def write_results(
     """
     if first_batch is not None:
         (path / "synthetic").mkdir(exist_ok=True)
-        contact_sheet(first_batch).save(path / "synthetic" / "grid.png")
+        with atomic_file(path / "synthetic" / "grid.png") as new:
+            contact_sheet(first_batch).save(new)
     model_card = card(summary, narrowed="widths" in pruned_config(student), home=registering_module(student.model))
     save_folder(student, path / "student", model_card)
-    write_json(path / "ledger.json", summary["ledger"])
+    write_json(path / LEDGER, summary["ledger"])
     write_page(path, summary)
-    write_json(path / "summary.json", summary)
+    write_json(path / SUMMARY, summary)
 
 
 def write_page(path: Path, summary: Mapping[str, Any]) -> None:
@@ -56,14 +118,16 @@ def read_summary(path: str | Path) -> dict[str, Any]:
         InputError: If the folder has no finished run, or was written by a version of datafree with another layout.
     """
     path = Path(path)
-    if not (path / "summary.json").is_file():
-        unfinished = (path / "experiment.json").is_file()
-        fix = f"continue it with `datafree resume {path}`" if unfinished else "give the folder of a run"
-        raise InputError(f"{path} has no finished run; {fix}")
     read_experiment(path)
-    return json.loads((path / "summary.json").read_text())
+    if not (path / SUMMARY).exists():
+        raise InputError(f"{path} has no finished run; continue it with `datafree resume {path}`")
+    summary = read_json(path / SUMMARY, root=path)
+    from_plain(Summary, summary, str(path / SUMMARY), ignore_unknown=True)
+    return summary
 
 
+PICTURE_LIMIT = 2**26
+"""bytes of a contact sheet"""
 COLUMNS = ("parameters", "held-out", "vs\nteacher", "real\nimages", "seconds")
 EXTENSION_COLUMNS = ("held-out", "old\nclasses", "new\nclasses", "real\nold", "real\nnew", "seconds")
 """columns if new classes were learned: the accuracy on old and new classes, and the real images seen of each"""
@@ -94,6 +158,8 @@ def _cells(row: Mapping[str, Any], teacher_score: float | None) -> dict[str, str
     held_out_score = held_out(row)
     gap = None if held_out_score is None or teacher_score is None else 100 * (held_out_score - teacher_score)
     seconds, seen = row.get("seconds"), _count(row.get("real_images_seen"))
+    if start := row.get("student_start"):
+        seen = f"{seen} + {'?' if start['images'] is None else _count(start['images'])}"
     return {
         "parameters": _count(row["parameters"]),
         "held-out": percent(held_out_score),
@@ -143,6 +209,7 @@ def table_rows(summary: Mapping[str, Any]) -> list[dict[str, Any]]:
         "model": f"{'pruned' if pruned else 'student'} · {summary['method']}",
         "real_images_seen": summary["real_images_seen"],
         "new_class_images_seen": summary.get("new_class_images_seen"),
+        "student_start": summary.get("student_start"),
         "seconds": summary["seconds"],
     }
     rows = [{"model": "teacher", "real_images_seen": None, **summary["teacher"]}, student | summary["student"]]
@@ -164,7 +231,7 @@ def page(path: Path, summary: Mapping[str, Any]) -> str:
         curves=curves(read_log(path)),
         classes=summary["classes"],
         settings=flatten(summary["experiment"]),
-        grid=_data_url(grid) if grid.is_file() else "",
+        grid=_data_url(grid) if grid.exists() else "",
     )
 
 
@@ -179,7 +246,7 @@ def comparison_page(
         runs: The path of each run's own report.
         title: The title.
     """
-    sheets = {name: _data_url(grid) for name, grid in grids.items() if grid.is_file()}
+    sheets = {name: _data_url(grid) for name, grid in grids.items() if grid.exists()}
     return render("comparison.html", rows=rows, sheets=sheets, runs=runs, title=title, chart=bar_chart(rows))
 
 
@@ -207,4 +274,4 @@ def _setting(value: Any) -> str:
 
 
 def _data_url(path: Path) -> str:
-    return "data:image/png;base64," + base64.b64encode(path.read_bytes()).decode()
+    return "data:image/png;base64," + base64.b64encode(read_bytes(path, PICTURE_LIMIT)).decode()

@@ -2,19 +2,26 @@
 
 import json
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from copy import deepcopy
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from datafree import teachers
 from datafree.classifier import Classifier
 from datafree.ensemble import Ensemble
+from datafree.files import read_json
 from datafree.networks.inheritance import inherit
 from datafree.networks.input_fitting import require_accepts_images
+from datafree.networks.pruning_surgery import narrow, widths_from_config
+from datafree.real.ledger import LEDGER, Entry, Ledger
 from datafree.runs.serialization import serializable
-from datafree.teachers.sources import architecture
-from datafree.types import InputError, require_choices
+from datafree.teachers.folders import LOCAL, architecture, arguments_of, pruned_config
+from datafree.types import InputError, require_choices, require_one_of
+from datafree.validation import from_plain
+
+StudentInit = Literal["", "random", "weights"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,8 +68,13 @@ class Task(SingleTeacherTask):
     """student: a timm name (including the papers' networks) or local-dir:FOLDER; default: a copy of the teacher"""
     student_args: tuple[str, ...] = ()
     """arguments of a student given by its timm name, as NAME=NUMBER: patch_size=2 depth=4"""
+    student_init: StudentInit = ""
+    """start of a student given as local-dir:FOLDER: its weights, or random ones; default: weights"""
     inherit: bool = False
     """initialise the student with the teacher's strongest channels; it must be a narrower version of the teacher"""
+
+    def __post_init__(self) -> None:
+        require_student_init(self.student, self.student_init)
 
     def load(self) -> tuple[Classifier, Classifier]:
         """Load the teacher and create the student, with the teacher's normalisation.
@@ -72,7 +84,9 @@ class Task(SingleTeacherTask):
         """
         teacher = self.load_teacher()
         arguments = parse_network_arguments(self.student_args)
-        student = create_student(teacher, self.student, arguments) if self.student else deepcopy(teacher)
+        student = (
+            create_student(teacher, self.student, arguments, self.student_init) if self.student else deepcopy(teacher)
+        )
         if self.inherit:
             inherit(student, teacher)
         return teacher, student
@@ -109,6 +123,8 @@ class AmalgamationTask:
     """labels of the student, in this order; default: all labels of all teachers"""
     student: str = ""
     """student: a timm name, including the papers' networks; default: the architecture of the first teacher"""
+    student_init: StudentInit = ""
+    """start of a student given as local-dir:FOLDER: its weights, or random ones; default: weights"""
     gate: Literal["centred", "energy", "entropy", "even", "origin"] = "centred"
     """how the teachers are weighted for each image: see `Ensemble`; origin: only the teacher that the image was
     synthesized from, which needs --per-teacher"""
@@ -123,6 +139,7 @@ class AmalgamationTask:
 
     def __post_init__(self) -> None:
         require_choices(self)
+        require_student_init(self.student, self.student_init)
         if len(self.teacher) < 2:
             raise InputError("amalgamation needs two or more teachers; use `datafree distill` for one")
         if self.gate == "origin" and not self.per_teacher:
@@ -144,7 +161,8 @@ class AmalgamationTask:
             if self.labels and not set(self.labels) & set(member.classes):
                 raise InputError(f"teacher {number} has none of the labels in --labels; remove this teacher")
         ensemble = Ensemble(members, self.labels, "centred" if self.gate == "origin" else self.gate).eval()
-        return ensemble, create_student(ensemble, self.student or architecture(members[0].model))
+        student = self.student or architecture(members[0].model)
+        return ensemble, create_student(ensemble, student, init=self.student_init)
 
 
 def require_unambiguous_labels(members: Sequence[Classifier]) -> None:
@@ -179,13 +197,27 @@ def parse_network_arguments(words: Sequence[str]) -> dict[str, Any]:
     return arguments
 
 
-def create_student(teacher: Classifier, name: str, arguments: Mapping[str, Any] | None = None) -> Classifier:
+def require_student_init(student: str, init: str) -> None:
+    """Check that a student can start as requested.
+
+    Raises:
+        InputError: If the start is unknown, or the student has no weights to start from.
+    """
+    require_one_of(get_args(StudentInit), student_init=init)
+    if init == "weights" and not student.startswith(LOCAL):
+        raise InputError(f"--student-init weights needs a student with weights; give it as {LOCAL}FOLDER")
+
+
+def create_student(
+    teacher: Classifier, name: str, arguments: Mapping[str, Any] | None = None, init: StudentInit = ""
+) -> Classifier:
     """Create a network with the input shape, classes, normalisation and preprocessing of a teacher.
 
     Args:
         teacher: The teacher.
         name: A timm name, including the papers' networks; or `local-dir:FOLDER` for a network with weights.
         arguments: Arguments of a network given by its timm name; see `create`.
+        init: Whether the network of a folder starts from its weights, or from random ones; default: weights.
 
     Returns:
         The student, untrained unless `name` is a folder.
@@ -198,7 +230,8 @@ def create_student(teacher: Classifier, name: str, arguments: Mapping[str, Any] 
     if not kind:
         if arguments:
             raise InputError(f"{name} has its arguments in its config.json; remove --student-args")
-        return load_student(teacher, folder)
+        student = load_student(teacher, folder)
+        return untrained(student) if init == "random" else student
     student = teachers.create(
         name,
         classes=teacher.classes,
@@ -229,3 +262,52 @@ def load_student(teacher: Classifier, folder: str | Path) -> Classifier:
     if student.multi_label != teacher.multi_label:
         raise InputError("one of teacher and student is multi-label and the other is not; both must be the same")
     return student
+
+
+def untrained(classifier: Classifier) -> Classifier:
+    """Return a classifier of the same architecture and settings with random weights, in training mode."""
+    model = classifier.model
+    fresh = teachers.create(
+        architecture(model),
+        classes=classifier.classes,
+        shape=classifier.shape,
+        mean=classifier.mean.flatten().tolist(),
+        std=classifier.std.flatten().tolist(),
+        preprocessing=classifier.preprocessing,
+        arguments=arguments_of(model),
+    )
+    widths = widths_from_config(pruned_config(classifier), fresh.model)
+    if widths:
+        narrow(fresh.model, fresh.shape, widths)
+    fresh.multi_label, fresh.notes = classifier.multi_label, classifier.notes
+    return fresh
+
+
+@dataclass(frozen=True)
+class StudentStart:
+    """The weights that a student starts from."""
+
+    source: str
+    """the folder"""
+    images: int | None
+    """real images that they were trained on, according to the folder's ledger; None if there is none"""
+
+    @property
+    def sentence(self) -> str:
+        """What the user should know."""
+        known = f"their ledger lists {self.images or 0:,} real images that they saw"
+        return f"{self.source}, and {'what they saw is not known' if self.images is None else known}"
+
+
+def student_start(task: Any) -> StudentStart | None:
+    """Return the weights that the student of a task starts from; None if they are random or the teacher's."""
+    student, init = getattr(task, "student", ""), getattr(task, "student_init", "")
+    if not student.startswith(LOCAL) or init == "random":
+        return None
+    folder = Path(student.removeprefix(LOCAL))
+    path = folder.absolute()
+    for place in (path, path.parent) if path.name == "student" else (path,):  # in a run folder, the ledger is beside it
+        with suppress(InputError):
+            entries = from_plain(tuple[Entry, ...], read_json(place / LEDGER, follow_links=True), LEDGER)
+            return StudentStart(str(folder), Ledger(list(entries)).images_seen_in_training())
+    return StudentStart(str(folder), None)
