@@ -6,7 +6,7 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constr
 # Networks this small are fastest on one thread, and two processes with two threads each would slow each other down.
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: demo test slow check format bench docs browser build clean
+.PHONY: demo test slow torture check format bench docs browser build clean
 
 $(VENV)/installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -21,6 +21,9 @@ test: $(VENV)/installed  ## the default tests; those that need a browser are ski
 
 slow: $(VENV)/installed  ## the long tests; MNIST is looked for in $$DATAFREE_DATA
 	$(BIN)/python -m pytest -m slow
+
+torture: $(VENV)/installed  ## kills, faults, corruptions, hostile files, random command lines: half an hour, resumable
+	PYTHONPATH=tests $(BIN)/python -m torture --out runs/torture
 
 check: $(VENV)/installed  ## what CI runs: format, lint, types, tests
 	$(BIN)/ruff format --check .
