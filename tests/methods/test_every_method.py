@@ -1,13 +1,16 @@
 """The contract that every method fulfils."""
 
 import copy
+import re
 from dataclasses import fields, replace
+from pathlib import Path
 from typing import Any, Literal, get_args, get_origin
 
 import pytest
 import torch
 import toys
 
+import datafree
 from datafree.applications import APPLICATIONS
 from datafree.classifier import Classifier, batch_norms
 from datafree.methods import METHODS
@@ -159,3 +162,17 @@ def test_presets_have_the_classes_that_type_checkers_are_told():
     generator: DAFLConfig = METHODS["fast"]
     assert (inversion.compete, generator.reset_every) == (10.0, 200)
     assert all(isinstance(method, Method) for _, method in METHODS.items())
+
+
+SOURCE, DOCS = Path(datafree.__file__).parent, Path(__file__).parents[2] / "docs"
+
+
+@pytest.mark.parametrize("folder", ["methods", "applications"])
+def test_differences_from_a_paper_are_listed_once(folder: str):
+    """On the page that the module names; two lists would differ sooner or later."""
+    for path in (SOURCE / folder).glob("*.py"):
+        text = path.read_text()
+        assert "Differences from the paper" not in text
+        for page in re.findall(r"are listed (?:in|on)\D*?`docs/(\S+)`", text):
+            assert "## Differences from the paper" in (DOCS / page).read_text()
+    assert sum("are listed" in path.read_text() for path in (SOURCE / "methods").glob("*.py")) == 4

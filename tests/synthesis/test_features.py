@@ -1,6 +1,7 @@
 """Feature statistics, measured once on real images, replace the running statistics of batch norm."""
 
 import json
+import os
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
@@ -14,7 +15,7 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from datafree import teachers
-from datafree.classifier import Classifier, batch_norms, record
+from datafree.classifier import Classifier, batch_norms, fingerprint, record
 from datafree.commands.main import main
 from datafree.losses import batch_norm_statistics, feature_statistics, sum_of_layers
 from datafree.methods import METHODS
@@ -177,22 +178,62 @@ def test_the_file_restores_everything(statistics_file: Path, plain_teacher: Clas
 
 
 @pytest.mark.parametrize(
-    "damage",
+    ("damage", "fault"),
     [
-        Path.unlink,
-        lambda path: path.write_bytes(b""),
-        lambda path: path.write_bytes(path.read_bytes()[:-4]),
-        lambda path: path.write_bytes(path.read_bytes()[:-5] + b"?" + path.read_bytes()[-4:]),
-        lambda path: save_file({"a": torch.zeros(1)}, path),
-        lambda path: save_file({"a": torch.zeros(1)}, path, {"datafree": "feature statistics", "layers": "b"}),
+        (Path.unlink, "does not exist"),
+        (lambda path: path.write_bytes(b""), "cannot be used"),
+        (lambda path: path.write_bytes(path.read_bytes()[:-4]), "cannot be used"),
+        (lambda path: path.write_bytes(path.read_bytes()[:-5] + b"?" + path.read_bytes()[-4:]), "its own SHA-256"),
+        (lambda path: path.write_bytes(path.read_bytes().replace(b'"bars"', b'"cars"')), "its own SHA-256"),
+        (lambda path: path.write_bytes(path.read_bytes().replace(b'"256"', b'"255"')), "its own SHA-256"),
+        (lambda path: path.write_bytes(path.read_bytes().replace(b'"256"', b'"x56"')), "cannot be used"),
+        (lambda path: path.write_bytes(path.read_bytes().replace(b'"256"', b"25600")), "cannot be used"),
+        (lambda path: save_file({"a": torch.zeros(1)}, path), "cannot be used"),
+        (
+            lambda path: save_file({"a": torch.zeros(1)}, path, {"datafree": "feature statistics", "layers": "b"}),
+            "cannot",
+        ),
+        (lambda path: (path.unlink(), os.mkfifo(path)), "not a regular file"),
     ],
 )
 def test_a_damaged_or_foreign_file_is_refused(
-    statistics_file: Path, plain_teacher: Classifier, damage: Callable[[Path], None]
+    statistics_file: Path, plain_teacher: Classifier, damage: Callable[[Path], None], fault: str
 ):
     damage(statistics_file)
-    with pytest.raises(InputError, match="is missing, damaged or not written by `datafree statistics`"):
+    with pytest.raises(InputError, match=fault):
         features.load(str(statistics_file), plain_teacher)
+
+
+def test_a_flipped_bit_of_the_header_is_detected(statistics_file: Path, plain_teacher: Classifier):
+    content = statistics_file.read_bytes()
+    for position in range(0, 8 + int.from_bytes(content[:8], "little"), 5):
+        damaged = bytearray(content)
+        damaged[position] ^= 1 << position % 8
+        statistics_file.write_bytes(damaged)
+        with pytest.raises(InputError):
+            features.load(str(statistics_file), plain_teacher)
+
+
+@pytest.mark.parametrize(
+    "pair",
+    [
+        (torch.zeros(8), torch.full((8,), -1.0)),
+        (torch.full((8,), float("nan")), torch.ones(8)),
+        (torch.zeros(8), torch.full((8,), float("inf"))),
+        (torch.zeros(7), torch.ones(7)),
+        (torch.zeros(8, 1), torch.ones(8, 1)),
+        (torch.zeros(8, dtype=torch.float64), torch.ones(8, dtype=torch.float64)),
+    ],
+)
+def test_statistics_that_no_layer_can_have_are_refused(
+    pair: tuple[torch.Tensor, torch.Tensor], plain_teacher: Classifier, tmp_path: Path
+):
+    """Also with a correct SHA-256."""
+    for layer, tensors in (("0", pair), ("9", (torch.zeros(8), torch.ones(8)))):
+        hostile = FeatureStatistics({layer: tensors}, fingerprint(plain_teacher.model), "bars", 2)
+        features.save(hostile, tmp_path / "x")
+        with pytest.raises(InputError, match=rf"statistics of '{layer}' that no layer of the teacher can have"):
+            features.load(str(tmp_path / "x"), plain_teacher)
 
 
 def test_statistics_of_another_teacher_are_refused(statistics_file: Path, teacher: Classifier):

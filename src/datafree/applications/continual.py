@@ -19,11 +19,7 @@ Dreaming (`abd`):
         + \tfrac{\lambda}{|C_o|} \lVert W_o (f_k(x) - f_o(x)) \rVert_2^2,
         \qquad x \in \{\hat x, x_k\}
 
-Differences from the papers:
-
-1. The synthesized and the real images of a step form one batch, so the student's batch norm sees old and new classes.
-2. The head's cross-entropy gives every class the same weight, however many images of the batch belong to it, and it uses
-   the features of the same forward pass.
+The differences from the papers are listed in `docs/applications/continual.md`.
 
 References:
     | Dreaming to Distill: Data-free Knowledge Transfer via DeepInversion (Yin et al., 2020), section 4.5

@@ -7,19 +7,7 @@ A group :math:`g` is one channel of one layer, or of all layers whose outputs ar
 those with which later layers read the channel, so the inner sum is the gradient of a gate on the channel. The groups of
 lowest importance are removed in rounds. The network is distilled from the unpruned one after each round.
 
-Differences from the paper:
-
-1. The paper squares the gradient of the KL divergence between the unpruned and the pruned network. This gradient is zero
-   while the two networks are equal, so it cannot rank anything before the first removal. Here, the labels of a
-   cross-entropy are sampled from the teacher's softened predictions, and the gradients are squared before they are
-   averaged. The expectation of this cross-entropy over :math:`y \sim p_T` is the divergence up to a constant. For equal
-   networks the result is the second-order term of the divergence (the Fisher information of the gate); otherwise the
-   paper's squared gradient is added to it.
-2. Gates are on the layers that read a channel, not behind batch norm. A channel counts once through all shortcuts, so
-   the authors' divisors for skip connections are not needed.
-3. The hardware-aware score uses multiplications instead of measured latencies, which would make runs irreproducible. It
-   compares means: importance / mean importance - eta * saving / mean saving.
-4. Rounds are spread evenly over the first fraction of the steps, and each removes the same number of filters.
+The differences from the paper are listed in `docs/applications/pruning.md`.
 
 References:
     | Dreaming to Distill: Data-free Knowledge Transfer via DeepInversion (Yin et al., 2020), section 4.3 and Eq 10

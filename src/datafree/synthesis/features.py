@@ -11,21 +11,29 @@ References:
     | https://arxiv.org/abs/1912.08795
 """
 
+import hashlib
+import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import torch
 from jaxtyping import Float
-from safetensors import SafetensorError, safe_open
+from safetensors import SafetensorError
+from safetensors.torch import load as parse_tensors
 from torch import Tensor, nn
 
 from datafree.classifier import Classifier, LayerCall, fingerprint, frozen, hash_tensors, last_layer, record
+from datafree.files import parse_json, read_bytes
 from datafree.losses import layer_distance
 from datafree.types import Images, InputError, Scalar
+from datafree.validation import from_plain
 
 Channels = Float[Tensor, " c"]
 CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
+FILE_LIMIT = 2**26
+"""maximum size of a file of statistics in bytes"""
 
 
 @dataclass(frozen=True)
@@ -52,8 +60,9 @@ class FeatureStatistics:
 
     @property
     def digest(self) -> str:
-        """SHA-256 of all tensors."""
-        return hash_tensors(self.tensors)
+        """SHA-256 of everything: the tensors, the order of the layers, the teacher, the source and the number of images."""
+        entries = [hash_tensors(self.tensors), list(self.layers), self.teacher, self.source, self.images]
+        return hashlib.sha256(json.dumps(entries).encode()).hexdigest()
 
     def by_layer(self, teacher: Classifier) -> dict[nn.Module, tuple[Channels, Channels]]:
         """Return mean and variance by module of the teacher, on its device."""
@@ -170,27 +179,60 @@ def save(statistics: FeatureStatistics, path: Path) -> None:
         save_file(statistics.tensors, temporary, metadata)
 
 
+@dataclass(frozen=True, kw_only=True)
+class _Metadata:
+    """The metadata in the header of the file; the format has texts only."""
+
+    datafree: Literal["feature statistics"]
+    teacher: str
+    source: str
+    images: str
+    layers: str
+    sha256: str
+
+    def __post_init__(self) -> None:
+        if not (self.images.isascii() and self.images.isdecimal() and 0 < len(self.images) < 20):
+            raise InputError("images is not a number")
+
+
 def load(path: str, teacher: Classifier) -> FeatureStatistics:
     """Load the statistics of this teacher.
 
     Raises:
-        InputError: If the file is missing or damaged, or was measured on another teacher.
+        InputError: If the file is missing or damaged, was measured on another teacher, or does not fit its layers.
     """
+    content = read_bytes(path, FILE_LIMIT, follow_links=True)
+    fix = "it is damaged or was not written by `datafree statistics`; measure again"
     try:
-        with safe_open(path, "pt") as file:
-            metadata = file.metadata() or {}
-            if metadata.get("datafree") != "feature statistics":
-                raise KeyError("datafree")
-            names = metadata["layers"].split("\n")
-            layers = {name: (file.get_tensor(f"{name}.mean"), file.get_tensor(f"{name}.var")) for name in names}
-        statistics = FeatureStatistics(layers, metadata["teacher"], metadata["source"], int(metadata["images"]))
-        if metadata["sha256"] != statistics.digest:
-            raise ValueError
-    except (OSError, SafetensorError, KeyError, ValueError) as fault:
-        raise InputError(
-            f"{path} is missing, damaged or not written by `datafree statistics`; measure again"
-        ) from fault
-    known_layers = feature_layers(teacher.model).keys()
-    if statistics.teacher != fingerprint(teacher.model) or not known_layers >= layers.keys():
+        tensors = parse_tensors(content)
+        header = parse_json(content[8 : 8 + int.from_bytes(content[:8], "little")].decode(), path)
+        metadata = from_plain(_Metadata, header.get("__metadata__"), path)
+        names = metadata.layers.split("\n")
+        layers = {name: (tensors.pop(f"{name}.mean"), tensors.pop(f"{name}.var")) for name in names}
+        statistics = FeatureStatistics(layers, metadata.teacher, metadata.source, int(metadata.images))
+        intact = not tensors and metadata.sha256 == statistics.digest
+    except (SafetensorError, UnicodeDecodeError, KeyError, InputError) as fault:
+        raise InputError(f"{path} cannot be used: {fix}") from fault
+    if not intact:
+        raise InputError(f"{path} differs from its own SHA-256: {fix}")
+    if statistics.teacher != fingerprint(teacher.model):
         raise InputError(f"{path} was measured on another teacher; measure this one with `datafree statistics`")
+    _require_fit(statistics, teacher, path)
     return statistics
+
+
+def _require_fit(statistics: FeatureStatistics, teacher: Classifier, path: str) -> None:
+    """Check that there is one finite mean and one variance for each channel of some layers of the teacher.
+
+    Raises:
+        InputError: Names the first layer for which there is not.
+    """
+    known = feature_layers(teacher.model)
+    for name, (mean, var) in statistics.layers.items():
+        weight = known[name].weight if name in known else None
+        fits = isinstance(weight, Tensor) and mean.shape == var.shape == weight.shape[:1]
+        typed = mean.dtype == var.dtype == torch.float32
+        if not (fits and typed and bool(mean.isfinite().all() and var.isfinite().all() and (var >= 0).all())):
+            raise InputError(
+                f"{path} has statistics of {name[:50]!r} that no layer of the teacher can have; measure again"
+            )

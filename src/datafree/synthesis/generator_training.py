@@ -9,6 +9,7 @@ from torch import nn
 
 from datafree.callback import Callback
 from datafree.classifier import Classifier
+from datafree.memory_format import use_channels_last
 from datafree.synthesis.method import Method, descend, loss_scaler
 from datafree.types import Terms, require_at_least
 
@@ -66,7 +67,7 @@ class GeneratorTraining:
         self.config, self.networks, self.steps = config, networks, 0
         self.scaler = loss_scaler(teacher)
         for network in networks.values():
-            network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+            use_channels_last(network)
         parameters = [parameter for network in networks.values() for parameter in network.parameters()]
         self.optimizer = torch.optim.Adam(parameters, lr=config.lr, betas=(0.5, 0.999), fused=True)
 
