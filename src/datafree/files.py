@@ -9,19 +9,16 @@ import hashlib
 import json
 import math
 import os
-import secrets
-import shutil
 import stat
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from io import BufferedReader
 from pathlib import Path
 from typing import Any
 
+from datafree.temporary import NEW, OLD, restore, temporary_folder
 from datafree.types import InputError
 
-TEMPORARY = ".tmp-"
-"""prefix of temporary names; what an interrupted process leaves under them can be deleted"""
 TEXT_LIMIT = 16 * 2**20
 """bytes: default size limit of a text file or a JSON file"""
 _INVALID_PATH = (
@@ -36,6 +33,8 @@ _INVALID_PATH = (
     errno.EINVAL,
 )
 """faults of a path or a file, as opposed to faults of the disk, which stay `OSError`"""
+_UNWRITABLE = (*_INVALID_PATH, errno.EEXIST, errno.EROFS)
+"""faults that writing to another path avoids"""
 
 
 def sync(path: Path) -> None:
@@ -49,7 +48,7 @@ def sync(path: Path) -> None:
 
 @contextmanager
 def atomic_folder(folder: Path) -> Iterator[Path]:
-    """Write a folder atomically, in a `with` block.
+    """Write a folder atomically, in a `with` block. The modes of its files follow the umask.
 
     Args:
         folder: The output folder; an existing one is replaced.
@@ -59,46 +58,116 @@ def atomic_folder(folder: Path) -> Iterator[Path]:
 
     Raises:
         InputError: If the folder cannot be created.
+        OSError: If the disk fails or is full.
     """
-    new, old = (folder.with_name(f"{TEMPORARY}{secrets.token_hex(8)}") for _ in range(2))
-    try:
-        new.mkdir(parents=True)
-    except OSError as fault:
-        raise InputError(f"{folder} cannot be written ({fault.strerror}); give another path") from fault
-    try:
+    with _beside(folder) as temporary:
+        new, old = temporary / NEW, temporary / OLD / folder.name
+        new.mkdir()
         yield new
         for path in sorted(new.rglob("*"), reverse=True):
+            _follow_umask(path, temporary)
             sync(path)
         sync(new)
         if folder.exists():
+            old.parent.mkdir()
             folder.rename(old)
-        new.rename(folder)
+        try:
+            new.rename(folder)
+        finally:
+            restore(temporary, folder.parent)
         sync(folder.parent)
-    finally:
-        if old.exists() and not folder.exists():
-            old.rename(folder)
-        shutil.rmtree(new, ignore_errors=True)
-        shutil.rmtree(old, ignore_errors=True)
 
 
 @contextmanager
 def atomic_file(path: Path) -> Iterator[Path]:
-    """Write a file atomically, in a `with` block.
+    """Write a file atomically, in a `with` block. Its mode follows the umask.
 
     Args:
         path: The file to write; an existing one is replaced.
 
     Yields:
         A temporary path to write to. It is renamed to `path` when the block ends, or deleted if the block raises.
+
+    Raises:
+        InputError: If a file cannot be created in this folder.
+        OSError: If the disk fails or is full.
     """
-    new = path.with_name(f"{TEMPORARY}{secrets.token_hex(8)}")
-    try:
+    with _beside(path) as temporary:
+        new = temporary / path.name
         yield new
+        _follow_umask(new, temporary)
         sync(new)
         new.replace(path)
         sync(path.parent)
-    finally:
-        new.unlink(missing_ok=True)
+
+
+@contextmanager
+def _beside(target: Path) -> Iterator[Path]:
+    """Yield a temporary folder beside the target.
+
+    Raises:
+        InputError: If it cannot be created, for a reason that another path avoids.
+        OSError: If the disk fails or is full.
+    """
+    with ExitStack() as stack:
+        try:
+            temporary = stack.enter_context(temporary_folder(target.parent))
+        except (OSError, ValueError) as fault:
+            raise unwritable(target, fault) from fault
+        yield temporary
+
+
+def _follow_umask(path: Path, folder: Path) -> None:
+    """Give a file the mode that `open` gives, which the mode of a new folder shows; safetensors writes others."""
+    if path.is_file() and not path.is_symlink():
+        path.chmod(folder.stat().st_mode & 0o666)
+
+
+def unwritable(path: Path, fault: OSError | ValueError, fix: str = "give another path") -> Exception:
+    """Return the error to raise if a path cannot be written: an `InputError`, or the fault itself if the disk is at fault.
+
+    Args:
+        path: What could not be written.
+        fault: What the system said.
+        fix: The second half of the sentence.
+    """
+    if isinstance(fault, OSError) and fault.errno not in _UNWRITABLE:
+        return fault
+    reason = (fault.strerror if isinstance(fault, OSError) else None) or str(fault)
+    return InputError(f"{path} cannot be written ({reason}); {fix}")
+
+
+def append_text(descriptor: int, text: str) -> None:
+    """Append a text to a file that was opened with `open_for_appending`.
+
+    Raises:
+        OSError: If the disk fails or is full.
+    """
+    data = text.encode()
+    while data:
+        data = data[os.write(descriptor, data) :]
+
+
+def open_for_appending(path: Path) -> int:
+    """Return the descriptor of a regular file, which is created if it does not exist; links are not followed.
+
+    Raises:
+        InputError: If it is no regular file, is behind a link, or may not be written.
+        OSError: If the disk fails or is full.
+    """
+    flags = (_FLAGS & ~os.O_RDONLY) | os.O_WRONLY | os.O_APPEND | os.O_CREAT | _NO_LINK
+    try:
+        descriptor = os.open(path, flags, 0o666)
+        try:
+            _require_regular(os.fstat(descriptor))
+        except OSError:
+            os.close(descriptor)
+            raise
+    except OSError as fault:
+        if fault.errno not in _INVALID_PATH:
+            raise
+        raise InputError(_reason(path, fault, "written")) from fault
+    return descriptor
 
 
 def write_text(path: Path, text: str) -> None:
@@ -217,12 +286,12 @@ def _link_fault() -> OSError:
     return OSError(errno.ELOOP, os.strerror(errno.ELOOP))
 
 
-def _reason(path: Path, fault: OSError) -> str:
+def _reason(path: Path, fault: OSError, use: str = "read") -> str:
     if fault.errno == errno.ENOENT:
         return f"{path} does not exist; give another path"
     if fault.errno == errno.ELOOP:
         return f"{path} is behind a symbolic link, which is not followed here; replace the link with what it names"
-    return f"{path} cannot be read ({fault.strerror}); give a regular file that you may read"
+    return f"{path} cannot be {use} ({fault.strerror}); give a regular file that may be {use}"
 
 
 def _too_large(path: Path, limit: int) -> str:

@@ -20,8 +20,8 @@ class RandomState:
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         torch.set_rng_state(state["cpu"])
-        if state["cuda"]:
-            torch.cuda.set_rng_state_all(state["cuda"])
+        for device, numbers in enumerate(state["cuda"][: torch.cuda.device_count()]):  # none on another machine
+            torch.cuda.set_rng_state(numbers, device)
 
 
 class RandomNumbers:

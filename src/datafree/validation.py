@@ -6,7 +6,7 @@ import typing
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import MISSING, Field, fields, is_dataclass
 from pathlib import Path
-from typing import Any, Literal, TypeVar, Union, cast, get_args, get_origin, overload
+from typing import Any, Literal, NamedTuple, TypeVar, Union, cast, get_args, get_origin, overload
 
 from datafree.types import InputError, suggestion
 
@@ -16,8 +16,18 @@ MAX_ITEMS = 1_000_000
 """maximum number of entries of a list or an object, and of characters of a text"""
 MAX_DEPTH = 32
 """maximum nesting of a value without a declared type"""
+CONFIG = "config"
+"""entry of an object that names its dataclass; see `from_plain`"""
+RESTORE = "restore it from a copy"
 MAX_INTEGER = 2**63 - 1
 """maximum magnitude of an integer"""
+
+
+class _Options(NamedTuple):
+    """How a value is read."""
+
+    ignore_unknown: bool
+    named: Mapping[str, type[Any]]
 
 
 class _Fault(Exception):
@@ -29,10 +39,34 @@ class _Fault(Exception):
 
 
 @overload
-def from_plain(kind: type[T], value: Any, where: str, *, ignore_unknown: bool = False) -> T: ...
+def from_plain(
+    kind: type[T],
+    value: Any,
+    where: str,
+    *,
+    ignore_unknown: bool = False,
+    named: Mapping[str, type[Any]] | None = None,
+    fix: str = RESTORE,
+) -> T: ...
 @overload
-def from_plain(kind: Any, value: Any, where: str, *, ignore_unknown: bool = False) -> Any: ...
-def from_plain(kind: Any, value: Any, where: str, *, ignore_unknown: bool = False) -> Any:
+def from_plain(
+    kind: Any,
+    value: Any,
+    where: str,
+    *,
+    ignore_unknown: bool = False,
+    named: Mapping[str, type[Any]] | None = None,
+    fix: str = RESTORE,
+) -> Any: ...
+def from_plain(
+    kind: Any,
+    value: Any,
+    where: str,
+    *,
+    ignore_unknown: bool = False,
+    named: Mapping[str, type[Any]] | None = None,
+    fix: str = RESTORE,
+) -> Any:
     """Return a plain value as the given type, after checking every part of it.
 
     Types: dataclasses (from an object with one entry per field; fields with a default may be missing), `bool`, `int`,
@@ -45,6 +79,9 @@ def from_plain(kind: Any, value: Any, where: str, *, ignore_unknown: bool = Fals
         value: What `files.read_json` returned. Untrusted.
         where: The file, for the error message.
         ignore_unknown: Ignore entries that are no fields of a dataclass, instead of refusing them.
+        named: Dataclasses by name. If given, the object of a dataclass must name its class in the entry `config`; where a type
+            is a base class, it may name a subclass.
+        fix: The second half of the error message.
 
     Returns:
         A value of type `kind`.
@@ -56,28 +93,34 @@ def from_plain(kind: Any, value: Any, where: str, *, ignore_unknown: bool = Fals
         TypeError: If `kind` is not supported.
     """
     try:
-        return _convert(kind, value, "", ignore_unknown)
+        return _convert(kind, value, "", _Options(ignore_unknown, named or {}))
     except _Fault as fault:
-        raise InputError(f"{where}: {fault.path or 'its content'} {fault.why}; restore it from a copy") from None
+        raise InputError(f"{where}: {fault.path or 'its content'} {fault.why}; {fix}") from None
+    except RecursionError:
+        raise InputError(f"{where}: its content is nested too deeply; {fix}") from None
 
 
-def _convert(kind: Any, value: Any, path: str, loose: bool) -> Any:
+def _convert(kind: Any, value: Any, path: str, options: _Options) -> Any:
     origin = get_origin(kind)
+    if options.named and isinstance(value, dict) and CONFIG in value:
+        return _named(kind, value, path, options)
     if origin is typing.Annotated:
-        return _convert(get_args(kind)[0], value, path, loose)
+        return _convert(get_args(kind)[0], value, path, options)
     if origin in (Union, types.UnionType):
-        return _union(get_args(kind), value, path, loose)
+        return _union(get_args(kind), value, path, options)
     if origin is Literal:
         return _literal(get_args(kind), value, path)
     if kind in _SCALARS:
         return _SCALARS[kind](value, path)
+    if options.named and isinstance(kind, type) and kind in _bases(options.named):
+        raise _Fault(path, f"is {_shown(value)}, but must be an object with the entry {CONFIG!r}")
     if is_dataclass(kind):
-        return _dataclass(cast(type, kind), value, path, loose)
+        return _dataclass(cast(type, kind), value, path, options)
     base = origin or kind
     if base in (tuple, list, Sequence):
-        return _sequence(base, get_args(kind), value, path, loose)
+        return _sequence(base, get_args(kind), value, path, options)
     if base in (dict, Mapping):
-        return _mapping(get_args(kind), value, path, loose)
+        return _mapping(get_args(kind), value, path, options)
     raise TypeError(f"values of type {kind} cannot be read from a file")
 
 
@@ -157,7 +200,7 @@ def _literal(choices: Sequence[Any], value: Any, path: str) -> Any:
     raise _Fault(path, f"is {_shown(value)}{similar}, but must be one of {listed}")
 
 
-def _union(kinds: Sequence[Any], value: Any, path: str, loose: bool) -> Any:
+def _union(kinds: Sequence[Any], value: Any, path: str, options: _Options) -> Any:
     """Return the value as the first type that it matches; an integer stays an integer if that is among the types."""
     if type(value) in kinds:
         kinds = [type(value)]
@@ -165,7 +208,7 @@ def _union(kinds: Sequence[Any], value: Any, path: str, loose: bool) -> Any:
     faults = []
     for kind in candidates:
         try:
-            return _convert(kind, value, path, loose)
+            return _convert(kind, value, path, options)
         except _Fault as fault:
             faults.append(fault)
     deepest = max(faults, key=lambda fault: len(fault.path))
@@ -174,9 +217,26 @@ def _union(kinds: Sequence[Any], value: Any, path: str, loose: bool) -> Any:
     raise _Fault(path, f"is {_shown(value)}, but must be {' or '.join(dict.fromkeys(map(_kind_name, kinds)))}")
 
 
-def _dataclass(kind: type, value: Any, path: str, loose: bool) -> Any:
+def _bases(named: Mapping[str, type[Any]]) -> set[type[Any]]:
+    return {base for kind in named.values() for base in kind.__mro__} - {object}
+
+
+def _named(kind: Any, value: dict[str, Any], path: str, options: _Options) -> Any:
+    """Return the dataclass that an object names, if it is of the given type."""
+    name = value[CONFIG]
+    if not isinstance(name, str) or name not in options.named:
+        raise _Fault(f"{path}.{CONFIG}" if path else CONFIG, f"is {_shown(name)}, which is unknown")
+    found = options.named[name]
+    kinds = get_args(kind) if get_origin(kind) in (Union, types.UnionType) else (kind,)
+    if not any(isinstance(candidate, type) and issubclass(found, candidate) for candidate in kinds):
+        raise _Fault(path, f"is of the kind {name}, but must be {' or '.join(_kind_name(kind) for kind in kinds)}")
+    settings = {key: inner for key, inner in value.items() if key != CONFIG}
+    return _dataclass(found, settings, path, options)
+
+
+def _dataclass(kind: type, value: Any, path: str, options: _Options) -> Any:
     known = {field.name: field for field in fields(kind) if field.init}
-    given = {key: inner for key, inner in _entries(value, path) if key in known or not loose}
+    given = {key: inner for key, inner in _entries(value, path) if key in known or not options.ignore_unknown}
     for key in given:
         if key not in known:
             raise _Fault(f"{path}.{key[:50]!r}" if path else repr(key[:50]), f"is unknown{suggestion(key[:50], known)}")
@@ -184,7 +244,7 @@ def _dataclass(kind: type, value: Any, path: str, loose: bool) -> Any:
         if name not in given and _required(field):
             raise _Fault(f"{path}.{name}" if path else name, "is missing")
     hints = typing.get_type_hints(kind, include_extras=True)
-    settings = {name: _convert(hints[name], value[name], inner, loose) for name, inner in given.items()}
+    settings = {name: _convert(hints[name], value[name], inner, options) for name, inner in given.items()}
     try:
         return kind(**settings)
     except (ValueError, TypeError, OverflowError) as fault:  # raised by the checks in `__post_init__`
@@ -197,7 +257,7 @@ def _required(field: "Field[Any]") -> bool:
     return field.default is MISSING and field.default_factory is MISSING
 
 
-def _sequence(base: Any, kinds: tuple[Any, ...], value: Any, path: str, loose: bool) -> Any:
+def _sequence(base: Any, kinds: tuple[Any, ...], value: Any, path: str, options: _Options) -> Any:
     if not isinstance(value, (list, tuple)):
         _refuse(path, value, "a list")
     _require_length(value, path)
@@ -208,17 +268,17 @@ def _sequence(base: Any, kinds: tuple[Any, ...], value: Any, path: str, loose: b
     else:
         kinds = (kinds[0] if kinds else Any,) * len(value)
     items = [
-        _convert(kind, item, f"{path}[{index}]", loose)
+        _convert(kind, item, f"{path}[{index}]", options)
         for index, (kind, item) in enumerate(zip(kinds, value, strict=True))
     ]
     return items if base is list else tuple(items)
 
 
-def _mapping(kinds: tuple[Any, ...], value: Any, path: str, loose: bool) -> dict[str, Any]:
+def _mapping(kinds: tuple[Any, ...], value: Any, path: str, options: _Options) -> dict[str, Any]:
     if kinds and kinds[0] is not str:
         raise TypeError(f"keys of type {kinds[0]} cannot be read from a file")
     kind = kinds[1] if kinds else Any
-    return {key: _convert(kind, value[key], inner, loose) for key, inner in _entries(value, path)}
+    return {key: _convert(kind, value[key], inner, options) for key, inner in _entries(value, path)}
 
 
 def _entries(value: Any, path: str) -> list[tuple[str, str]]:

@@ -1,5 +1,6 @@
 """Files and checkpoints stay intact after errors, kills and damage on the disk."""
 
+import errno
 import itertools
 import json
 import os
@@ -14,9 +15,11 @@ import torch
 import toys
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from safetensors.torch import save_file
 
-from datafree.files import atomic_folder, write_json, write_text
-from datafree.runs.run_folder import RunFolder, read_experiment
+from datafree.files import atomic_folder, sha256_of, write_json, write_text
+from datafree.runs import checkpoints
+from datafree.runs.run_folder import NAMES, RunFolder, next_folder, read_experiment, release
 from datafree.types import InputError
 
 EXPERIMENT = {"seed": 1, "steps": [3, 4]}
@@ -96,6 +99,54 @@ class TestAtomicFolder:
             ) or (not before and remaining == {}), f"call {n} lost something"
         else:
             pytest.fail("the save never succeeded")
+
+    def test_the_modes_of_files_follow_the_umask(self, tmp_path: Path):
+        before = os.umask(0o027)
+        try:
+            with atomic_folder(tmp_path / "out") as new:
+                save_file({"x": torch.zeros(1)}, new / "x.safetensors")
+                (new / "a").write_text("")
+        finally:
+            os.umask(before)
+        assert {path.stat().st_mode & 0o777 for path in (tmp_path / "out").iterdir()} == {0o640}
+
+    @pytest.mark.parametrize("before", [None, "old"])
+    def test_what_a_killed_process_left_is_deleted_by_the_next_one(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, before: str | None
+    ):
+        """Also if it was killed between moving the old folder away and putting the new one in its place."""
+        for n in range(1, 30):
+            root = tmp_path / str(n)
+            if before:
+                write_folder(root / "out", before)
+            child = os.fork()
+            if child == 0:
+                fail_at(n, monkeypatch, lambda: os.kill(os.getpid(), signal.SIGKILL))
+                write_folder(root / "out", "new")
+                os._exit(0)
+            killed = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -signal.SIGKILL
+            write_text(root / "other", "")
+            remaining = files(root)
+            assert remaining.pop("other") == ""
+            assert remaining in (
+                {f"out/{name}": text for name in ("a", "sub/b")} for text in (before, "new") if text
+            ) or (not before and not remaining)
+            if not killed:
+                assert n > 5
+                return
+        pytest.fail("the save never succeeded")
+
+    def test_the_temporary_folder_of_a_living_process_is_kept(self, tmp_path: Path):
+        with atomic_folder(tmp_path / "out") as new:
+            write_text(tmp_path / "other", "")
+            (new / "a").write_text("kept")
+        assert files(tmp_path) == {"out/a": "kept", "other": ""}
+
+    def test_folders_of_others_are_kept(self, tmp_path: Path):
+        for name in (".tmp-thesis", ".tmp-datafree", f".tmp-datafree-{'0' * 15}"):
+            (tmp_path / name).mkdir()
+        write_text(tmp_path / "other", "")
+        assert len(list(tmp_path.iterdir())) == 4
 
 
 class TestAtomicFile:
@@ -178,11 +229,83 @@ class TestCheckpoints:
         file.write_bytes(data)
         assert toys.same(newest(tmp_path / "run"), (1, state(1)))
 
-    def test_without_an_intact_checkpoint_the_run_starts_again(self, tmp_path: Path):
+    def test_without_an_intact_checkpoint_the_run_is_refused_and_the_advice_works(self, tmp_path: Path):
         saved(tmp_path / "run", 2).__exit__()
         for file in (tmp_path / "run" / "checkpoints").rglob("state.json"):
             file.unlink()
+        with pytest.raises(
+            InputError, match=r"checkpoint 00000002 is damaged .a file is missing.; delete .*checkpoints"
+        ):
+            newest(tmp_path / "run")
+        shutil.rmtree(tmp_path / "run" / "checkpoints")
         assert newest(tmp_path / "run") is None
+
+    def test_skipped_checkpoints_are_named(self, tmp_path: Path):
+        saved(tmp_path / "run", 3).__exit__()
+        (tmp_path / "run" / "checkpoints" / "00000003" / "state.safetensors").write_bytes(b"")
+        with RunFolder(tmp_path / "run", EXPERIMENT, resume=True) as folder:
+            assert toys.same(folder.newest(), (2, state(2)))
+            assert folder.skipped == [
+                "checkpoint 00000003 is damaged (sha256 of state.safetensors differs); continuing from 00000002"
+            ]
+
+    def test_a_disk_that_fails_stops_instead_of_starting_again(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+        saved(tmp_path / "run", 2).__exit__()
+
+        def fail(*_: Any, **__: Any) -> None:
+            raise OSError(errno.EIO, "Input/output error")
+
+        monkeypatch.setattr(checkpoints, "sha256_of", fail)
+        with pytest.raises(OSError, match="Input/output error"):
+            newest(tmp_path / "run")
+
+    def test_a_checkpoint_without_permission_is_not_called_damaged(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ):
+        saved(tmp_path / "run", 2).__exit__()
+        original = os.open
+
+        def refuse(path: Any, *arguments: Any, **settings: Any) -> int:
+            if str(path).endswith("state.safetensors"):
+                raise PermissionError(errno.EACCES, "Permission denied", path)
+            return original(path, *arguments, **settings)
+
+        monkeypatch.setattr(os, "open", refuse)
+        with pytest.raises(InputError, match="Permission denied.; allow reading it and repeat the command"):
+            newest(tmp_path / "run")
+
+    @pytest.mark.parametrize("name", ["1²", "٣", "00000009.tmp", "9" * 30])
+    def test_other_names_are_no_checkpoints(self, tmp_path: Path, name: str):
+        saved(tmp_path / "run", 2).__exit__()
+        (tmp_path / "run" / "checkpoints" / name).mkdir()
+        with RunFolder(tmp_path / "run", EXPERIMENT, resume=True) as folder:
+            assert toys.same(folder.newest(), (2, state(2)))
+            folder.commit(3, state(3))
+            assert toys.same(folder.newest(), (3, state(3)))
+
+    @pytest.mark.parametrize(
+        "content",
+        [
+            {"step": "1", "tree": {"value": 1}},
+            {"step": 1},
+            {"step": 1, "tree": {"tensor": [], "channels_last": False}},
+            {"step": 1, "tree": {"tensor": "0", "channels_last": True}},
+            {"step": 1, "tree": {"map": [[[], {"value": 1}]]}},
+            {"step": 1, "tree": {"map": [3]}},
+            {"step": 1, "tree": {"list": 3}},
+            {"step": 1, "tree": {"value": []}},
+            {"step": 1, "tree": {"float": "1e3"}},
+        ],
+        ids=str,
+    )
+    def test_a_state_of_wrong_types_is_damaged_even_with_the_right_hash(self, tmp_path: Path, content: Any):
+        saved(tmp_path / "run", 2).__exit__()
+        last = tmp_path / "run" / "checkpoints" / "00000002"
+        (last / "state.json").write_text(json.dumps(content))
+        manifest = json.loads((last / "manifest.json").read_text())
+        manifest["sha256"]["state.json"] = sha256_of(last / "state.json")
+        (last / "manifest.json").write_text(json.dumps(manifest))
+        assert toys.same(newest(tmp_path / "run"), (1, state(1)))
 
     def test_checkpoint_numbers_are_not_reused_after_a_resume(self, tmp_path: Path):
         saved(tmp_path / "run", 3).__exit__()
@@ -356,6 +479,85 @@ class TestRunFolder:
             raise InputError("the batches ended")
         assert toys.same(newest(tmp_path / "run"), (1, state(1)))
 
+    def test_work_without_a_checkpoint_is_kept(self, tmp_path: Path):
+        with pytest.raises(InputError), RunFolder(tmp_path / "run", EXPERIMENT) as folder:
+            folder.keep()
+            raise InputError("the disk is full")
+        assert newest(tmp_path / "run") is None
+
+    def test_an_empty_folder_of_the_user_is_kept(self, tmp_path: Path):
+        (tmp_path / "mine").mkdir()
+        with pytest.raises(InputError), RunFolder(tmp_path / "mine", EXPERIMENT):
+            raise InputError("no such optimizer")
+        assert (tmp_path / "mine").is_dir() and not list((tmp_path / "mine").iterdir())
+
+    def test_files_of_the_user_are_kept(self, tmp_path: Path):
+        (tmp_path / ".lock").write_text("mine")
+        (tmp_path / "thesis.txt").write_text("precious")
+        with pytest.raises(InputError, match="is not empty"):
+            RunFolder(tmp_path, EXPERIMENT)
+        assert files(tmp_path) == {"thesis.txt": "precious", ".lock": "mine"}
+
+    def test_a_kill_at_any_call_of_the_start_leaves_a_folder_that_can_be_used(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ):
+        for n in range(1, 30):
+            path = tmp_path / str(n)
+            child = os.fork()
+            if child == 0:
+                fail_at(n, monkeypatch, lambda: os.kill(os.getpid(), signal.SIGKILL))
+                RunFolder(path, EXPERIMENT)
+                os._exit(0)
+            killed = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -signal.SIGKILL
+            RunFolder(path, EXPERIMENT, resume=(path / "experiment.json").exists()).__exit__()
+            assert not list(path.rglob(".tmp-*"))
+            if not killed:
+                assert n > 3
+                return
+        pytest.fail("the start never succeeded")
+
+    def test_a_process_whose_folder_was_taken_stops_and_writes_nothing_more(self, tmp_path: Path):
+        first = saved(tmp_path / "run", 1)
+        shutil.rmtree(tmp_path / "run")
+        with pytest.raises(InputError, match="was removed or taken over by another process"):
+            first.commit(2, state(2))
+        assert not (tmp_path / "run").exists()
+        second = saved(tmp_path / "run", 1)
+        before = sorted((tmp_path / "run").rglob("*"))
+        with pytest.raises(InputError, match="start a new run with another --out"), first:
+            first.commit(2, state(2))
+        assert sorted((tmp_path / "run").rglob("*")) == before
+        second.commit(2, state(2))
+        second.__exit__()
+
+    @pytest.mark.parametrize("name", [*NAMES, "student/x", "synthetic/grid.png", "checkpoints/1/state.json"])
+    @pytest.mark.parametrize("kind", ["link", "pipe", "dangling"])
+    def test_links_and_pipes_are_refused_at_once(self, tmp_path: Path, name: str, kind: str):
+        secret, run = tmp_path / "secret", tmp_path / "run"
+        secret.write_text("mine")
+        RunFolder(run, EXPERIMENT).__exit__()
+        path = run / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
+        if kind == "pipe":
+            os.mkfifo(path)
+        else:
+            path.symlink_to(secret if kind == "link" else tmp_path / "nothing")
+        for use in (lambda: RunFolder(run, EXPERIMENT, resume=True), lambda: read_experiment(run)):
+            with pytest.raises(InputError, match="is a symbolic link|is not a regular file"):
+                use()
+        assert secret.read_text() == "mine" and not (tmp_path / "nothing").exists()
+
+    @pytest.mark.parametrize("out", ["x" * 300, "a\0b"])
+    def test_impossible_names_are_refused_in_one_sentence(self, tmp_path: Path, out: str):
+        with pytest.raises(InputError, match="cannot be written .*; choose another --out"):
+            RunFolder(tmp_path / out, EXPERIMENT)
+
+    def test_a_full_disk_is_not_the_fault_of_the_path(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+        monkeypatch.setattr(os, "mkdir", lambda *_, **__: full())
+        with pytest.raises(OSError, match="No space left"):
+            RunFolder(tmp_path / "run", EXPERIMENT)
+
     def test_a_path_that_cannot_be_written_is_refused(self, tmp_path: Path):
         (tmp_path / "file").write_text("")
         with pytest.raises(InputError, match="cannot be written"):
@@ -372,12 +574,29 @@ class TestRunFolder:
         RunFolder(tmp_path / "run", EXPERIMENT).__exit__()
         assert read_experiment(tmp_path / "run") == EXPERIMENT
 
-    @pytest.mark.parametrize("text", [None, "", "{", "[]", "{}", "null"])
+    @pytest.mark.parametrize(
+        "text", [None, "", "{", "[]", "{}", "null", '{"schema": "2"}', '{"schema": 2, "schema": 2}']
+    )
     def test_a_folder_without_a_readable_experiment_is_refused(self, tmp_path: Path, text: str | None):
         if text is not None:
             (tmp_path / "experiment.json").write_text(text)
-        with pytest.raises(InputError, match="is not a run folder"):
+        with pytest.raises(InputError, match=r"is not a run folder|experiment.json is not valid JSON"):
             read_experiment(tmp_path)
+
+    def test_starts_at_the_same_moment_get_different_numbers(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+        monkeypatch.chdir(tmp_path)
+        (tmp_path / "runs" / "distill-0999").mkdir(parents=True)
+        assert [next_folder("distill").name for _ in range(3)] == ["distill-1000", "distill-1001", "distill-1002"]
+        RunFolder(Path("runs/distill-1001"), EXPERIMENT).__exit__()
+        for number in (1000, 1001):
+            release(Path(f"runs/distill-{number}"))
+        assert {path.name for path in Path("runs").iterdir()} == {"distill-0999", "distill-1001", "distill-1002"}
+
+    def test_a_numbered_folder_of_invalid_input_is_removed(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+        monkeypatch.chdir(tmp_path)
+        with pytest.raises(InputError), RunFolder(next_folder("distill"), EXPERIMENT):
+            raise InputError("no such optimizer")
+        assert not list(Path("runs").iterdir())
 
     @pytest.mark.parametrize("schema", [1, 99])
     def test_a_run_folder_of_another_layout_is_refused_in_one_sentence(self, tmp_path: Path, schema: int):

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from datafree.evaluation import score
+from datafree.runs.tasks import StudentStart
 from datafree.sets.image_set import PRIVACY
 
 LOADING = """\
@@ -69,6 +70,8 @@ def real_images(summary: Mapping[str, Any]) -> str:
         sentence = f"Real images seen by the student: {seen:,}."
     else:
         sentence = f"Real images seen by the student: {seen:,} of the old classes and {new:,} of the new classes."
+    if start := summary.get("student_start"):
+        sentence = f"{sentence[:-1]} in this run; it started from the weights in {StudentStart(**start).sentence}."
     measured = summary.get("real_images_measured", 0)
     return f"{sentence} Real images used to measure feature statistics: {measured:,}." if measured else sentence
 
@@ -101,6 +104,11 @@ def results(summary: Mapping[str, Any]) -> str:
     return f"{sentence} {old_and_new_classes(student)}".strip()
 
 
+def as_sentence(note: str) -> str:
+    """Return a note as a sentence of a card."""
+    return f"Note: {note}."
+
+
 def card(summary: Mapping[str, Any], narrowed: bool = False, home: str = "timm.models") -> str:
     """Return the model card of a student in Markdown.
 
@@ -110,7 +118,7 @@ def card(summary: Mapping[str, Any], narrowed: bool = False, home: str = "timm.m
         home: The module that registers the student's architecture in timm.
     """
     student, teacher = summary["student"], summary["teacher"]
-    facts = [pruning(summary), real_images(summary), results(summary)]
+    facts = [pruning(summary), real_images(summary), results(summary), *map(as_sentence, summary["notes"])]
     return f"""---
 library_name: timm
 tags: [image-classification, timm, data-free, {"pruning" if "pruned" in summary else "knowledge-distillation"}]

@@ -2,8 +2,11 @@
 
 import ctypes
 import platform
+import re
 import resource
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import torch
 from lightning_fabric import Fabric
@@ -17,17 +20,20 @@ PRECISIONS = {"bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}
 """mixed precisions by their names in Lightning Fabric, with the type of convolutions and matrix products"""
 MAX_THREADS = 1024
 """upper bound on CPU threads, to catch typing errors"""
+MAX_DEVICES = 64
+"""upper bound on processes, to catch typing errors"""
 M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4
 """option numbers of `mallopt`, from malloc.h"""
 
 
-def launch(device: str, *, devices: int = 1, precision: str = "32-true") -> Fabric:
+def launch(device: str, *, devices: int = 1, precision: str = "32-true", resuming: bool = False) -> Fabric:
     """Start the processes of a run with Lightning Fabric.
 
     Args:
         device: cpu, cuda, mps, ...; auto: an accelerator if available, else the CPU.
         devices: Number of processes with one device each.
         precision: Precision by its name in Lightning Fabric.
+        resuming: Whether the run exists, so that its settings are those in its folder.
 
     Raises:
         InputError: If the device or the precision is not available on this machine.
@@ -40,8 +46,8 @@ def launch(device: str, *, devices: int = 1, precision: str = "32-true") -> Fabr
             strategy="auto" if devices == 1 else "ddp",
         )
         fabric.launch()
-    except (ValueError, RuntimeError, MisconfigurationException) as fault:
-        raise _unavailable(device, precision, devices, fault) from fault
+    except _UNAVAILABLE as fault:
+        raise _unavailable(device, precision, devices, fault, resuming) from fault
     return fabric
 
 
@@ -53,15 +59,60 @@ def to_device(model: nn.Module, device: str) -> None:
     """
     try:
         Fabric(accelerator=device, devices=1).to_device(model)
-    except (ValueError, RuntimeError, MisconfigurationException) as fault:
+    except _UNAVAILABLE as fault:
         raise _unavailable(device, "32-true", 1, fault) from fault
 
 
-def _unavailable(device: str, precision: str, devices: int, fault: Exception) -> InputError:
+_UNAVAILABLE = (ImportError, LookupError, ValueError, RuntimeError, AssertionError, MisconfigurationException)
+"""what Lightning Fabric and torch raise if a device is not available"""
+
+
+def _unavailable(device: str, precision: str, devices: int, fault: Exception, resuming: bool = False) -> InputError:
     fixes = ["--device cpu"]
     fixes += ["--precision 32-true"] if precision != "32-true" else []
     fixes += ["--devices 1"] if devices > 1 else []
-    return InputError(f"device {device!r} is not available; use {' or '.join(fixes)} ({str(fault).splitlines()[0]})")
+    fix = f"use {' or '.join(fixes)}"
+    if resuming:
+        fix = "resume this run on a machine that has it"
+        fix += ', or set "device" to "cpu" in its experiment.json' if precision == "32-true" and devices == 1 else ""
+    why = str(fault).splitlines()[0] if str(fault) else type(fault).__name__
+    return InputError(f"device {device!r} is not available; {fix} ({why})")
+
+
+FAULTS = {
+    "allocate memory|out of memory|not enough memory": (
+        "the memory is not sufficient",
+        "lower --method.batch-size or --batch-size",
+    ),
+    "overflow|too large to convert|unpack.* long|cannot fit": (
+        "a number is too large",
+        "lower the sizes and the numbers of steps and batches",
+    ),
+    "Expected more than 1 value per channel": (
+        "a batch of one image is too small for a network with batch norm",
+        "use a batch size of 2 or more",
+    ),
+}
+"""patterns in the messages of torch, each with the fault in plain words and its fix"""
+
+
+@contextmanager
+def plain_faults() -> Iterator[None]:
+    """Turn what torch says about memory, sizes and batches of one into an error that names the fix, in a `with` block.
+
+    Raises:
+        InputError: Instead of these errors.
+    """
+    try:
+        yield
+    except InputError:
+        raise
+    except (MemoryError, OverflowError, RuntimeError, TypeError, ValueError) as fault:
+        text = "out of memory" if isinstance(fault, (MemoryError, torch.OutOfMemoryError)) else str(fault)
+        for pattern, (what, fix) in FAULTS.items():
+            if re.search(pattern, text, re.IGNORECASE):
+                raise InputError(f"{what} ({text.splitlines()[0][:150]}); {fix}, in a new run") from fault
+        raise
 
 
 def place(model: Classifier, precision: str, fabric: Fabric) -> Classifier:
@@ -75,6 +126,16 @@ def place(model: Classifier, precision: str, fabric: Fabric) -> Classifier:
     return model
 
 
+def require_threads(threads: int) -> None:
+    """Check a number of CPU threads.
+
+    Raises:
+        InputError: If it is below 1 or above 1024.
+    """
+    require_at_least(1, threads=threads)
+    require_at_most(MAX_THREADS, threads=threads)
+
+
 def set_threads(threads: int) -> None:
     """Set the number of CPU threads, and keep freed memory in the process.
 
@@ -84,8 +145,7 @@ def set_threads(threads: int) -> None:
     Raises:
         InputError: If the number is below 1 or above 1024.
     """
-    require_at_least(1, threads=threads)
-    require_at_most(MAX_THREADS, threads=threads)
+    require_threads(threads)
     torch.set_num_threads(threads)
     if platform.libc_ver()[0] == "glibc":
         libc = ctypes.CDLL(None)

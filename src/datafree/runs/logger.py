@@ -5,7 +5,9 @@ import math
 import os
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
 from typing import Any, TypeVar
@@ -15,15 +17,22 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from datafree.callback import Callback
-from datafree.classifier import Classifier, fingerprint
+from datafree.classifier import Classifier
 from datafree.evaluation import health
+from datafree.files import append_text, open_for_appending, open_regular
 from datafree.randomness import RandomState
-from datafree.runs.run_folder import RunFolder
-from datafree.types import Batch, Diverged, InputError, Stateful, Terms, require_unchanged
+from datafree.runs.checkpoints import restore
+from datafree.runs.dependencies import compare
+from datafree.runs.run_folder import LOG, RunFolder
+from datafree.types import Batch, Diverged, InputError, Stateful, Terms
+from datafree.validation import from_plain
 
 T = TypeVar("T")
 
-LOG = "log.jsonl"
+LOG_LIMIT = 2**28
+"""bytes of a log that are read"""
+LOG_BUFFER = 20
+"""lines that are kept in memory before they are written"""
 LOG_EVERY = 20
 """steps between two lines of the log"""
 HEALTH_EVERY = 50
@@ -31,6 +40,7 @@ HEALTH_EVERY = 50
 MIN_LABELS_PER_IMAGE = 0.1
 """mean number of predicted labels per image below which images count as collapsed"""
 RANDOM = "random_state"
+PHASES = ("synthesis", "application", "evaluation")
 
 
 def progress_bars(console: Console) -> Progress:
@@ -66,6 +76,19 @@ def with_progress(batches: Iterable[Batch], images: int, label: str, console: Co
             progress.update(bar, completed=done, rate=f"{done / (time.monotonic() - start):.0f}/s")
 
 
+@dataclass(frozen=True, kw_only=True)
+class Saved:
+    """The plain values in a checkpoint; the tensors and the states of objects are beside them."""
+
+    images_synthesized: int
+    log_bytes: int
+    seconds: float
+    dependencies: Mapping[str, Any] = field(default_factory=dict)
+    """see `dependencies_of`"""
+    notes: tuple[str, ...] = ()
+    """notes about earlier resumptions"""
+
+
 class RunLogger(Callback):
     """The callback of a run. Use it as a context manager: it owns a progress display and an open file.
 
@@ -75,6 +98,7 @@ class RunLogger(Callback):
         student: The student, for health checks.
         console: Where progress is shown; default: nowhere.
         checkpoint_interval: Seconds between two checkpoints.
+        dependencies: What the result depends on besides the state; saved in checkpoints, and compared when one is loaded.
         tensorboard: Write TensorBoard events as well.
         evaluation_interval: Seconds between two evaluations during training; 0: none.
         evaluate: Returns the student's current held-out accuracy. It is only logged; nothing is selected by it.
@@ -88,6 +112,7 @@ class RunLogger(Callback):
         *,
         console: Console | None = None,
         checkpoint_interval: float = 20.0,
+        dependencies: Mapping[str, Any] | None = None,
         tensorboard: bool = False,
         evaluation_interval: float = 0.0,
         evaluate: Callable[[], float] | None = None,
@@ -95,16 +120,18 @@ class RunLogger(Callback):
         self.folder, self.teacher, self.student = folder, teacher, student
         self.console = console or Console(quiet=True)
         self.checkpoint_interval, self.evaluation_interval = checkpoint_interval, evaluation_interval
-        self.evaluate = evaluate
+        self.evaluate, self.dependencies = evaluate, dependencies or {}
         self.states: dict[str, Stateful] = {RANDOM: RandomState()}
         self.step = 0
         self.notes: list[str] = []
+        self.resume_notes: list[str] = []
         self.health: dict[str, float] = {}
         self.images_synthesized = 0
         self.first_batch: Batch | None = None
         self.start = self.last_save = self.last_evaluation = time.monotonic()
         self.save_seconds = 0.0
-        self.file = (folder.path / LOG).open("a") if folder else None
+        self.lines: list[str] = []
+        self.file = open_for_appending(folder.path / LOG) if folder else None
         self.events = _tensorboard_writer(folder.path) if tensorboard and folder else None
         self.progress = progress_bars(self.console)
 
@@ -116,10 +143,14 @@ class RunLogger(Callback):
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.progress.stop()
-        if self.file:
-            self.file.close()
-        if self.events:
-            self.events.close()
+        try:
+            with suppress(*([] if kind is None else [InputError, OSError])):  # the first error is the one to report
+                self.flush()
+        finally:
+            if self.file is not None:
+                os.close(self.file)
+            if self.events:
+                self.events.close()
 
     def track(self, steps: Iterable[T], label: str) -> Iterator[T]:
         steps = steps if isinstance(steps, Sequence) else list(steps)
@@ -133,6 +164,7 @@ class RunLogger(Callback):
         self.progress.remove_task(bar)
 
     def on_batch(self, batch: Batch, count: int, due: int) -> None:
+        self.keep_folder()
         self.images_synthesized += len(batch)
         if self.first_batch is None:
             self.first_batch = batch
@@ -170,7 +202,7 @@ class RunLogger(Callback):
     def note(self, text: str) -> None:
         """Add a note to the summary and print it."""
         self.notes.append(text)
-        self.console.print(f"note     {text}", highlight=False, soft_wrap=True)
+        self.console.print(f"note     {text}", highlight=False, soft_wrap=True, markup=False)
 
     def also_register(self, **state: Stateful) -> None:
         """Add objects to the checkpoints, before the application registers its own."""
@@ -180,24 +212,41 @@ class RunLogger(Callback):
         self.states |= state
         checkpoint = self.folder.newest() if self.folder else None
         if checkpoint is None:
-            if self.file:
-                self.file.truncate(0)
+            if self.file is not None:
+                os.truncate(self.file, 0)
             return 0
-        self.step, saved = checkpoint
-        require_unchanged("the teacher", fingerprint(self.teacher), saved.get("teacher_sha256"))
-        for name, stateful in self.states.items():
-            if name != RANDOM:
-                stateful.load_state_dict(saved["states"][name])
-        self.states[RANDOM].load_state_dict(saved["states"][RANDOM])  # last, since loading may draw random numbers
-        self.images_synthesized, self.health = saved["images_synthesized"], saved["health"]
-        self.start = time.monotonic() - saved["seconds"]
-        if saved["first_batch"]:
-            self.first_batch = Batch(saved["first_batch"]["images"], saved["first_batch"]["targets"], {})
-        if self.file:
-            self.file.truncate(saved["log_bytes"])
+        assert self.folder is not None and self.file is not None
+        for sentence in self.folder.skipped:
+            self.note(sentence)
+        self.step, state = checkpoint
+        self.load(state)
         return self.step
 
+    def load(self, state: Any) -> None:
+        """Load the state of a checkpoint into all registered objects.
+
+        Raises:
+            InputError: If something that decides the result has changed, or the state is not that of this run.
+        """
+        assert self.file is not None
+        plain = {name: value for name, value in state.items() if name not in ("states", "health", "first_batch")}
+        saved = from_plain(Saved, plain, "the checkpoint", ignore_unknown=True)
+        self.resume_notes = list(dict.fromkeys([*saved.notes, *compare(saved.dependencies, self.dependencies)]))
+        for note in self.resume_notes:
+            self.note(note)
+        states, first = state["states"], state["first_batch"]
+        for name, stateful in self.states.items():
+            if name != RANDOM:
+                restore(name, stateful, states[name])
+        restore(RANDOM, self.states[RANDOM], states[RANDOM])  # last, since loading may draw random numbers
+        self.images_synthesized, self.health = saved.images_synthesized, dict(state["health"])
+        self.start = time.monotonic() - saved.seconds
+        if first:
+            self.first_batch = Batch(first["images"], first["targets"], {})
+        os.truncate(self.file, min(saved.log_bytes, os.fstat(self.file).st_size))
+
     def log(self, step: int, terms: Terms) -> None:
+        self.keep_folder()
         self.step = step
         if step % LOG_EVERY == 0 or step == 1:
             values = {name: float(term) for name, term in terms.items()}
@@ -219,17 +268,36 @@ class RunLogger(Callback):
 
     def write(self, phase: str, step: int, values: dict[str, float]) -> None:
         """Write one line of the log."""
-        if self.file:
+        if self.file is not None:
             rounded = {name: round(value, 6) for name, value in values.items()}
-            self.file.write(json.dumps({"phase": phase, "step": step, **rounded}) + "\n")
+            self.lines.append(json.dumps({"phase": phase, "step": step, **rounded}) + "\n")
+            if len(self.lines) >= LOG_BUFFER:
+                self.flush()
         if self.events:
             for name, value in values.items():
                 self.events.add_scalar(f"{phase}/{name}", value, step)
 
+    def flush(self) -> None:
+        """Write the lines of the log that are still in memory.
+
+        Raises:
+            InputError: If another process has taken the folder.
+            OSError: If the disk fails or is full.
+        """
+        if self.folder and self.file is not None and self.lines:
+            self.folder.require_owner()
+            append_text(self.file, "".join(self.lines))
+            self.lines = []
+
+    def keep_folder(self) -> None:
+        """Keep the run folder from now on: work was done."""
+        if self.folder:
+            self.folder.keep()
+
     def save_if_due(self) -> None:
         """Save a checkpoint if the last one is old enough, in at most a twentieth of the time of the run."""
         age = time.monotonic() - self.last_save
-        if self.file and age > max(self.checkpoint_interval, 20 * self.save_seconds):
+        if self.file is not None and age > max(self.checkpoint_interval, 20 * self.save_seconds):
             start = time.monotonic()
             self.save()
             self.save_seconds = time.monotonic() - start
@@ -237,15 +305,16 @@ class RunLogger(Callback):
     def save(self) -> None:
         """Save a checkpoint of all registered objects."""
         assert self.file is not None and self.folder is not None
-        self.file.flush()
+        self.flush()
         first = self.first_batch
         checkpoint = {
             "states": {name: stateful.state_dict() for name, stateful in self.states.items()},
-            "teacher_sha256": fingerprint(self.teacher),
+            "dependencies": self.dependencies,
+            "notes": self.resume_notes,
             "images_synthesized": self.images_synthesized,
             "health": self.health,
             "first_batch": None if first is None else {"images": first.images, "targets": first.targets},
-            "log_bytes": os.fstat(self.file.fileno()).st_size,
+            "log_bytes": os.fstat(self.file).st_size,
             "seconds": self.seconds(),
         }
         self.folder.commit(self.step, checkpoint)
@@ -261,11 +330,33 @@ def _tensorboard_writer(path: Path) -> Any:
 
 
 def read_log(path: str | Path) -> list[dict[str, Any]]:
-    """Read the log of a run folder; a last line that is incomplete is skipped."""
-    lines = []
-    for line in (Path(path) / LOG).read_text().splitlines():
-        try:
-            lines.append(json.loads(line))
-        except ValueError:
-            print(f"datafree: skipped an incomplete line of {path}/{LOG}", file=sys.stderr)
-    return lines
+    """Read the log of a run folder. Lines that are no event are skipped, and their number is printed.
+
+    Raises:
+        InputError: If the folder has no log, or it is not a regular file.
+    """
+    events, skipped = [], 0
+    with open_regular(Path(path) / LOG, root=path) as file:
+        for line in file.read(LOG_LIMIT).splitlines():
+            event = parse_event(line)
+            if event is None:
+                skipped += 1
+            else:
+                events.append(event)
+    if skipped:
+        count = "1 line that is no event" if skipped == 1 else f"{skipped} lines that are no events"
+        print(f"datafree: skipped {count} in {path}/{LOG}", file=sys.stderr)
+    return events
+
+
+def parse_event(line: bytes) -> dict[str, Any] | None:
+    """Return the event in a line of a log: a phase, a step, and finite numbers by name; None if the line has none."""
+    try:
+        event = json.loads(line)
+    except (ValueError, RecursionError):
+        return None
+    if not isinstance(event, dict) or event.get("phase") not in PHASES or type(event.get("step")) is not int:
+        return None
+    numbers = {name: number for name, number in event.items() if type(number) in (int, float) and abs(number) < 1e300}
+    required = {"step", "seconds", "accuracy"} if event["phase"] == "evaluation" else {"step"}
+    return {"phase": event["phase"], **numbers} if required <= numbers.keys() else None

@@ -1,194 +1,310 @@
-"""Run folders: files and checkpoints that are written atomically and verified when read.
+"""Run folders: one experiment per folder, locked while it is in use, with checkpoints.
 
-Tensors are saved as safetensors and everything else as JSON; there is no pickle. A checkpoint is a folder that is written
-under a temporary name, synced, hashed and then renamed, so a kill at any time leaves the old or the new one.
+Files are written atomically and verified when read. Tensors are saved as safetensors and everything else as JSON; there is no
+pickle. A run folder may come from elsewhere: links and special files in it are refused.
 """
 
+import errno
 import json
+import re
+import secrets
 import shutil
-from collections.abc import Mapping
+import stat
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-import torch
 from filelock import FileLock, Timeout
-from safetensors.torch import load_file, save_file
-from torch import Tensor
 
-from datafree.files import TEMPORARY, atomic_folder, sha256_of, write_json
+from datafree.files import read_json, read_text, unwritable, write_json, write_text
+from datafree.real.ledger import LEDGER
+from datafree.runs import checkpoints
+from datafree.temporary import TEMPORARY, delete_leftovers
 from datafree.types import InputError
 
 SCHEMA = 2
 """version of the layout of a run folder"""
-MANIFEST, TENSORS, TREE = "manifest.json", "state.safetensors", "state.json"
+EXPERIMENT, SUMMARY, LOG = "experiment.json", "summary.json", "log.jsonl"
+LOCK, OWNER = ".lock", ".owner"
+FOLDERS = ("checkpoints", "synthetic", "student", "tensorboard")
+NAMES = (EXPERIMENT, SUMMARY, LOG, LEDGER, "report.html", LOCK, OWNER, *FOLDERS)
+"""everything that a run writes to its folder"""
+_reserved: set[Path] = set()
+"""folders that `next_folder` has created in this process"""
 
 
 class RunFolder:
     """The folder of one run, locked while it is open.
+
+    A lock does not help if the folder is removed and created again while a run lives. So the folder also names its owner,
+    which is checked before anything is written.
 
     Args:
         path: The folder; created if it does not exist.
         experiment: The experiment as JSON. A folder with another experiment is refused.
         resume: Accept a folder with this experiment, to continue from its newest intact checkpoint.
 
+    Attributes:
+        skipped: One sentence for each damaged checkpoint that `newest` skipped.
+
     Raises:
-        InputError: If the folder has another or a finished run, is in use by another process, or cannot be written.
+        InputError: If the folder has another or a finished run, is in use by another process, has links, or cannot be
+            written.
+        OSError: If the disk fails or is full.
     """
 
     def __init__(self, path: Path, experiment: Mapping[str, Any], *, resume: bool = False) -> None:
-        self.path, self.checkpoints = path, path / "checkpoints"
-        self._file = path / "experiment.json"
-        created = not path.exists()
+        self.path, self.checkpoints, self.resume = path, path / "checkpoints", resume
+        self.skipped: list[str] = []
+        self._token, self._new, self._worked = secrets.token_hex(16), False, False
         try:
-            path.mkdir(parents=True, exist_ok=True)
-            self._lock = FileLock(path / ".lock", timeout=0, fallback_to_soft=False)
+            self._created = _make(path)
+            require_own_files(path)
+            locked_before = (path / LOCK).exists()
+            self._lock = FileLock(path / LOCK, timeout=0, fallback_to_soft=False)
             self._lock.acquire()
         except Timeout as fault:
-            raise InputError(f"{path} is in use by another process; wait for it or choose another --out") from fault
-        except OSError as fault:
-            raise InputError(f"{path} cannot be written ({fault.strerror}); choose another --out") from fault
+            wait = "wait until it ends" if resume else "wait until it ends or choose another --out"
+            raise InputError(f"{path} is in use by another process; {wait}") from fault
+        except InputError:
+            raise
+        except (OSError, ValueError) as fault:
+            raise unwritable(path, fault, "make it writable" if resume else "choose another --out") from fault
         try:
-            self._open(json.loads(json.dumps(experiment)), resume)
+            self._open(json.loads(json.dumps(experiment)))
         except BaseException:
+            if self._new:
+                self._discard()
+            elif not locked_before and not (path / EXPERIMENT).exists():
+                (path / LOCK).unlink(missing_ok=True)
             self._lock.release()
-            if not self._file.is_file():
-                (path / ".lock").unlink(missing_ok=True)
-                if created:
-                    path.rmdir()
             raise
 
-    def _open(self, experiment: Any, resume: bool) -> None:
+    def _open(self, experiment: Any) -> None:
         """Write the experiment to a new folder, or check that the folder can be resumed."""
-        self._new = not self._file.is_file()
-        if self._new:
-            if any(child.name != ".lock" for child in self.path.iterdir()):
-                raise InputError(f"{self.path} is not empty and is not a run folder; choose another --out")
-            write_json(self._file, {"schema": SCHEMA, **experiment})
-        elif (self.path / "summary.json").is_file():
-            raise InputError(
-                f"{self.path} is a finished run; see it with `datafree report {self.path}` or choose another --out"
-            )
-        elif not resume:
-            raise InputError(
-                f"{self.path} is an unfinished run; continue it with `datafree resume {self.path}` "
-                "or choose another --out"
-            )
-        elif read_experiment(self.path) != experiment:
-            raise InputError(f"{self.path} is a run of another experiment; choose another --out")
+        path = self.path
+        if not (path / EXPERIMENT).exists():
+            self._require_empty()
+            self._new = True
+            delete_temporary(path)
+            self._take()
+            write_json(path / EXPERIMENT, {"schema": SCHEMA, **experiment})
+        else:
+            self._require_resumable(experiment)
+            self._take()
         self.checkpoints.mkdir(exist_ok=True)
-        for leftover in [*self.path.glob(f"{TEMPORARY}*"), *self.checkpoints.glob(f"{TEMPORARY}*")]:
-            shutil.rmtree(leftover) if leftover.is_dir() else leftover.unlink()
+        for folder in (path, self.checkpoints):
+            delete_temporary(folder)
+
+    def _require_empty(self) -> None:
+        names = {child.name for child in self.path.iterdir()}
+        if any(name not in (LOCK, OWNER) and not name.startswith(TEMPORARY) for name in names):
+            raise InputError(f"{self.path} is not empty and is not a run folder; choose another --out")
+
+    def _require_resumable(self, experiment: Any) -> None:
+        path = self.path
+        if (path / SUMMARY).exists():
+            other = "" if self.resume else " or choose another --out"
+            raise InputError(f"{path} is a finished run; see it with `datafree report {path}`{other}")
+        if not self.resume:
+            raise InputError(
+                f"{path} is an unfinished run; continue it with `datafree resume {path}` or choose another --out"
+            )
+        if read_experiment(path) != experiment:
+            raise InputError(f"{path} is a run of another experiment; choose another --out")
+
+    def _take(self) -> None:
+        """Make this process the owner of the folder."""
+        write_text(self.path / OWNER, self._token)
+
+    def _is_owner(self) -> bool:
+        try:
+            return read_text(self.path / OWNER, 100) == self._token
+        except InputError:
+            return False
+
+    def require_owner(self) -> None:
+        """Check that no other process has taken the folder, which is only possible if it was removed meanwhile.
+
+        Raises:
+            InputError: If this process is not the owner any more; then it must not write to the folder.
+        """
+        if not self._is_owner():
+            raise InputError(
+                f"{self.path} was removed or taken over by another process, so this process stopped writing to it; "
+                "start a new run with another --out"
+            )
+
+    def keep(self) -> None:
+        """Keep the folder from now on, whatever happens: work was done in it."""
+        self._worked = True
 
     def __enter__(self) -> "RunFolder":
         return self
 
     def __exit__(self, kind: type[BaseException] | None = None, *_: object) -> None:
-        if self._new and kind is not None and issubclass(kind, InputError) and not self._numbered():
-            shutil.rmtree(self.path)  # invalid input: the run could not start
+        owner = False
+        with suppress(OSError):
+            owner = self._is_owner()
+        if owner:
+            never_started = self._new and not self._worked and kind is not None and issubclass(kind, InputError)
+            if never_started and not checkpoints.numbered(self.checkpoints):
+                self._discard()
+            else:
+                (self.path / OWNER).unlink(missing_ok=True)
         self._lock.release()
 
+    def _discard(self) -> None:
+        """Delete what this process has written, and the folder if it did not exist before."""
+        for path in (self.path / name for name in (*NAMES, *(entry.name for entry in self._temporary()))):
+            if path.is_dir() and not path.is_symlink():
+                shutil.rmtree(path, ignore_errors=True)
+            else:
+                path.unlink(missing_ok=True)
+        if self._created:
+            with suppress(OSError):  # something else is in it
+                self.path.rmdir()
+
+    def _temporary(self) -> Iterator[Path]:
+        return self.path.glob(f"{TEMPORARY}*")
+
     def commit(self, step: int, state: Mapping[str, Any]) -> None:
-        """Save a checkpoint, then delete all but the newest two.
-
-        Args:
-            step: The training step that the state belongs to.
-            state: Nested mappings, lists and tuples of tensors, numbers, strings, booleans and None.
-
-        Raises:
-            TypeError: If the state contains anything else.
-        """
-        number = 1 + max((int(folder.name) for folder in self._numbered()), default=0)
-        with atomic_folder(self.checkpoints / f"{number:08d}") as new:
-            tensors: dict[str, Tensor] = {}
-            tree = _encode(state, tensors)
-            save_file(tensors, new / TENSORS)
-            (new / TREE).write_text(json.dumps({"step": step, "tree": tree}))
-            hashes = {name: sha256_of(new / name) for name in (TENSORS, TREE)}
-            (new / MANIFEST).write_text(json.dumps({"schema": SCHEMA, "sha256": hashes}))
-        for folder in self._numbered()[:-2]:
-            shutil.rmtree(folder)
+        """Save a checkpoint, then delete all but the newest two; see `checkpoints.commit`."""
+        self.require_owner()
+        checkpoints.commit(self.checkpoints, SCHEMA, step, state)
 
     def newest(self) -> tuple[int, Any] | None:
-        """Return the step and the state of the newest checkpoint whose hashes match; None if there is none."""
-        for folder in reversed(self._numbered()):
+        """Return the step and the state of the newest intact checkpoint; None if there is no checkpoint at all.
+
+        Raises:
+            InputError: If all checkpoints are damaged, or one may not be read.
+            OSError: If the disk fails.
+        """
+        damage: list[str] = []
+        for folder in reversed(checkpoints.numbered(self.checkpoints)):
             try:
-                hashes = json.loads((folder / MANIFEST).read_text())["sha256"]
-                if any(sha256_of(folder / name) != hashes[name] for name in (TENSORS, TREE)):
-                    continue
-                saved = json.loads((folder / TREE).read_text())
-                return saved["step"], _decode(saved["tree"], load_file(folder / TENSORS))
-            except (OSError, ValueError, KeyError, TypeError):
+                checkpoint = checkpoints.read(folder, SCHEMA)
+            except checkpoints.Damaged as fault:
+                damage.append(f"checkpoint {folder.name} is damaged ({fault})")
                 continue
+            self.skipped = [f"{sentence}; continuing from {folder.name}" for sentence in damage]
+            return checkpoint
+        if damage:
+            raise InputError(
+                f"no checkpoint of {self.path} is intact: {damage[0]}; delete {self.checkpoints} to start the run from the "
+                "beginning"
+            )
         return None
 
     def delete_checkpoints(self) -> None:
         """Delete all checkpoints, which contain synthesized images, at the end of a run."""
         shutil.rmtree(self.checkpoints)
 
-    def _numbered(self) -> list[Path]:
-        return sorted(folder for folder in self.checkpoints.glob("[0-9]*") if folder.name.isdigit())
+
+def _make(path: Path) -> bool:
+    """Create a folder if it does not exist; return whether this process has created it."""
+    if path in _reserved:
+        return True
+    try:
+        path.mkdir(parents=True)
+    except FileExistsError:
+        if not path.is_dir():
+            raise
+        return False
+    return True
+
+
+def delete_temporary(folder: Path) -> None:
+    """Delete what killed processes have left in a folder that this process has locked."""
+    delete_leftovers(folder)
+    for leftover in folder.glob(f"{TEMPORARY}*"):
+        if leftover.is_dir() and not leftover.is_symlink():
+            shutil.rmtree(leftover)
+        else:
+            leftover.unlink()
+
+
+def require_own_files(folder: Path) -> None:
+    """Check that what a run reads and writes in its folder are regular files and folders: no links, pipes or devices.
+
+    Raises:
+        InputError: Names the first other entry.
+    """
+    for name in NAMES:
+        for path in (folder / name, *((folder / name).rglob("*") if name in FOLDERS else ())):
+            try:
+                mode = path.lstat().st_mode
+            except FileNotFoundError:
+                continue
+            if stat.S_ISLNK(mode):
+                raise InputError(
+                    f"{path} is a symbolic link, which is not followed here; replace it with what it names"
+                )
+            if not (stat.S_ISDIR(mode) if path.parent == folder and name in FOLDERS else _is_plain(mode)):
+                raise InputError(f"{path} is not a regular file; remove it")
+
+
+def _is_plain(mode: int) -> bool:
+    return stat.S_ISREG(mode) or stat.S_ISDIR(mode)
 
 
 def next_folder(command: str) -> Path:
-    """Return `runs/COMMAND-NNN` with the number after the highest in use, from 001."""
-    numbers = [int(path.name.rpartition("-")[2]) for path in Path("runs").glob(f"{command}-[0-9][0-9][0-9]")]
-    return Path("runs") / f"{command}-{max(numbers, default=0) + 1:03d}"
+    """Create `runs/COMMAND-NNN` with the number after the highest in use, from 001, so that no other process gets it.
+
+    Raises:
+        InputError: If the folder cannot be created.
+    """
+    name = re.compile(rf"{re.escape(command)}-([0-9]{{3,9}})")
+    matches = [name.fullmatch(path.name) for path in Path("runs").glob(f"{command}-*")]
+    number = max((int(match[1]) for match in matches if match), default=0)
+    while True:
+        number += 1
+        path = Path("runs") / f"{command}-{number:03d}"
+        try:
+            path.mkdir(parents=True)
+        except FileExistsError:
+            if path.parent.is_dir():
+                continue
+            raise InputError("runs is a file, but runs are written there; choose another --out") from None
+        except OSError as fault:
+            raise unwritable(path, fault, "choose another --out") from fault
+        _reserved.add(path)
+        return path
+
+
+def release(path: Path) -> None:
+    """Delete a folder that `next_folder` has created if nothing was written to it."""
+    if path in _reserved:
+        with suppress(OSError):
+            path.rmdir()
+        _reserved.discard(path)
 
 
 def read_experiment(path: str | Path) -> Any:
     """Read the experiment of a run folder as JSON, without the schema.
 
     Raises:
-        InputError: If the folder has no readable `experiment.json`, or was written by a version of datafree with
+        InputError: If the folder has no readable `experiment.json`, has links, or was written by a version of datafree with
             another layout.
     """
+    path = Path(path)
     try:
-        experiment = json.loads((Path(path) / "experiment.json").read_text())
-        schema = experiment.pop("schema")
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as fault:
-        raise InputError(
-            f"{path} is not a run folder (its experiment.json is missing or damaged); give the folder of a run"
-        ) from fault
+        require_own_files(path)
+        experiment = read_json(path / EXPERIMENT, root=path)
+    except (InputError, OSError) as fault:
+        cause = fault if isinstance(fault, OSError) else fault.__cause__
+        if isinstance(cause, OSError) and cause.errno in (errno.ENOENT, errno.ENOTDIR, errno.ENAMETOOLONG):
+            raise InputError(
+                f"{path} is not a run folder (it has no {EXPERIMENT}); give the folder of a run"
+            ) from fault
+        raise
+    if not isinstance(experiment, dict) or type(experiment.get("schema")) is not int:
+        raise InputError(f"{path} is not a run folder (its {EXPERIMENT} has no schema); give the folder of a run")
+    schema = experiment.pop("schema")
     if schema != SCHEMA:
         raise InputError(
             f"{path} was written by another version of datafree (layout {schema}, this version reads layout {SCHEMA}); "
             "use that version or start a new run"
         )
     return experiment
-
-
-def _encode(value: Any, tensors: dict[str, Tensor]) -> Any:
-    """Return a state as JSON; its tensors are added to `tensors` under numbers."""
-    if isinstance(value, Tensor):
-        name = str(len(tensors))
-        plain = value.detach().cpu().contiguous()
-        storages = {tensor.untyped_storage().data_ptr() for tensor in tensors.values()}
-        tensors[name] = plain.clone() if plain.untyped_storage().data_ptr() in storages else plain
-        return {"tensor": name, "channels_last": _is_channels_last(value)}
-    if isinstance(value, Mapping):
-        return {"map": [[key, _encode(item, tensors)] for key, item in value.items()]}
-    if isinstance(value, (list, tuple)):
-        return {"tuple" if isinstance(value, tuple) else "list": [_encode(item, tensors) for item in value]}
-    if value is None or isinstance(value, (bool, int, float, str)):
-        return {"value": value}
-    raise TypeError(f"a checkpoint cannot hold {type(value).__name__}")
-
-
-def _is_channels_last(value: Tensor) -> bool:
-    return value.ndim == 4 and not value.is_contiguous() and value.is_contiguous(memory_format=torch.channels_last)
-
-
-def _decode(node: Any, tensors: Mapping[str, Tensor]) -> Any:
-    """Return the state that `_encode` turned into JSON."""
-    match node:
-        case {"tensor": name, "channels_last": last}:
-            return tensors[name].contiguous(memory_format=torch.channels_last) if last else tensors[name]
-        case {"map": pairs}:
-            return {key: _decode(item, tensors) for key, item in pairs}
-        case {"list": items}:
-            return [_decode(item, tensors) for item in items]
-        case {"tuple": items}:
-            return tuple(_decode(item, tensors) for item in items)
-        case {"value": value}:
-            return value
-    raise ValueError("the state of a checkpoint is damaged")

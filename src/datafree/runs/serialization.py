@@ -9,6 +9,7 @@ from datafree.sets.saved import SavedConfig
 from datafree.synthesis import Schedule
 from datafree.synthesis.augmentation import Augmentation
 from datafree.types import InputError
+from datafree.validation import CONFIG, from_plain
 
 T = TypeVar("T")
 
@@ -32,28 +33,27 @@ def to_json(value: Any) -> Any:
         InputError: If a settings class is not registered.
     """
     if type(value).__name__ in CONFIGS:
-        return {"config": type(value).__name__} | {f.name: to_json(getattr(value, f.name)) for f in fields(value)}
+        return {CONFIG: type(value).__name__} | {f.name: to_json(getattr(value, f.name)) for f in fields(value)}
     if is_dataclass(value):
         kind = type(value).__name__
         raise InputError(f"{kind} cannot be saved as JSON; decorate it with datafree.runs.serialization.serializable")
     return [to_json(item) for item in value] if isinstance(value, tuple) else value
 
 
-def from_json(node: Any) -> Any:
-    """Return the settings that `to_json` turned into JSON.
+def from_json(node: Any, where: str = "the settings") -> Any:
+    """Return the settings that `to_json` turned into JSON, after checking every value; see `from_plain`.
+
+    Args:
+        node: The JSON of a settings class. Untrusted.
+        where: The file, for error messages.
 
     Raises:
-        InputError: If a settings class or a setting is unknown.
+        InputError: If a settings class or a setting is unknown, or a value has another type or is invalid.
     """
-    if isinstance(node, dict):
-        settings = dict(node)
-        try:
-            return CONFIGS[settings.pop("config")](**{name: from_json(value) for name, value in settings.items()})
-        except (KeyError, TypeError) as fault:
-            raise InputError(
-                f"the settings were written by another version of datafree ({fault}); use that version"
-            ) from fault
-    return tuple(from_json(item) for item in node) if isinstance(node, list) else node
+    fix = "restore it from a copy, or use the version of datafree that wrote it"
+    if not isinstance(node, dict) or CONFIG not in node:
+        raise InputError(f"{where}: its content has no entry {CONFIG!r}; {fix}")
+    return from_plain(object, node, where, named=CONFIGS, fix=fix)
 
 
 def flatten(node: Any, name: str = "") -> dict[str, Any]:
@@ -62,7 +62,7 @@ def flatten(node: Any, name: str = "") -> dict[str, Any]:
         return {name: node}
     rows: dict[str, Any] = {}
     for key, value in node.items():
-        if key != "config":
+        if key != CONFIG:
             rows |= flatten(value, f"{name}.{key}" if name else key)
         elif name:
             rows[name] = value

@@ -8,7 +8,8 @@ from rich.console import Console
 
 from datafree import teachers
 from datafree.classifier import Classifier, fingerprint
-from datafree.runs.hardware import set_threads, to_device
+from datafree.matching import Resized
+from datafree.runs.hardware import plain_faults, set_threads, to_device
 from datafree.runs.logger import RunLogger
 from datafree.runs.tasks import create_student
 from datafree.sets import image_set
@@ -65,7 +66,9 @@ def synthesize(
     for model in filter(None, (classifier, learner)):
         to_device(model, device)
     require_capabilities(classifier, method)
-    with RunLogger(None, classifier, learner, console=console) as logger:
+    with plain_faults(), RunLogger(None, classifier, learner, console=console) as logger:
+        for note in dict.fromkeys((*classifier.notes, *(learner.notes if learner else ()))):
+            logger.note(note)
         stream = fill_stream(method, classifier, learner, -(-images // method.batch_size), logger)
     batch = stream.pool.all()
     if not bool(batch.images.isfinite().all()):
@@ -89,7 +92,8 @@ def fill_stream(
     if method.adaptive and student is None:
         logger.note("no student is given: the term that looks for the student's mistakes is off")
     schedule = Schedule(warmup_batches=count, refresh_every=0, pool_batches=count)
-    stream = Stream.of(method, teacher, student, schedule, logger)
+    visible = Resized(student) if student and student.shape != teacher.shape else student
+    stream = Stream.of(method, teacher, visible, schedule, logger)
     for note in stream.synthesizer.notes:
         logger.note(note)
     for number in logger.track(range(1, method.burn_in + count + 1), "synthesize"):

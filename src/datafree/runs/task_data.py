@@ -1,12 +1,13 @@
 """The real images of a task: for evaluation, for the ceiling, and of new classes."""
 
 from dataclasses import dataclass
+from typing import Any
 
 from datafree.classifier import Classifier
 from datafree.networks.head_surgery import widen
 from datafree.real.data import RealImages, open_real
 from datafree.real.ledger import Ledger, Purpose, Split
-from datafree.runs.tasks import AmalgamationTask, ExtensionTask, SingleTeacherTask
+from datafree.runs.tasks import AmalgamationTask, ExtensionTask, SingleTeacherTask, student_start
 from datafree.types import InputError
 
 AnyTask = SingleTeacherTask | AmalgamationTask
@@ -20,11 +21,19 @@ class TaskData:
     """counts every real image that is read"""
     test: RealImages | None
     """held-out images for evaluation; None without `data`"""
+    teacher_test: RealImages | None
+    """the same images in the size of the teacher; None if it is the student's"""
     new_classes: RealImages | None
     """training images of the new classes; None if the task adds no classes"""
 
+    @property
+    def dependencies(self) -> dict[str, Any]:
+        """What the result of a run depends on, by name, as for `dependencies_of`."""
+        opened = {"the evaluation images": self.test, "the images of the new classes": self.new_classes}
+        return {name: f"{len(real)} images of {len(real.classes)} classes" for name, real in opened.items() if real}
 
-def open_data(task: AnyTask, student: Classifier) -> TaskData:
+
+def open_data(task: AnyTask, student: Classifier, teacher: Classifier) -> TaskData:
     """Open the real images of a task, and add the new classes of the task to the student.
 
     Raises:
@@ -32,16 +41,23 @@ def open_data(task: AnyTask, student: Classifier) -> TaskData:
     """
     ledger = Ledger()
     new_classes = open_new_classes(task, ledger, student) if isinstance(task, ExtensionTask) else None
+    if start := student_start(task):
+        ledger.add_start(start.source, start.images)
     test = open_task_data(task, "test", ledger, student) if task.data else None
-    return TaskData(ledger, test, new_classes)
+    teacher_test = test.for_network(teacher) if test and teacher.shape != student.shape else None
+    return TaskData(ledger, test, teacher_test, new_classes)
 
 
 def open_task_data(
-    task: AnyTask, split: Split, ledger: Ledger, model: Classifier, purpose: Purpose = "evaluation"
+    task: AnyTask,
+    split: Split,
+    ledger: Ledger,
+    model: Classifier,
+    purpose: Purpose = "evaluation",
 ) -> RealImages:
     """Open the data set that a task names with `data`, with labels in the order of the model's classes.
 
-    If the class names of the data set and of the model differ, classes are matched by index.
+    Classes are matched by name; by position, with a note, if the data set or the model has only numbers for names.
 
     Args:
         task: The task.
@@ -61,12 +77,9 @@ def open_task_data(
         require_same_classes(task.data, real, model)
     elif isinstance(task, AmalgamationTask):
         require_all_labels(task.data, real, model)
-    elif len(real.classes) != len(model.classes):
-        raise InputError(
-            f"{task.data} has {len(real.classes)} classes and the network {len(model.classes)}; they must be equal"
-        )
-    same_names = set(real.classes) == set(model.classes)
-    return real.select_classes(model.classes) if same_names or isinstance(task, AmalgamationTask) else real
+    else:
+        return real.matched_with(model.classes)
+    return real.select_classes(model.classes)
 
 
 def open_new_classes(task: ExtensionTask, ledger: Ledger, student: Classifier) -> RealImages:

@@ -13,17 +13,17 @@ from datafree import teachers
 from datafree.callback import Callback, silent
 from datafree.classifier import Classifier
 from datafree.evaluation import evaluate
-from datafree.files import write_json
+from datafree.files import atomic_folder, write_json
 from datafree.real.data import RealImages, open_real
-from datafree.real.ledger import Ledger
-from datafree.runs.hardware import set_threads, to_device
+from datafree.real.ledger import LEDGER, Ledger
+from datafree.runs.hardware import plain_faults, set_threads, to_device
 from datafree.runs.logger import RunLogger, with_progress
 from datafree.synthesis.augmentation import Augmentation
 from datafree.synthesis.features import Moments
 from datafree.types import require_at_least, require_seed
 
 TRAINING = "training.json"
-"""file with the settings that a teacher was trained with; it is written last, so a folder with it is complete"""
+"""file with the settings that a teacher was trained with"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -130,14 +130,15 @@ def example_teacher(
     )
     classifier.multi_label = real.multi_label
     to_device(classifier, device)
-    with RunLogger(None, classifier, None, console=console) as logger:
+    with plain_faults(), RunLogger(None, classifier, None, console=console) as logger:
         train(classifier, real, training, logger)
     test = open_real(data, "test", "evaluation", ledger, root=data_root, **inputs)
     held_out = evaluate(classifier, classifier, with_progress(test.batches(), len(test), "evaluate", console)).score
-    teachers.save_folder(classifier, out)
-    write_json(out / "ledger.json", ledger.to_json())
     settings = recipe(network=network, data=data, training=training, seed=seed)
-    write_json(out / TRAINING, {**settings, "held_out": held_out, "seconds": round(time.monotonic() - start, 2)})
+    with atomic_folder(out) as new:  # the teacher and what is known about it appear together
+        teachers.save_folder(classifier, new)
+        write_json(new / LEDGER, ledger.to_json())
+        write_json(new / TRAINING, {**settings, "held_out": held_out, "seconds": round(time.monotonic() - start, 2)})
     return held_out
 
 
