@@ -16,8 +16,8 @@ from io import BufferedReader
 from pathlib import Path
 from typing import Any
 
+from datafree.errors import InputError
 from datafree.temporary import NEW, OLD, restore, temporary_folder
-from datafree.types import InputError
 
 TEXT_LIMIT = 16 * 2**20
 """bytes: default size limit of a text file or a JSON file"""

@@ -1,7 +1,6 @@
 """Types and checks shared by the whole package: tensor types, a batch, the errors, and the validation of settings."""
 
 import math
-import unicodedata
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from difflib import get_close_matches
@@ -9,6 +8,10 @@ from typing import Any, Literal, Protocol, TypeAlias, get_args, get_origin, runt
 
 from jaxtyping import Float, Int
 from torch import Tensor
+
+from datafree.errors import Diverged as Diverged
+from datafree.errors import InputError as InputError
+from datafree.errors import printable as printable
 
 Images: TypeAlias = Float[Tensor, "n c h w"]
 """pixels; in [0, 1] at every public interface"""
@@ -25,14 +28,6 @@ Targets: TypeAlias = Int[Tensor, " m"] | Float[Tensor, "n k"]
 Scalar: TypeAlias = Float[Tensor, ""]
 Terms: TypeAlias = Mapping[str, Scalar]
 """the weighted summands of an objective, by name"""
-
-
-class InputError(ValueError):
-    """The input of the user is invalid. The message is one sentence that names the fault and the fix."""
-
-
-class Diverged(RuntimeError):
-    """A loss, an image or a weight is not finite. Files that were saved before are intact."""
 
 
 @dataclass(frozen=True)
@@ -149,11 +144,6 @@ def suggestion(word: str, choices: Iterable[str]) -> str:
     """Return "; did you mean X?" for the choice most similar to a word, or an empty string if none is similar."""
     close = get_close_matches(word, list(choices), n=1, cutoff=0.5)
     return f"; did you mean {close[0]}?" if close else ""
-
-
-def printable(text: str) -> str:
-    """Return a text from elsewhere with every control character replaced: escapes, line breaks, marks of text direction."""
-    return "".join("\ufffd" if unicodedata.category(c) in ("Cc", "Cf", "Cs", "Zl", "Zp") else c for c in text)
 
 
 @runtime_checkable
