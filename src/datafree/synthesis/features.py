@@ -208,6 +208,8 @@ def load(path: str, teacher: Classifier) -> FeatureStatistics:
         header = parse_json(content[8 : 8 + int.from_bytes(content[:8], "little")].decode(), path)
         metadata = from_plain(_Metadata, header.get("__metadata__"), path)
         names = metadata.layers.split("\n")
+        if any(tensor.ndim != 1 for tensor in tensors.values()):
+            raise InputError("there is one number per channel")
         layers = {name: (tensors.pop(f"{name}.mean"), tensors.pop(f"{name}.var")) for name in names}
         statistics = FeatureStatistics(layers, metadata.teacher, metadata.source, int(metadata.images))
         intact = not tensors and metadata.sha256 == statistics.digest
