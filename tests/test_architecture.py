@@ -25,10 +25,11 @@ MAX_FILE, MAX_METHOD, MEDIAN_FILE = 400, 200, 130
 """lines of a file"""
 MAX_FUNCTION, MOST_FUNCTIONS = 60, 20
 """lines of a function without its docstring: at most, and at most for 90 % of the functions"""
-MAX_FILES_PER_FOLDER = 17
+MAX_FILES_PER_FOLDER = 18
 
 TOP_LEVEL = {
     *(
+        "errors",
         "types",
         "callback",
         "temporary",
@@ -43,10 +44,11 @@ TOP_LEVEL = {
     *("memory_format", "evaluation"),
 }
 ROOMS: dict[str, set[str]] = {
-    "types": set(),
+    "errors": set(),
+    "types": {"errors"},
     "callback": {"types"},
     "temporary": set(),
-    "files": {"types", "temporary"},
+    "files": {"errors", "temporary"},
     "validation": {"types"},
     "randomness": set(),
     "memory_format": {"randomness"},
@@ -62,7 +64,7 @@ ROOMS: dict[str, set[str]] = {
     "networks": {"types", "files", "validation", "randomness", "memory_format", "classifier"},
     "methods": {"types", "classifier", "ensemble", "matching", "losses", "synthesis", "networks"},
     "applications": {"types", "callback", "classifier", "ensemble", "matching", "losses", "synthesis", "networks"},
-    "teachers": {"types", "files", "validation", "classifier", "synthesis", "networks", "methods"},
+    "teachers": {"types", "files", "validation", "randomness", "classifier", "synthesis", "networks", "methods"},
     "sets": {"types", "files", "validation", "classifier", "ensemble", "matching", "synthesis", "methods"},
     "real": {"types", "files", "validation", "randomness", "classifier", "matching", "synthesis"},
     "runs": {*TOP_LEVEL, "synthesis", "networks", "methods", "applications", "teachers", "sets", "real"},
@@ -254,10 +256,11 @@ def test_pure_rooms_do_not_print_seed_or_write(name: str):
         "torch.set_num_threads",
         "os.makedirs",
     )
+    in_a_child = {"torch.set_num_threads"} if name == "networks.isolation" else set[str]()
     assert not [
         called
         for called, _ in calls(name)
-        if called in forbidden or called.endswith((".mkdir", ".manual_seed", ".cuda"))
+        if (called in forbidden or called.endswith((".mkdir", ".manual_seed", ".cuda"))) and called not in in_a_child
     ]
 
 

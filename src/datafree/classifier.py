@@ -61,10 +61,10 @@ class Classifier(nn.Module):
         for name, values in (("mean", mean), ("std", std)):
             if len(values) not in (1, shape[0]):
                 raise InputError(f"{name} has {len(values)} values for {shape[0]} channels; give one value per channel")
-        if not all(map(math.isfinite, (*mean, *std))) or min(std) <= 0:
-            raise InputError(
-                f"mean is {tuple(mean)} and std {tuple(std)}, but they must be finite and std positive; give pixel units"
-            )
+            if not all(map(math.isfinite, values)):
+                raise InputError(f"{name} is {tuple(values)}, but it must be finite; give it in pixel units")
+        if min(std) <= 0:
+            raise InputError(f"std is {tuple(std)}, but it must be positive; give it in pixel units")
         self.model = model
         self.shape = shape
         self.classes = tuple(map(str, range(classes))) if isinstance(classes, int) else tuple(classes)
@@ -72,7 +72,9 @@ class Classifier(nn.Module):
         self.multi_label = multi_label
         self.preprocessing = preprocessing or Preprocessing()
         self.outputs: Literal["logits", "softmax", "sigmoid"] = "logits"
-        """what the network returns; see `datafree.networks.outputs`"""
+        """what the network returns; see `datafree.synthesis.outputs`"""
+        self.inspected = False
+        """whether that was found out"""
         self.notes: tuple[str, ...] = ()
         """what to know about the network, found when it was loaded"""
         self._feature_layers: tuple[nn.Module, list[nn.Linear]] | None = None

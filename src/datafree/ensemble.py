@@ -155,6 +155,7 @@ class SingleTeacher(Classifier):
             multi_label=multi_label or teacher.multi_label,
         )
         self.single_label = not teacher.multi_label
+        self.outputs = teacher.outputs
         self.to(teacher.device)
         self.label_columns = [labels.index(name) for name in teacher.classes if name in labels]
         self.class_columns = [column for column, name in enumerate(teacher.classes) if name in labels]

@@ -1,4 +1,4 @@
-"""Adding classes to a network: its last layer gets one row per new class; all other weights stay the same."""
+"""Adding and reordering the classes of a network: only the rows of its last layer change."""
 
 from collections.abc import Sequence
 
@@ -47,6 +47,28 @@ def _append_means(rows: torch.Tensor, count: int) -> torch.Tensor:
     return torch.cat([rows, rows.mean(0, keepdim=True).expand(count, *rows.shape[1:])])
 
 
+def reorder_classes(classifier: Classifier, order: Sequence[int]) -> Classifier:
+    """Put the classes of a classifier in another order, in place; it predicts the same.
+
+    Args:
+        classifier: A classifier whose logits are the output of one fully connected layer.
+        order: For each class of the result, its index before.
+
+    Returns:
+        The same classifier.
+
+    Raises:
+        InputError: If there is no such layer.
+    """
+    layer, rows = logit_layer(classifier), list(order)
+    with torch.no_grad():
+        layer.weight.copy_(layer.weight[rows].clone())
+        if layer.bias is not None:
+            layer.bias.copy_(layer.bias[rows].clone())
+    classifier.classes = tuple(classifier.classes[row] for row in rows)
+    return classifier
+
+
 def logit_layer(classifier: Classifier) -> nn.Linear:
     """Return the fully connected layer whose output is the logits, verified by a forward pass.
 
@@ -61,5 +83,5 @@ def logit_layer(classifier: Classifier) -> nn.Linear:
             return layer
     raise InputError(
         "the network's logits are not the output of a single fully connected layer; "
-        "classes can only be added to a network with such a layer"
+        "classes can only be added or reordered in a network with such a layer"
     )

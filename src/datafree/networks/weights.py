@@ -176,8 +176,9 @@ def matching_weights(model: nn.Module, weights: Mapping[str, Tensor], source: st
     expected = model.state_dict()
     faults = [f"{name} is missing" for name in expected if name not in weights]
     faults += [f"{name[:80]} is not in the network" for name in weights if name not in expected]
+    completed = {**expected, **weights}
     for name, tensor in expected.items():
-        given = weights.get(name, tensor)  # pyright: ignore[reportCallIssue, reportArgumentType]
+        given = completed[name]
         if given.shape != tensor.shape:
             faults.append(f"{name} has shape {tuple(given.shape)} instead of {tuple(tensor.shape)}")
         elif given.is_floating_point() != tensor.is_floating_point():

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from datafree.callback import Callback, silent
 from datafree.classifier import Classifier, batch_norms
+from datafree.synthesis.outputs import inspect_teachers
 from datafree.synthesis.schedule import Schedule
 from datafree.types import Batch, InputError, Terms, require_at_least, require_choices
 
@@ -86,6 +87,7 @@ class Method(ABC):
 def _after_check(build: Callable[..., Any]) -> Callable[..., Any]:
     @wraps(build)
     def checked(self: Method, teacher: Classifier) -> Any:
+        inspect_teachers(teacher)
         if missing := self.missing(teacher):
             raise InputError(f"the teacher has no {' and no '.join(missing)}; use a method that needs none")
         return build(self, teacher)

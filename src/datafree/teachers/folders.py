@@ -13,11 +13,11 @@ from torch import Tensor, nn
 
 from datafree.classifier import Classifier, cpu_state_dict
 from datafree.files import atomic_folder, read_json, sha256_of
-from datafree.networks.outputs import inspect_outputs
 from datafree.networks.pruning_surgery import narrow, widths_from_config, widths_to_config
 from datafree.networks.tensor_file import write_tensors
 from datafree.networks.weights import load_weights, read_weights, require_finite
 from datafree.randomness import RandomNumbers
+from datafree.synthesis.outputs import inspect_outputs
 from datafree.teachers.creation import create, preprocessing_from_config
 from datafree.teachers.rebuilding import recorded_arguments, require_same_function
 from datafree.types import InputError

@@ -4,8 +4,8 @@ from pathlib import Path
 from typing import Any
 
 from datafree.classifier import Classifier
-from datafree.networks.outputs import inspect_outputs
 from datafree.networks.weights import load_weights, read_weights, require_finite
+from datafree.synthesis.outputs import inspect_outputs
 from datafree.teachers.creation import create
 from datafree.teachers.folders import CONFIG, LOCAL, load_folder
 from datafree.types import InputError

@@ -13,6 +13,13 @@ TOLERANCE = 1e-3
 """how far the sum of a softmax may be from 1; half precision is not exact"""
 
 
+def inspect_teachers(teacher: Classifier) -> None:
+    """Inspect the outputs of a teacher, or of each teacher of an ensemble, unless that was done before."""
+    for module in teacher.modules():
+        if type(module) is Classifier and not module.inspected:
+            inspect_outputs(module, "the teacher")
+
+
 def inspect_outputs(classifier: Classifier, name: str) -> None:
     """Run a classifier on a few images, and find out whether its network ends in a softmax or in sigmoids.
 
@@ -24,9 +31,17 @@ def inspect_outputs(classifier: Classifier, name: str) -> None:
         name: What an error message calls it.
 
     Raises:
-        InputError: If the network does not accept images of its shape, or does not return one finite number per class.
+        InputError: If it has one class and is not multi-label, so that its loss is always 0; if the network does not accept
+            images of its shape, or does not return one finite number per class.
     """
-    classifier.outputs = "logits"
+    if len(classifier.classes) == 1 and not classifier.multi_label:
+        raise InputError(
+            f"{name} has a single class, which it always predicts; if its output is yes or no, make it multi-label: "
+            '"multi_label": true in config.json, or Classifier(..., multi_label=True)'
+        )
+    if classifier.outputs != "logits":
+        return
+    classifier.inspected = True
     images = classifier.probe_images(3)
     images[1], images[2] = 0, 1
     try:
