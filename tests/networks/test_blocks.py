@@ -18,6 +18,7 @@ NETWORKS = {
     "wrn_16_1": 4,
     "resnet10t": 5,
     "test_resnet": 5,
+    "test_convnext": 5,  # it uses weights outside of its layers
 }
 """default number of blocks of each network"""
 

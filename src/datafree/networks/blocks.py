@@ -10,6 +10,7 @@ References:
 """
 
 from collections.abc import Sequence
+from operator import attrgetter
 from typing import cast
 
 import torch
@@ -55,6 +56,24 @@ class Blocks(nn.ModuleList):
         super().__init__(split(graph, ends))
         self.shapes = (classifier.shape, *(_shape(node) for node in ends))
         self._classifier = [classifier]  # in a list, because its weights are already registered through the blocks
+        self._require_same_logits()
+
+    def _require_same_logits(self) -> None:
+        """Check that the blocks compute what the network does: some networks can be traced, but not be run in pieces.
+
+        Raises:
+            InputError: If they do not.
+        """
+        classifier = self._classifier[0]
+        images = classifier.probe_images(2)
+        try:
+            with frozen(classifier, self), torch.no_grad():
+                same = torch.allclose(self(images), classifier(images), rtol=1e-3, atol=1e-3)
+            why = "" if same else "their logits differ from those of the network"
+        except Exception as fault:  # a piece may raise anything
+            why = (str(fault) or type(fault).__name__).splitlines()[0]
+        if why:
+            raise InputError(f"the network cannot be split into blocks ({why}); use a method that needs none")
 
     def forward(self, x: Tensor, last: int = 0) -> Tensor:
         """Return the logits.
@@ -96,6 +115,36 @@ class _LayerTracer(fx.Tracer):
         return leaf or not any(True for _ in m.children())
 
 
+class _Weight(nn.Module):
+    """Returns a weight that a network uses outside of its layers, so that the weight stays in the block that uses it."""
+
+    def __init__(self, value: Tensor) -> None:
+        super().__init__()
+        if isinstance(value, nn.Parameter):
+            self.value = value
+        else:
+            self.register_buffer("value", value)
+
+    def forward(self) -> Tensor:
+        return cast(Tensor, self.value)
+
+
+def _weights_as_modules(network: fx.GraphModule) -> None:
+    """Replace each use of a weight by a call of a module; `split_module` would hand it over from the first block."""
+    for node in list(network.graph.nodes):
+        value = attrgetter(str(node.target))(network) if node.op == "get_attr" else None
+        if isinstance(value, Tensor):
+            name = f"weight_of_{str(node.target).replace('.', '_')}"
+            network.add_submodule(name, _Weight(value))
+            for user in list(node.users):
+                with network.graph.inserting_before(user):
+                    call = network.graph.call_module(name)
+                call.meta = dict(node.meta)
+                user.replace_input_with(node, call)
+            network.graph.erase_node(node)
+    network.recompile()
+
+
 def trace(classifier: Classifier) -> fx.GraphModule:
     """Return the graph of a classifier's network, annotated with the shapes of all tensors.
 
@@ -108,6 +157,7 @@ def trace(classifier: Classifier) -> fx.GraphModule:
             classifier(images)  # fails here, not in the noisy tracer, if the network does not run at all
             network = fx.GraphModule(classifier.model, _LayerTracer().trace(classifier.model))
             ShapeProp(network).propagate(classifier.normalize(images))
+            _weights_as_modules(network)
         except Exception as fault:  # a network's own code may raise anything when it meets a proxy
             why = (str(fault) or type(fault).__name__).splitlines()[0]
             raise InputError(
