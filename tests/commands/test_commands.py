@@ -34,10 +34,11 @@ def distill(teacher: Path, *more: str) -> list[str]:
 
 
 def refusal(capsys: Capture, arguments: list[str], code: int = 2) -> str:
-    """The one sentence with which the command refuses."""
+    """The one sentence with which the command refuses; before it, there is the first line of the command at most."""
     assert main(arguments) == code
     output = capsys.readouterr()
-    assert output.out == "" and output.err.count("\n") == 1
+    assert output.out.startswith(arguments[0]) or not output.out
+    assert output.out.count("\n") <= 1 and output.err.count("\n") == 1
     assert output.err.startswith("datafree: ") and "Traceback" not in output.err and len(output.err) < 600
     return output.err
 
@@ -168,7 +169,7 @@ BAD: dict[str, tuple[list[str], str]] = {
     ),
     "data of other classes": (
         ["distill", "--teacher", "local-dir:{three}", "--method", "noise", "--data", "digits", *LEARN],
-        "digits has 10 classes and the network 3",
+        "the network has 3 classes, but digits has 10; the numbers must be equal",
     ),
     "data of other channels": (
         ["distill", "--teacher", "local-dir:{colour}", "--method", "noise", "--data", "digits", *LEARN],
@@ -185,10 +186,6 @@ BAD: dict[str, tuple[list[str], str]] = {
     "extending a multi-label network": (
         ["extend", "--teacher", "local-dir:{labels}", "--new-data", "digits", *OUT],
         "only single-label teachers can be extended",
-    ),
-    "comparison with another class order": (
-        ["evaluate", TEACHER, "--teacher", "local-dir:{other}", "--data", "digits"],
-        "in a different order",
     ),
     "unknown device of an evaluation": (
         ["evaluate", TEACHER, "--data", "digits", "--device", "tpo"],
@@ -222,7 +219,7 @@ BAD: dict[str, tuple[list[str], str]] = {
     ),
     "missing statistics": (
         ["distill", "--teacher", "local-dir:{plain}", "--method.feature-statistics", "{tmp}/nowhere", *LEARN],
-        "is missing, damaged or not written by `datafree statistics`; measure again",
+        "nowhere does not exist",
     ),
     "statistics of another teacher": (
         ["distill", "--teacher", TEACHER, "--method.feature-statistics", "{statistics}", *LEARN],
@@ -242,11 +239,7 @@ BAD: dict[str, tuple[list[str], str]] = {
     ),
     "crosscheck with other classes": (
         ["crosscheck", "{set}", "local-dir:{three}"],
-        "has 10 classes but local-dir:{three} has 3",
-    ),
-    "crosscheck with another class order": (
-        ["crosscheck", "{set}", "local-dir:{other}"],
-        "in a different order",
+        "local-dir:{three} has 3 classes, but {set} has 10",
     ),
     "crosscheck with other channels": (
         ["crosscheck", "{set}", "local-dir:{colour}"],
@@ -363,7 +356,7 @@ BAD: dict[str, tuple[list[str], str]] = {
     "resume of nothing": (["resume", "{tmp}/nowhere"], "is not a run folder"),
     "evaluation on the wrong classes": (
         ["evaluate", "local-dir:{three}", "--data", "digits"],
-        "digits has 10 classes",
+        "the network has 3 classes, but digits has 10",
     ),
 }
 
@@ -395,7 +388,7 @@ def places(digits_teacher: Path, plain_folder: Path, tmp_path: Path) -> dict[str
         tensors["head.bias"][0] = float("nan")
         save_file(tensors, file)
 
-    for name, classes, channels in (("three", 3, 1), ("colour", 10, 3), ("other", tuple("5678901234"), 1)):
+    for name, classes, channels in (("three", 3, 1), ("colour", 10, 3)):
         teachers.save_folder(teachers.create("convnet_w16", classes=classes, shape=(channels, 8, 8)), tmp_path / name)
     labels = teachers.create("convnet_w16", classes=10)
     labels.multi_label = True
@@ -412,7 +405,6 @@ def places(digits_teacher: Path, plain_folder: Path, tmp_path: Path) -> dict[str
         "nan": str(spoilt("nan", with_nan)),
         "three": str(tmp_path / "three"),
         "colour": str(tmp_path / "colour"),
-        "other": str(tmp_path / "other"),
         "labels": str(tmp_path / "labels"),
         "pickle": str(tmp_path / "pickle.pt"),
         "file": str(tmp_path / "file"),

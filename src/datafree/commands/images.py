@@ -12,10 +12,12 @@ from datafree.classifier import Classifier
 from datafree.commands.option_table import Selector
 from datafree.commands.options import Flat, Form, Positional
 from datafree.commands.runs import console, refuse_existing
+from datafree.matching import ClassMatch, match_classes
 from datafree.methods import METHODS
 from datafree.runs import report, synthesis_job
+from datafree.runs.console import plain, say
 from datafree.runs.hardware import set_threads, to_device
-from datafree.sets.image_set import Format, ImageSet, read
+from datafree.sets.image_set import Format, ImageSet, read, reordered
 from datafree.types import Batch, InputError
 
 
@@ -83,7 +85,7 @@ def synthesize(arguments: list[str]) -> None:
     refuse_existing(options.task.out)
     settings = {f.name: getattr(options.task, f.name) for f in fields(Synthesize)}
     count = synthesis_job.synthesize(options.method, console=console, **settings)
-    console.print(f"images   {options.task.out}  ({count:,})", highlight=False, soft_wrap=True)
+    say(console, "images", f"{options.task.out}  ({count:,})")
 
 
 def crosscheck(arguments: list[str]) -> None:
@@ -91,27 +93,31 @@ def crosscheck(arguments: list[str]) -> None:
     options: Crosscheck = CROSSCHECK.parse(arguments)
     set_threads(options.threads)
     image_set = read(options.images)
-    batches = in_batches(image_set.batch)
     table = Table(box=SIMPLE_HEAD, pad_edge=False)
     table.add_column("network", overflow="fold")
-    classes = image_set.classes
-    for column in ("recognised", "least recognised class", f"score, 1 to {len(classes)}", "diversity", "images"):
+    columns = ("recognised", "least recognised class", f"score, 1 to {len(image_set.classes)}", "diversity", "images")
+    for column in columns:
         table.add_column(column, justify="right", no_wrap=True)
+    notes: list[str] = []
     for name in options.networks:
         network = teachers.load(name)
-        require_fit(network, name, image_set, options.images)
+        match = require_fit(network, name, image_set, options.images)
+        notes += [*network.notes, match.note]
         to_device(network, options.device)
-        result = evaluation.crosscheck(network, batches)
-        least, place = min((share, place) for place, share in enumerate(result.per_class) if share is not None)
+        result = evaluation.crosscheck(network, in_batches(reordered(image_set.batch, match.order)))
+        shares = zip(result.per_class, match.order, strict=True)
+        least, label = min((share, label) for share, label in shares if share is not None)
         table.add_row(
-            name,
+            plain(name),
             report.percent(result.recognised),
-            f"{report.percent(least)}, {classes[place]}",
+            plain(f"{report.percent(least)}, {image_set.classes[label]}"),
             f"{result.inception_score:.2f}",
             f"{result.diversity:.3f}",
             f"{result.images:,}",
         )
     console.print(table)
+    for note in filter(None, dict.fromkeys(notes)):
+        say(console, "note", note)
 
 
 def in_batches(batch: Batch, size: int = 512) -> list[Batch]:
@@ -120,21 +126,17 @@ def in_batches(batch: Batch, size: int = 512) -> list[Batch]:
     return [Batch(images, targets, {}) for images, targets in pairs]
 
 
-def require_fit(network: Classifier, name: str, image_set: ImageSet, folder: Path) -> None:
-    """Require that a network has the classes of an image set, in its order, and its channels.
+def require_fit(network: Classifier, name: str, image_set: ImageSet, folder: Path) -> ClassMatch:
+    """Require that a network has the classes of an image set, in any order, and its channels. Return how they match.
 
     Raises:
         InputError: If it has not.
     """
-    for what, of_images, of_network in (
-        ("classes", len(image_set.classes), len(network.classes)),
-        ("channels", image_set.batch.images.shape[1], network.shape[0]),
-    ):
-        if of_images != of_network:
-            raise InputError(f"{folder} has {of_images} {what} but {name} has {of_network}; the numbers must be equal")
-    if set(image_set.classes) == set(network.classes) and image_set.classes != network.classes:
+    channels = image_set.batch.images.shape[1]
+    if channels != network.shape[0]:
         raise InputError(
-            f"the classes of {folder} and {name} are the same but in a different order; use networks with one order"
+            f"{folder} has {channels} channels but {name} has {network.shape[0]}; the numbers must be equal"
         )
     if network.multi_label and image_set.batch.targets.ndim == 1:
         raise InputError(f"the images of {folder} have one label each, but {name} is a multi-label network")
+    return match_classes(network.classes, image_set.classes, name, str(folder))

@@ -9,20 +9,20 @@ from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
 from datafree import teachers
-from datafree.classifier import Classifier
 from datafree.commands.options import Flat, Form, Positional
 from datafree.commands.runs import console, refuse_existing
-from datafree.evaluation import score
+from datafree.evaluation import class_places, score
 from datafree.real.feature_measuring import measure_real_images
 from datafree.real.ledger import Ledger
 from datafree.runs import report
+from datafree.runs.console import plain, say
 from datafree.runs.experiment import assess
 from datafree.runs.hardware import set_threads, to_device
 from datafree.runs.task_data import open_task_data
 from datafree.runs.tasks import Task
 from datafree.runs.training import TrainingConfig, example_teacher
 from datafree.synthesis import features
-from datafree.types import InputError, require_at_least, require_seed
+from datafree.types import require_at_least, require_seed
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -106,7 +106,7 @@ def train_teacher(arguments: list[str]) -> None:
     options: Train = TRAIN.parse(arguments)
     refuse_existing(options.out)
     accuracy = example_teacher(**{f.name: getattr(options, f.name) for f in fields(options)}, console=console)
-    console.print(f"teacher  {options.out}  held-out {report.percent(accuracy)}", highlight=False, soft_wrap=True)
+    say(console, "teacher", f"{options.out}  held-out {report.percent(accuracy)}")
 
 
 def evaluate_network(arguments: list[str]) -> None:
@@ -115,29 +115,18 @@ def evaluate_network(arguments: list[str]) -> None:
     set_threads(options.threads)
     network = teachers.load(options.network, weights=options.weights)
     teacher = teachers.load(options.teacher) if options.teacher else network
-    require_order(network, teacher, options)
+    class_places(teacher, network)  # refuses other classes
     for model in (network, teacher):
         to_device(model, options.device)
     task = Task(teacher=options.teacher, student=options.network, data=options.data, data_root=options.data_root)
-    test = open_task_data(task, "test", Ledger(), network)
     models = {options.network: network}
     if teacher is not network and len(teacher.classes) == len(network.classes):
         models = {options.teacher: teacher} | models
-    evaluations = {name: assess(model, teacher, test, console) for name, model in models.items()}
+    tests = {name: open_task_data(task, "test", Ledger(), model) for name, model in models.items()}
+    evaluations = {name: assess(model, teacher, tests[name], console) for name, model in models.items()}
     console.print(evaluation_table(evaluations, agreement=teacher is not network))
-
-
-def require_order(network: Classifier, teacher: Classifier, options: Evaluate) -> None:
-    """Require that the classes of both networks are in the same order.
-
-    Raises:
-        InputError: If they are not.
-    """
-    if set(teacher.classes) <= set(network.classes) and teacher.classes != network.classes[: len(teacher.classes)]:
-        raise InputError(
-            f"{options.teacher} has the classes of {options.network} in a different order; "
-            "compare networks with one order"
-        )
+    for note in dict.fromkeys(note for source in (network, teacher, *tests.values()) for note in source.notes):
+        say(console, "note", note)
 
 
 def evaluation_table(evaluations: Mapping[str, Mapping[str, Any]], *, agreement: bool) -> Table:
@@ -164,7 +153,7 @@ def evaluation_table(evaluations: Mapping[str, Mapping[str, Any]], *, agreement:
     for column in cells:
         table.add_column(column, justify="right", no_wrap=True)
     for name, row in evaluations.items():
-        table.add_row(name, *(cell(row) for cell in cells.values()))
+        table.add_row(plain(name), *(cell(row) for cell in cells.values()))
     return table
 
 
@@ -179,9 +168,5 @@ def measure_statistics(arguments: list[str]) -> None:
     options.out.parent.mkdir(parents=True, exist_ok=True)
     features.save(statistics, options.out)
     numbers = sum(2 * len(mean) for mean, _ in statistics.layers.values())
-    console.print(
-        f"measured {options.out}  ({len(statistics.layers)} layers, {numbers:,} numbers, "
-        f"from {statistics.images:,} real images)",
-        highlight=False,
-        soft_wrap=True,
-    )
+    layers = f"{len(statistics.layers)} layers, {numbers:,} numbers, from {statistics.images:,} real images"
+    say(console, "measured", f"{options.out}  ({layers})")

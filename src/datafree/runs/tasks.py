@@ -12,6 +12,8 @@ from datafree import teachers
 from datafree.classifier import Classifier
 from datafree.ensemble import Ensemble
 from datafree.files import read_json
+from datafree.matching import is_numbered, match_classes
+from datafree.networks.head_surgery import reorder_classes
 from datafree.networks.inheritance import inherit
 from datafree.networks.input_fitting import require_accepts_images
 from datafree.networks.pruning_surgery import narrow, widths_from_config
@@ -250,7 +252,7 @@ def load_student(teacher: Classifier, folder: str | Path) -> Classifier:
     """Load a student from a folder, and check that it fits the teacher.
 
     Raises:
-        InputError: If the folder cannot be loaded, or the number of classes or channels or the kind of labels differs.
+        InputError: If the folder cannot be loaded, or the classes, the number of channels or the kind of labels differ.
     """
     student = teachers.load_folder(Path(folder))
     for what, expected, actual in (
@@ -261,7 +263,22 @@ def load_student(teacher: Classifier, folder: str | Path) -> Classifier:
             raise InputError(f"the teacher has {expected} {what} and the student {actual}; they must be equal")
     if student.multi_label != teacher.multi_label:
         raise InputError("one of teacher and student is multi-label and the other is not; both must be the same")
+    match_to_teacher(student, teacher, str(folder))
     return student
+
+
+def match_to_teacher(student: Classifier, teacher: Classifier, folder: str) -> None:
+    """Put the classes of a student in the order of its teacher's, in place; it predicts the same.
+
+    Raises:
+        InputError: If the class names differ, or the student's last layer cannot be reordered.
+    """
+    match = match_classes(teacher.classes, student.classes, "the teacher", folder)
+    if match.changes_order:
+        reorder_classes(student, match.order)
+    elif not is_numbered(teacher.classes):
+        student.classes = teacher.classes
+    student.notes += (match.note,) if match.note else ()
 
 
 def untrained(classifier: Classifier) -> Classifier:
