@@ -152,7 +152,7 @@ class TestStudentStart:
         assert any(note.startswith("the student starts from the weights in") for note in first["notes"])
         assert report.results_table(report.table_rows(first)).columns[4]._cells == ["-", "0 + 1,347"]
 
-    @pytest.mark.parametrize("ledger", [None, "[{}]", '[{"source": 1}]', "{"])
+    @pytest.mark.parametrize("ledger", [None, '[{"source": 1}]'])
     def test_without_a_ledger_it_is_not_known(self, digits_teacher: Path, tmp_path: Path, ledger: str | None):
         folder = shutil.copytree(digits_teacher, tmp_path / "student")
         (folder / "ledger.json").unlink()

@@ -2,6 +2,9 @@
 
 import io
 import json
+import os
+import shutil
+from collections.abc import Iterator
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -13,6 +16,7 @@ from rich.console import Console
 from datafree import teachers
 from datafree.runs import drawing, report
 from datafree.runs.experiment import run
+from datafree.runs.logger import read_log
 from datafree.runs.tasks import Task
 from datafree.types import InputError
 
@@ -185,6 +189,77 @@ def test_the_results_table_fits_into_80_columns():
     assert "…" not in capture.get() and capture.get().count("student · deep-inversion ") == 2
 
 
+@pytest.fixture
+def copied(finished: Path, tmp_path: Path) -> Path:
+    return shutil.copytree(finished, tmp_path / "copy")
+
+
+def test_lines_of_the_log_that_are_no_events_are_skipped_and_counted_once(
+    copied: Path, capsys: pytest.CaptureFixture[str]
+):
+    log = copied / "log.jsonl"
+    expected = read_log(copied)
+    bad = [b"\xff\x00", b"3", b"[]", b'{"phase": "other", "step": 1}', b'{"phase": [], "step": 1}', b'{"step": 1}']
+    bad += [b'{"phase": "evaluation", "step": 1}', b'{"phase": "synthesis", "step": "1"}', b"[" * 10**5]
+    log.write_bytes(b"\n".join([*bad, log.read_bytes()]))
+    assert read_log(copied) == expected
+    assert capsys.readouterr().err == f"datafree: skipped 9 lines that are no events in {log}\n"
+    report.write_page(copied, report.read_summary(copied))
+
+
+def test_values_of_the_log_that_cannot_be_drawn_are_left_out(copied: Path):
+    values = '"nan": NaN, "inf": Infinity, "big": 1' + "0" * 400 + ', "text": "1", "true": true, "loss": 0.5'
+    lines = [f'{{"phase": "application", "step": {step}, {values}}}' for step in (1, 2)]
+    (copied / "log.jsonl").write_text("\n".join(lines))
+    assert read_log(copied) == [{"phase": "application", "step": step, "loss": 0.5} for step in (1, 2)]
+    report.write_page(copied, report.read_summary(copied))
+
+
+@pytest.mark.parametrize("name", ["summary.json", "synthetic/grid.png", "synthetic", "log.jsonl", "report.html"])
+@pytest.mark.parametrize("pipe", [True, False])
+def test_a_report_follows_no_links_and_reads_no_pipes(copied: Path, tmp_path: Path, name: str, pipe: bool):
+    secret = tmp_path / "secret"
+    secret.mkdir() if name == "synthetic" else secret.write_text("secret")
+    if (copied / name).is_dir():
+        shutil.rmtree(copied / name)
+    else:
+        (copied / name).unlink()
+    if pipe:
+        os.mkfifo(copied / name)
+    else:
+        (copied / name).symlink_to(secret)
+    with pytest.raises(InputError, match="is a symbolic link|is not a regular file"):
+        report.read_summary(copied)
+
+
+def test_every_value_of_a_summary_is_checked(copied: Path):
+    """Each entry in turn gets another type; a report is refused in one sentence, or written."""
+    file = copied / "summary.json"
+    original, refused = json.loads(file.read_text()), 0
+    for index, place in enumerate(places(original)):
+        wrong = ([], {}, "x", None, 3, True)[index % 6]
+        file.write_text(json.dumps(replaced(original, place, wrong)))
+        try:
+            list(report.tables(report.read_summary(copied)))
+        except InputError as error:
+            refused += 1
+            assert "summary.json" in str(error) and "\n" not in str(error)
+    assert refused > 30
+
+
+def places(node: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
+    """The paths of the entries of JSON, to a depth of two."""
+    if isinstance(node, dict) and len(path) < 2 and (not path or path[-1] not in ("experiment", "environment")):
+        for key, child in node.items():
+            yield (*path, key)
+            yield from places(child, (*path, key))
+
+
+def replaced(node: Any, path: tuple[Any, ...], value: Any) -> Any:
+    """JSON with another value at a path."""
+    return {**node, path[0]: replaced(node[path[0]], path[1:], value)} if path else value
+
+
 def test_a_run_without_real_images_says_so(digits_teacher: Path, tmp_path: Path):
     path = run(toys.experiment(digits_teacher), tmp_path / "run").path
     words = Page((path / "report.html").read_text()).words
@@ -195,6 +270,6 @@ def test_a_run_without_real_images_says_so(digits_teacher: Path, tmp_path: Path)
 @pytest.mark.parametrize("started", [True, False])
 def test_an_unfinished_run_has_no_report(tmp_path: Path, started: bool):
     if started:
-        (tmp_path / "experiment.json").write_text("{}")
+        (tmp_path / "experiment.json").write_text('{"schema": 2}')
     with pytest.raises(InputError, match="datafree resume" if started else "give the folder of a run"):
         report.read_summary(tmp_path)

@@ -43,7 +43,7 @@ class Pool:
         if self.keep_block_inputs:
             tensors |= {f"block_inputs {depth}": tensor for depth, tensor in enumerate(batch.block_inputs)}
         self.size = self.size or self.capacity * len(batch)
-        positions = self._positions(self.written, len(batch))
+        positions = on_device(self._positions(self.written, len(batch)), batch.images.device)
         for name, tensor in tensors.items():
             self._reserve(name, tensor, min(self.written + len(batch), self.size))
             self.buffers[name][positions] = tensor
@@ -85,7 +85,10 @@ class Pool:
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Restore the state returned by `state_dict`."""
         self.written, self.newest_size, self.size = state["written"], state["newest_size"], state["size"]
-        self.buffers = {name: tensor.to(state["device"]) for name, tensor in state["tensors"].items()}
+        kind, device = torch.device(state["device"]).type, state["device"]
+        if kind != "cpu" and not torch.get_device_module(kind).is_available():  # resumed on another machine
+            device = "cpu"
+        self.buffers = {name: tensor.to(device) for name, tensor in state["tensors"].items()}
 
     def _positions(self, start: int, count: int) -> Tensor:
         return torch.arange(start, start + count) % self.size
@@ -93,6 +96,12 @@ class Pool:
     def _select(self, positions: Tensor) -> Batch:
         if not self.buffers:
             raise IndexError("the pool is empty; add a batch first")
-        tensors = {name: buffer[positions.to(buffer.device)] for name, buffer in self.buffers.items()}
+        positions = on_device(positions, self.buffers["images"].device)
+        tensors = {name: buffer[positions] for name, buffer in self.buffers.items()}
         block_inputs = tuple(tensor for name, tensor in tensors.items() if name.startswith("block_inputs"))
         return Batch(tensors["images"], tensors["targets"], {}, tensors.get("teacher_logits"), block_inputs)
+
+
+def on_device(indices: Tensor, device: torch.device) -> Tensor:
+    """Return indices on a device; on a GPU without waiting for it."""
+    return indices.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else indices.to(device)

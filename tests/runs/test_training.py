@@ -1,0 +1,43 @@
+"""An example teacher appears complete or not at all."""
+
+import os
+import signal
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from datafree import files, teachers
+from datafree.runs import training
+from datafree.runs.training import TrainingConfig, example_teacher
+
+
+def train(out: Path) -> None:
+    example_teacher(network="convnet_w16", data="digits:0-1", out=out, training=TrainingConfig(steps=1, batch_size=8))
+
+
+@pytest.mark.parametrize("kill", [True, False])
+def test_a_teacher_has_its_ledger_or_does_not_exist(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kill: bool):
+    """The write of the last file fails, or the process is killed there; the next start needs no cleaning up."""
+
+    def stop(*_: Any) -> None:
+        if kill:
+            os.kill(os.getpid(), signal.SIGKILL)
+        raise OSError(28, "No space left on device")
+
+    child = os.fork()
+    if child == 0:
+        monkeypatch.setattr(training, "write_json", stop)
+        try:
+            train(tmp_path / "teacher")
+        except OSError:
+            os._exit(3)
+        os._exit(0)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == (-signal.SIGKILL if kill else 3)
+    assert not (tmp_path / "teacher").exists() and len(list(tmp_path.iterdir())) == kill
+    train(tmp_path / "teacher")
+    assert [path.name for path in tmp_path.iterdir()] == ["teacher"]
+    assert {"ledger.json", "training.json", "manifest.json"} <= {path.name for path in (tmp_path / "teacher").iterdir()}
+    assert len({path.stat().st_mode for path in (tmp_path / "teacher").iterdir()}) == 1
+    assert teachers.load_folder(tmp_path / "teacher").notes == ()
+    assert files.read_json(tmp_path / "teacher" / "ledger.json")[0]["purpose"] == "teacher training"
