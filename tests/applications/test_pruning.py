@@ -401,13 +401,13 @@ class TestTheFolder:
         ("changes", "fault"),
         [
             ({"widths": {"stages.0.0.conv1": 10**12}}, "cannot be narrowed to 1000000000000 channels"),
-            ({"widths": {"stages.0.0.conv1": "import os"}}, "cannot be narrowed to 'import os' channels"),
+            ({"widths": {"stages.0.0.conv1": "import os"}}, "widths.stages.0.0.conv1 is 'import os', but must be an integer"),
             ({"widths": {"__class__": 4}}, "no layer '__class__'"),
             ({"widths": {"conv1": 4}}, "cannot be narrowed to"),
             ({"widths": {"stages.0.0.conv1": 4}}, "does not match the network"),
-            ({"widths": 3}, "not a timm model configuration"),
-            ({"widths": [[1, 2, 3]]}, "not a timm model configuration"),
-            ({"model_args": 3}, "not a timm model configuration"),
+            ({"widths": 3}, "widths is 3, but must be an object"),
+            ({"widths": [[1, 2, 3]]}, "widths is a list, but must be an object"),
+            ({"model_args": 3}, "model_args is 3, but must be an object"),
         ],
     )
     def test_a_damaged_recipe_is_one_sentence(

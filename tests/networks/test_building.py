@@ -70,6 +70,8 @@ class TestArguments:
             ("resnet_w16", {"width": 100_000}),
             ("convnet_w16", {"widths": [1.5, 2, 3]}),
             ("wrn_16_1", {"depth": -1}),
+            ("wrn_16_1", {"depth": 12}),
+            ("resnet_w16", {"depths": [1, 0]}),
             ("target_net", {"networks": ["target_net"], "branch_points": [1], "labels": [[0]]}),
         ],
         ids=str,

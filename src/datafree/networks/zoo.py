@@ -131,6 +131,8 @@ def _stage(
     block: Callable[[int, int, int], nn.Module], depth: int, in_channels: int, out_channels: int, *, stride: int
 ) -> nn.Sequential:
     """Return `depth` residual blocks; the first one changes the number of channels and the resolution."""
+    if depth < 1:
+        raise ValueError(f"a stage has {depth} blocks; give at least one")
     channels, strides = [in_channels] + [out_channels] * (depth - 1), [stride] + [1] * (depth - 1)
     return nn.Sequential(*(block(c, out_channels, s) for c, s in zip(channels, strides, strict=True)))
 
@@ -204,6 +206,8 @@ class WideResNet(nn.Module):
 
     def __init__(self, *, depth: int, widen: int, num_classes: int = 10, in_chans: int = 3) -> None:
         super().__init__()
+        if depth < 10 or depth % 6 != 4:
+            raise ValueError(f"depth is {depth}, but must be 6 n + 4, such as 10, 16, 28 or 40")
         self.num_classes = num_classes
         blocks = (depth - 4) // 6
         widths = (16, 16 * widen, 32 * widen, 64 * widen)
