@@ -1,4 +1,4 @@
-"""The errors of the package, and how text from elsewhere is printed. Imports no other package, so that a refusal is instant."""
+"""The errors of the package, and how text from elsewhere is printed. A refusal is instant: nothing else is imported here."""
 
 import unicodedata
 

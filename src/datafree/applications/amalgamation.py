@@ -29,11 +29,10 @@ from functools import partial
 from typing import Any, cast
 
 import torch
-from lightning_fabric import Fabric
 from torch import Tensor, nn
 
 from datafree.applications.base import Learning, cosine_factor, require_fraction
-from datafree.applications.trainer import Trainer, fabric_for, next_batch
+from datafree.applications.trainer import Fabric, Trainer, fabric_for, next_batch
 from datafree.callback import Callback, silent
 from datafree.classifier import Classifier, frozen
 from datafree.ensemble import Ensemble

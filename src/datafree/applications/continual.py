@@ -36,7 +36,6 @@ from typing import NamedTuple, TypeVar
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
-from lightning_fabric import Fabric
 from torch import Tensor, nn
 
 from datafree.applications.base import AugmentedLearning
@@ -47,7 +46,7 @@ from datafree.applications.continual_losses import (
     old_class_loss,
     old_image_loss,
 )
-from datafree.applications.trainer import Trainer, fabric_for, next_batch
+from datafree.applications.trainer import Fabric, Trainer, fabric_for, next_batch
 from datafree.callback import Callback, silent
 from datafree.classifier import Classifier, frozen, last_layer, record
 from datafree.types import Batch, Images, InputError, Labels, Scalar, Terms, require_at_least

@@ -15,12 +15,11 @@ from functools import partial
 from typing import TypeVar
 
 import torch
-from lightning_fabric import Fabric
 from torch import nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from datafree.applications.base import AugmentedLearning, require_fraction
-from datafree.applications.trainer import Trainer, fabric_for, next_batch
+from datafree.applications.trainer import Fabric, Trainer, fabric_for, next_batch
 from datafree.callback import Callback, silent
 from datafree.classifier import Classifier, frozen
 from datafree.losses import distillation_loss
@@ -83,7 +82,7 @@ class Distiller:
         """Take one training step on a batch and return its loss."""
         images = self.config.augment(batch.images.to(self.teacher.device))
         if batch.teacher_logits is not None and not self.config.augment:
-            teacher_logits = batch.teacher_logits
+            teacher_logits = batch.teacher_logits.to(images.device)
         else:
             with torch.no_grad():
                 teacher_logits = self.teacher(images)

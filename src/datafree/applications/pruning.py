@@ -26,12 +26,11 @@ from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
-from lightning_fabric import Fabric
 from torch import Tensor, nn
 
 from datafree.applications.base import require_fraction
 from datafree.applications.distillation import DistillationConfig, Distiller
-from datafree.applications.trainer import fabric_for, next_batch
+from datafree.applications.trainer import Fabric, fabric_for, next_batch
 from datafree.callback import Callback, silent
 from datafree.classifier import Classifier, frozen
 from datafree.networks.importance import gate_gradients, hardware_aware_scores, lowest_scoring, macs_saved
@@ -291,5 +290,8 @@ def sampled_cross_entropy(student: Logits, teacher: Logits, temperature: float) 
     Returns:
         A scalar in nats, summed over the batch.
     """
-    labels = torch.multinomial((teacher.detach() / temperature).softmax(1), 1).squeeze(1)
+    probabilities = (teacher.detach() / temperature).softmax(1)
+    labels = (probabilities / torch.empty_like(probabilities).exponential_()).argmax(
+        1
+    )  # as multinomial, without waiting
     return F.cross_entropy(student / temperature, labels, reduction="sum")

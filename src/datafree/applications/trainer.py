@@ -1,14 +1,64 @@
 """The training step that all applications share, and how they take batches."""
 
 from collections.abc import Callable, Iterator
+from typing import Any, Protocol, runtime_checkable
 
-from lightning_fabric import Fabric
-from torch import nn
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
 from datafree.applications.base import Learning
 from datafree.synthesis import total
 from datafree.types import Batch, InputError, Stateful, Terms
+
+
+@runtime_checkable
+class Fabric(Protocol):
+    """What is used of Lightning's `Fabric`: the device, the processes and the precision of a training.
+
+    Lightning is imported when the first one is created, since it imports the compiler of torch, which takes seconds.
+    """
+
+    @property
+    def device(self) -> torch.device:
+        """The device of this process."""
+        ...
+
+    @property
+    def world_size(self) -> int:
+        """The number of processes."""
+        ...
+
+    @property
+    def global_rank(self) -> int:
+        """The number of this process among all."""
+        ...
+
+    @property
+    def is_global_zero(self) -> bool:
+        """Whether this is the process that prints and writes."""
+        ...
+
+    def to_device(self, obj: Any) -> Any:
+        """Move a model or tensors to the device of this process."""
+        ...
+
+    def broadcast(self, obj: Any, src: int = 0) -> Any:
+        """Return what a process has, in all processes."""
+        ...
+
+    def setup(self, module: nn.Module, *optimizers: Optimizer, move_to_device: bool = True) -> Any:
+        """Return a model and its optimizers, wrapped for the precision and for several processes."""
+        ...
+
+    def backward(self, tensor: Tensor, *args: Any, **kwargs: Any) -> None:
+        """Compute the gradients of a loss."""
+        ...
+
+    def all_reduce(self, data: Any, group: Any = None, reduce_op: Any = "mean") -> Any:
+        """Reduce tensors over all processes."""
+        ...
 
 
 class Trainer:
@@ -51,7 +101,9 @@ class Trainer:
 
 def fabric_for(model: nn.Module) -> Fabric:
     """Return a Fabric for one process on the device of a model."""
-    return Fabric(accelerator=next(model.parameters()).device.type, devices=1)
+    from lightning_fabric import Fabric as LightningFabric
+
+    return LightningFabric(accelerator=next(model.parameters()).device.type, devices=1)
 
 
 def next_batch(batches: Iterator[Batch], step: int, steps: int) -> Batch:

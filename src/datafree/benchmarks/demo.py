@@ -1,5 +1,6 @@
 """The demo: students of one teacher on scikit-learn's digits, from the noise floor to the real-image ceiling."""
 
+import shlex
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -12,9 +13,10 @@ from datafree.benchmarks.sources import image_sources
 from datafree.files import write_json, write_text
 from datafree.methods import METHODS
 from datafree.runs import report
+from datafree.runs.console import say
 from datafree.runs.experiment import Experiment, run
+from datafree.runs.numbering import next_folder
 from datafree.runs.parallel import parallel_map, preload_workers
-from datafree.runs.run_folder import next_folder
 from datafree.runs.tasks import Task
 from datafree.runs.training import TrainingConfig, example_teacher
 from datafree.synthesis import Method, Schedule
@@ -91,12 +93,13 @@ def demo(options: Demo, console: Console) -> list[dict[str, Any]]:
     _write(rows, folders, out)
     console.print(report.results_table(rows))
     console.print(
-        "The held-out images are used for this table only. The last row is the ceiling: it is trained on real images.\n"
-        f"report   {out / 'report.html'}\n"
-        f"next     datafree distill --teacher local-dir:{out / 'teacher'} --student {STUDENT} --out runs/mine",
+        "The held-out images are used for this table only. The last row is the ceiling: it is trained on real images.",
         highlight=False,
         soft_wrap=True,
     )
+    say(console, "report", out / "report.html")
+    teacher = shlex.quote(f"local-dir:{out / 'teacher'}")
+    say(console, "next", f"datafree distill --teacher {teacher} --student {STUDENT} --out runs/mine")
     return rows
 
 

@@ -13,7 +13,6 @@ from datafree.commands.option_table import Selector
 from datafree.commands.options import Flat, Form, Positional, Repeated
 from datafree.commands.runs import finish, start
 from datafree.runs.experiment import Experiment, RuntimeConfig
-from datafree.runs.run_folder import next_folder
 from datafree.runs.tasks import AmalgamationTask, ExtensionTask, SingleTeacherTask, Task
 from datafree.sets.saved import ALL_METHODS
 from datafree.synthesis import Method, Schedule
@@ -172,7 +171,7 @@ def prune(arguments: list[str]) -> None:
 def run_experiment(form: Form, arguments: list[str], task: type[TaskType]) -> None:
     """Run the experiment that the arguments describe, and print its results."""
     options = form.parse(arguments)
-    finish(start(experiment_of(options, task), options.output.out or next_folder(form.verb)))
+    finish(start(experiment_of(options, task), options.output.out or Path(form.verb)))
 
 
 def experiment_of(options: Any, task: type[TaskType]) -> Experiment:

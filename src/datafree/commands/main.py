@@ -1,67 +1,122 @@
-"""The command `datafree`: find the function of a command, and report every error of the user's in one sentence."""
+"""The command `datafree`: find the function of a command, and report every error of the user's in one sentence.
+
+Help, refusals and the first line of a run come before torch is imported. Everything is imported inside functions, so that an
+interrupt is caught from the first moment.
+"""
 
 import signal
 import sys
-from collections.abc import Sequence
-from importlib import import_module
+from typing import NoReturn
 
-from datafree.commands.help import help_text, usage
-from datafree.commands.option_table import check
-from datafree.commands.proposals import closest
-from datafree.commands.verbs import DIVERGED, INTERRUPTED, VERB_SYNONYMS, VERBS, UsageError
+
+class Interruption:
+    """Handler of Ctrl-C and of the signal that ends a job. It remembers the signal: a library may hide the exception."""
+
+    def __init__(self) -> None:
+        self.arrived = False
+
+    def __call__(self, *_: object) -> NoReturn:
+        self.arrived = True
+        raise KeyboardInterrupt
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run a command. Exit codes: 0 done, 2 invalid input, 70 diverged, 75 interrupted and resumable."""
-    words = sys.argv[1:] if arguments is None else arguments
+    """Run a command. Exit codes: 0 done, 2 invalid input or lost output, 70 diverged, 75 interrupted and resumable."""
+    interruption = Interruption()
+    try:
+        signal.signal(signal.SIGINT, interruption)
+        signal.signal(signal.SIGTERM, interruption)
+        from datafree.commands.streams import lenient_output, lost_output
+
+        with lenient_output() as outputs:
+            code = respond(sys.argv[1:] if arguments is None else arguments, interruption)
+        if (fault := lost_output(outputs)) is not None:
+            return _fail(
+                f"the command has ended, but its output could not be written ({fault}); write it to another file", 2
+            )
+        return code
+    except KeyboardInterrupt:
+        return _interrupted()
+    finally:
+        if arguments is None:  # what is left is the end of the process
+            signal.signal(signal.SIGINT, signal.SIG_IGN)
+            signal.signal(signal.SIGTERM, signal.SIG_IGN)
+
+
+def respond(words: list[str], interruption: Interruption) -> int:
+    """Print the help or the version, refuse wrong words, or run the command; return the exit code."""
+    from datafree.commands.advice import how_to_continue, unfinished
+    from datafree.commands.help import help_text, usage
+    from datafree.commands.option_table import require_readable
+    from datafree.commands.verbs import DIVERGED, require_verb
+    from datafree.errors import Diverged, InputError
+
+    unfinished.clear()
     verb = words[0] if words else "--help"
-    if verb in ("-h", "--help", "help"):
-        print(usage())
-        return 0
-    if verb == "--version":
-        from datafree import __version__
-
-        print(f"datafree {__version__}")
-        return 0
-    if verb not in VERBS:
-        near = VERB_SYNONYMS.get(verb) or closest(verb, VERBS)
-        hint = f"did you mean {near}?" if near else "`datafree --help` lists the commands"
-        return _fail(f"unknown command {verb!r}; {hint}", 2)
     try:
-        if {"-h", "--help"} & set(words[1:]):
-            print(help_text(verb, words[1:]))
-            return 0
-        check(verb, words[1:])
-        return carry_out(verb, words[1:])
-    except UsageError as error:
-        return _fail(str(error), 2)
-    except KeyboardInterrupt:  # while modules are imported
-        return _fail("interrupted; run the command again", INTERRUPTED)
+        if verb in ("-h", "--help", "help"):
+            print(usage())
+        elif verb == "--version":
+            from datafree import __version__
 
-
-def carry_out(verb: str, arguments: Sequence[str]) -> int:
-    """Run a command whose options were checked, and return its exit code."""
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that a terminated job says how to continue, too
-    from safetensors import SafetensorError
-
-    from datafree.commands.runs import how_to_continue, open_run
-    from datafree.types import Diverged, InputError
-
-    open_run.clear()
-    module, _, function = VERBS[verb][0].partition(":")
-    try:
-        getattr(import_module(f"datafree.commands.{module}"), function)(list(arguments))
+            print(f"datafree {__version__}")
+        else:
+            require_readable(words)
+            require_verb(verb)
+            if {"-h", "--help"} & set(words[1:]):
+                print(help_text(verb, words[1:]))
+            else:
+                carry_out(verb, words[1:])
     except InputError as error:
         return _fail(str(error), 2)
     except Diverged as error:
         return _fail(str(error), DIVERGED)
     except KeyboardInterrupt:
-        return _fail(f"interrupted; {how_to_continue()}", INTERRUPTED)
-    except BrokenPipeError:
-        sys.stderr.close()
-    except (OSError, SafetensorError) as error:  # a full disk, a long name, a folder that was removed
-        return _fail(f"a file could not be read or written ({error}); fix that, then {how_to_continue()}", 2)
+        return _interrupted()
+    except Exception as error:
+        if interruption.arrived:  # a library has turned the interrupt into another exception
+            return _interrupted()
+        if (
+            isinstance(error, OSError) or type(error).__name__ == "SafetensorError"
+        ):  # a full disk, a folder that was removed
+            return _fail(f"a file could not be read or written ({error}); fix that, then {how_to_continue()}", 2)
+        raise
     return 0
+
+
+def carry_out(verb: str, words: list[str]) -> None:
+    """Check the options of a command and run it. Its first line is printed before anything heavy is imported.
+
+    Raises:
+        InputError: If an option or the input of the command is invalid.
+        Diverged: If a loss or an image is not finite.
+    """
+    from importlib import import_module
+
+    from datafree.commands.announcement import announce
+    from datafree.commands.option_table import check
+    from datafree.commands.verbs import VERBS
+    from datafree.runs.numbering import is_reserved, release
+
+    given = check(verb, words)
+    words, out = announce(verb, words, given)
+    module, _, function = VERBS[verb][0].partition(":")
+    try:
+        command = getattr(import_module(f"datafree.commands.{module}"), function)
+        from datafree.runs.hardware import plain_faults
+
+        with plain_faults(given.batch_sizes):
+            command(words)
+    finally:
+        if out and is_reserved(out):
+            release(out)
+
+
+def _interrupted() -> int:
+    from datafree.commands.advice import how_to_continue
+    from datafree.commands.verbs import INTERRUPTED
+
+    return _fail(f"interrupted; {how_to_continue()}", INTERRUPTED)
 
 
 def _fail(message: str, code: int) -> int:

@@ -5,6 +5,7 @@ values, numbers and choices. The values themselves are parsed later, by `options
 """
 
 import json
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cache
@@ -12,11 +13,13 @@ from pathlib import Path
 from typing import Any
 
 from datafree.commands.proposals import closest, propose
-from datafree.commands.verbs import UsageError
+from datafree.errors import InputError
 
 FILE = Path(__file__).with_name("options.json")
-NUMBERS = {"INT": (int, "an integer"), "FLOAT": (float, "a number")}
-"""value of an option: how it is parsed, and what it is called in an error"""
+FLOAT = r"[+-]?(([0-9]+\.?[0-9]*|\.[0-9]+)(e[+-]?[0-9]+)?|inf|infinity|nan)"
+"""a number, in lower case"""
+MAX_DIGITS = 30
+"""digits of an integer; whether its value is valid is checked by the setting itself"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,16 +39,16 @@ class Selector:
         """Return the chosen value, or the default.
 
         Raises:
-            UsageError: If the value is unknown, or several are given.
+            InputError: If the value is unknown, or several are given.
         """
         if len(values) > 1:
-            raise UsageError(f"{self.name} is given more than once; give it once")
+            raise InputError(f"{self.name} is given more than once; give it once")
         if not values:
             return self.default_by_first.get(selected[0], self.default) if selected else self.default
         if values[0] not in self.choices:
             word, near = self.name.removeprefix("--"), closest(values[0], self.choices)
             hint = f"did you mean {near}?" if near else f"choose one of {', '.join(self.choices)}"
-            raise UsageError(f"unknown {word} {values[0]!r}; {hint}")
+            raise InputError(f"unknown {word} {values[0]!r}; {hint}")
         return values[0]
 
 
@@ -79,22 +82,34 @@ class Option:
         """Check the number and kind of the values.
 
         Raises:
-            UsageError: In one sentence.
+            InputError: In one sentence.
         """
         if not values and self.count:
-            raise UsageError(f"{self.name} has no value; give {self.value}")
+            raise InputError(f"{self.name} has no value; give {self.value}")
         if self.count > 1 and len(values) != self.count:
-            raise UsageError(f"{self.name} needs {self.count} values; give {self.value}")
-        parse, kind = NUMBERS.get(self.value.split(" ")[0], (str, ""))
+            raise InputError(f"{self.name} needs {self.count} values; give {self.value}")
         for value in values:
             if self.choices and value not in self.choices:
                 near = closest(value, self.choices)
                 hint = f"did you mean {near}?" if near else f"choose one of {', '.join(self.choices)}"
-                raise UsageError(f"invalid value {value!r} for {self.name}; {hint}")
-            try:
-                parse(value)
-            except ValueError as error:
-                raise UsageError(f"invalid value {value!r} for {self.name}; give {kind}") from error
+                raise InputError(f"invalid value {value!r} for {self.name}; {hint}")
+            self.require_number(value)
+
+    def require_number(self, value: str) -> None:
+        """Check a value that must be a number.
+
+        Raises:
+            InputError: If it is none, or too large for any setting.
+        """
+        match self.value.split(" ")[0]:
+            case "INT" if not re.fullmatch(r"[+-]?[0-9]+", value):
+                raise InputError(f"invalid value {value!r} for {self.name}; give an integer{_as_integer(value)}")
+            case "INT" if len(value) > MAX_DIGITS:
+                raise InputError(f"the value of {self.name} has {len(value)} digits; give a smaller integer")
+            case "FLOAT" if not re.fullmatch(FLOAT, value, re.IGNORECASE):
+                raise InputError(f"invalid value {value!r} for {self.name}; give a number")
+            case _:
+                pass
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -106,10 +121,26 @@ class Command:
     """selected values, joined by spaces: options"""
 
 
+def _as_integer(value: str) -> str:
+    """Return a proposal for an integer in scientific notation, as part of a sentence."""
+    match = re.fullmatch(r"([1-9])e\+?([0-9]{1,2})", value, re.IGNORECASE)
+    return f", such as {match[1]}{'0' * int(match[2])}" if match and int(match[2]) <= 18 else ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Given:
+    """What the arguments of a command say."""
+
+    values: dict[str, list[str]]
+    """the values of each option, positional argument and selector that is given or has a default; by its name"""
+    batch_sizes: Sequence[str]
+    """the options of this command that set the size of a batch"""
+
+
 @cache
 def commands() -> dict[str, Command]:
     """Return all commands by name."""
-    table = json.loads(FILE.read_text())
+    table = json.loads(FILE.read_text(encoding="utf-8"))
     blocks = {name: [Option(**row) for row in rows] for name, rows in table["blocks"].items()}
     return {
         name: Command(
@@ -124,7 +155,7 @@ def select(selectors: Sequence[Selector], arguments: Sequence[str]) -> tuple[lis
     """Return the value of each selector, and the other arguments.
 
     Raises:
-        UsageError: If a selector has no value, more than one, or an unknown one.
+        InputError: If a selector has no value, more than one, or an unknown one.
     """
     given: dict[str, list[str]] = {selector.name: [] for selector in selectors}
     rest, words = [], iter(arguments)
@@ -135,24 +166,37 @@ def select(selectors: Sequence[Selector], arguments: Sequence[str]) -> tuple[lis
             continue
         given[name].append(value if has_value else next(words, ""))
         if not given[name][-1] or is_option(given[name][-1]):
-            raise UsageError(f"{name} has no value; give NAME")
+            raise InputError(f"{name} has no value; give NAME")
     selected: list[str] = []
     for selector in selectors:
         selected.append(selector.resolve(given[selector.name], selected))
     return selected, rest
 
 
-def check(verb: str, arguments: Sequence[str]) -> None:
-    """Check the arguments of a command without importing it.
+def require_readable(words: Sequence[str]) -> None:
+    """Check that all words of a command line are text.
 
     Raises:
-        UsageError: If an option is unknown, missing, or has an impossible value; in one sentence.
+        InputError: If one has bytes that are not UTF-8, or a NUL character, which no path can have.
+    """
+    for number, word in enumerate(words, 1):
+        if "\0" in word or any("\ud800" <= character <= "\udfff" for character in word):
+            raise InputError(
+                f"word {number} of the command ({word!r}) is not valid UTF-8 text; rename the file or folder"
+            )
+
+
+def check(verb: str, arguments: Sequence[str]) -> Given:
+    """Check the arguments of a command without importing it, and return what they say.
+
+    Raises:
+        InputError: If an option is unknown, missing, or has an impossible value; in one sentence.
     """
     command, see = commands()[verb], f"see `datafree {verb} --help`"
     selected, words = select(command.selectors, arguments)
     options = command.options[" ".join(selected)]
     by_name = {name: o for o in options if not o.positional for name in (o.name, *([o.negation] * (o.count == 0)))}
-    given: set[str] = set()
+    given: dict[str, list[str]] = {s.name: [value] for s, value in zip(command.selectors, selected, strict=True)}
     positional_words: list[str] = []
     while words:
         word = words.pop(0)
@@ -162,13 +206,16 @@ def check(verb: str, arguments: Sequence[str]) -> None:
         name, has_value, value = word.partition("=")
         option = by_name.get(canonical(name))
         if option is None:
-            raise UsageError(f"unknown option {name!r}; {propose(name, verb, selected, commands()) or see}")
-        option.check([value] if has_value and option.count else take_values(words, option.count))
-        given.add(option.name)
+            raise InputError(f"unknown option {name!r}; {propose(name, verb, selected, commands()) or see}")
+        values = [value] if has_value and option.count else take_values(words, option.count)
+        option.check(values)
+        given[option.name] = [*given.get(option.name, []), *values]
     given |= assign_positionals([o for o in options if o.positional], positional_words, see)
     missing = [option.name for option in options if option.required and option.name not in given]
     if missing:
-        raise UsageError(f"{' and '.join(missing)} {'are' if len(missing) > 1 else 'is'} missing; {see}")
+        raise InputError(f"{' and '.join(missing)} {'are' if len(missing) > 1 else 'is'} missing; {see}")
+    sizes = [option.name for option in options if option.name.endswith("batch-size")]
+    return Given(values=given, batch_sizes=sizes)
 
 
 def take_values(words: list[str], count: int) -> list[str]:
@@ -179,20 +226,20 @@ def take_values(words: list[str], count: int) -> list[str]:
     return values
 
 
-def assign_positionals(options: Sequence[Option], words: list[str], see: str) -> set[str]:
-    """Check the positional arguments and return the names of those given.
+def assign_positionals(options: Sequence[Option], words: list[str], see: str) -> dict[str, list[str]]:
+    """Check the positional arguments and return those given, by name.
 
     Raises:
-        UsageError: If there are too many.
+        InputError: If there are too many.
     """
-    given = set()
+    given: dict[str, list[str]] = {}
     for option in options:
         values, words = (words[:1], words[1:]) if option.count == 1 else (words, [])
         if values:
             option.check(values)
-            given.add(option.name)
+            given[option.name] = values
     if words:
-        raise UsageError(f"unexpected argument {words[0]!r}; {see}")
+        raise InputError(f"unexpected argument {words[0]!r}; {see}")
     return given
 
 

@@ -32,8 +32,7 @@ class Form:
         """Return the options as a dataclass.
 
         Raises:
-            UsageError: If a selector has an unknown value.
-            InputError: If an option cannot be parsed or has an invalid value.
+            InputError: If a selector has an unknown value, or an option cannot be parsed or has an invalid value.
         """
         selected, rest = select(self.selectors, arguments)
         return parse(self.options(*selected), self.verb, rest)

@@ -5,10 +5,12 @@ from typing import Annotated, Any, Literal
 
 import tyro
 from rich.table import Table
+from rich.text import Text
 
 from datafree.benchmarks import BENCHMARKS
 from datafree.benchmarks.bench import Bench, bench
 from datafree.benchmarks.demo import Demo, demo
+from datafree.commands.advice import Unfinished, unfinished
 from datafree.commands.options import Flat, Form, Positional
 from datafree.commands.runs import console, refuse_existing
 from datafree.methods import METHODS
@@ -47,6 +49,7 @@ def run_demo(arguments: list[str]) -> None:
     options: Demo = DEMO.parse(arguments)
     if options.out:
         refuse_existing(options.out)
+        unfinished.append(Unfinished(options.out, is_run=False))
     demo(options, console)
 
 
@@ -54,4 +57,5 @@ def run_bench(arguments: list[str]) -> None:
     """`datafree bench TABLE`."""
     options = BENCH.parse(arguments)
     bench(options.table, options.bench, console)
-    console.print((options.bench.results / f"{options.table}.md").read_text(), highlight=False, soft_wrap=True)
+    markdown = (options.bench.results / f"{options.table}.md").read_text(encoding="utf-8")
+    console.print(Text(markdown), soft_wrap=True)

@@ -1,5 +1,8 @@
 """The commands, one line on each, and the exit codes. Imports nothing heavy, so that `--help` answers at once."""
 
+from datafree.commands.proposals import closest
+from datafree.errors import InputError
+
 VERBS = {
     "demo": (
         "tables:run_demo",
@@ -42,5 +45,13 @@ DIVERGED = 70
 """exit code of a run whose loss became non-finite"""
 
 
-class UsageError(ValueError):
-    """The command line is wrong; the message is one sentence that names the fault and the fix."""
+def require_verb(verb: str) -> None:
+    """Check the name of a command.
+
+    Raises:
+        InputError: If there is no such command.
+    """
+    if verb not in VERBS:
+        near = VERB_SYNONYMS.get(verb) or closest(verb, VERBS)
+        hint = f"did you mean {near}?" if near else "`datafree --help` lists the commands"
+        raise InputError(f"unknown command {verb!r}; {hint}")

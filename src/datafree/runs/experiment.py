@@ -1,7 +1,6 @@
 """Experiments: a value with all settings, and `run`, which carries it out and writes the run folder."""
 
 import math
-import platform
 from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field, fields
@@ -9,23 +8,24 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from lightning_fabric import Fabric
 from rich.console import Console
 from torch import nn
 
-from datafree import __version__
 from datafree.applications.base import Application
 from datafree.applications.continual import ExtensionConfig
 from datafree.applications.distillation import DistillationConfig
+from datafree.applications.trainer import Fabric
 from datafree.classifier import Classifier, ClassSubset, fingerprint
 from datafree.ensemble import Ensemble
 from datafree.evaluation import evaluate, measure
 from datafree.matching import Resized
 from datafree.real.data import RealImages
+from datafree.runs.console import say
 from datafree.runs.dependencies import dependencies_of
 from datafree.runs.hardware import (
     MAX_DEVICES,
     PRECISIONS,
+    environment,
     launch,
     peak_memory,
     place,
@@ -171,15 +171,16 @@ def run(experiment: Experiment, out: str | Path, *, console: Console | None = No
         Diverged: If a loss or an image is not finite; the last checkpoint is kept.
     """
     out = Path(out)
-    with plain_faults():
+    with plain_faults(where=", in a new run"):
         setup = set_up(experiment, resuming)
     teacher_sha256 = fingerprint(setup.teacher.model)
     with ExitStack() as stack:
         folder = None
         if setup.fabric.is_global_zero:
             folder = stack.enter_context(RunFolder(out, experiment_json(experiment, out, resuming), resume=resuming))
-        stack.enter_context(plain_faults())
+        stack.enter_context(plain_faults(where=", in a new run"))
         with new_logger(setup, folder, console) as logger:
+            say(logger.console, "device", networks(setup))
             note_networks(setup, logger)
             train(setup, logger)
         require_finite(setup.student)
@@ -205,15 +206,20 @@ def set_up(experiment: Experiment, resuming: bool = False) -> Setup:
     teacher, student = (place(model, experiment.precision, fabric) for model in experiment.task.load())
     if experiment.method is not None and experiment.application.needs_images:
         require_capabilities(teacher, method_of(experiment))
-    return Setup(experiment, fabric, teacher, student, open_data(experiment.task, student, teacher))
+    return Setup(experiment, fabric, teacher, student, open_data(experiment.task, student))
+
+
+def networks(setup: Setup) -> str:
+    """Return the second line of a run: its device, and the sizes of its networks."""
+    sizes = (sum(weight.numel() for weight in model.parameters()) for model in (setup.teacher, setup.student))
+    return "{}, teacher {:,} parameters, student {:,} parameters".format(setup.fabric.device, *sizes)
 
 
 def note_networks(setup: Setup, logger: RunLogger) -> None:
     """Say what the user should know about the networks and the real images of a run."""
     teacher, student, data = setup.teacher, setup.student, setup.data
     members = teacher.teachers if isinstance(teacher, Ensemble) else [teacher]
-    opened = [real for real in (data.test, data.new_classes) if real]
-    for note in dict.fromkeys(note for source in (*members, student, *opened) for note in source.notes):
+    for note in dict.fromkeys(note for source in (*members, student, data) for note in source.notes):
         logger.note(note)
     if start := student_start(setup.experiment.task):
         logger.note(f"the student starts from the weights in {start.sentence}")
@@ -239,7 +245,7 @@ def new_logger(setup: Setup, folder: RunFolder | None, console: Console | None) 
         | setup.data.dependencies,
         tensorboard=experiment.tensorboard,
         evaluation_interval=experiment.evaluation_interval,
-        evaluate=(lambda: evaluate(student, teacher, test.batches()).score) if test else None,
+        evaluate=(lambda: evaluate(student, teacher, test.batches_for(student, teacher)).score) if test else None,
     )
 
 
@@ -321,12 +327,17 @@ def require_finite(student: Classifier) -> None:
 def summarize(setup: Setup, logger: RunLogger, console: Console | None) -> dict[str, Any]:
     """Evaluate teacher and student, and return the summary of a finished run."""
     experiment, teacher, student, data = setup.experiment, setup.teacher, setup.student, setup.data
+    evaluations = {
+        "teacher": assess(teacher, teacher, data.test, console),
+        "student": assess(student, teacher, data.test, console),
+    }
+    for note in (note for note in data.notes if note not in logger.notes):  # files that could not be read
+        logger.note(note)
     return {
         "experiment": to_json(experiment),
         "method": experiment.application.label(method_name(experiment.method)),
         "classes": list(student.classes),
-        "teacher": assess(teacher, teacher, data.teacher_test or data.test, console),
-        "student": assess(student, teacher, data.test, console),
+        **evaluations,
         "teacher_sha256": fingerprint(teacher.model),
         "student_sha256": fingerprint(student.model),
         **experiment.application.summarize(student, teacher),
@@ -340,7 +351,7 @@ def summarize(setup: Setup, logger: RunLogger, console: Console | None) -> dict[
         "ledger": data.ledger.to_json(),
         "seconds": round(logger.seconds(), 2),
         "peak_memory_mb": peak_memory(),
-        "environment": environment(experiment, setup.fabric),
+        "environment": environment(experiment.threads, setup.fabric),
     }
 
 
@@ -361,7 +372,7 @@ def assess(
     costs = asdict(measure(model))
     if test is None:
         return costs
-    batches = with_progress(test.batches(), len(test), "evaluate", console)
+    batches = with_progress(test.batches_for(model, teacher), len(test), "evaluate", console)
     return costs | asdict(evaluate(model, teacher, batches))
 
 
@@ -377,16 +388,3 @@ def method_name(method: Method | None) -> str:
     if not presets:
         return type(method).__name__.removesuffix("Config")
     return min(presets, key=lambda name: differences(presets[name]))
-
-
-def environment(experiment: Experiment, fabric: Fabric) -> dict[str, Any]:
-    """Return versions and hardware, on which the numbers depend besides the experiment."""
-    return {
-        "datafree": __version__,
-        "torch": torch.__version__,
-        "python": platform.python_version(),
-        "device": str(fabric.device),
-        "processor": torch.cuda.get_device_name() if fabric.device.type == "cuda" else platform.machine(),
-        "threads": experiment.threads,
-        "processes": fabric.world_size,
-    }

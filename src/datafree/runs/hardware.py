@@ -5,14 +5,15 @@ import platform
 import re
 import resource
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from typing import Any
 
 import torch
-from lightning_fabric import Fabric
-from lightning_fabric.utilities.exceptions import MisconfigurationException
 from torch import nn
 
+from datafree import __version__
+from datafree.applications.trainer import Fabric
 from datafree.classifier import Classifier
 from datafree.types import InputError, require_at_least, require_at_most
 
@@ -38,16 +39,16 @@ def launch(device: str, *, devices: int = 1, precision: str = "32-true", resumin
     Raises:
         InputError: If the device or the precision is not available on this machine.
     """
-    try:
-        fabric = Fabric(
+    with _available(device, precision, devices, resuming):
+        from lightning_fabric import Fabric as LightningFabric  # late: it imports the compiler of torch
+
+        fabric = LightningFabric(
             accelerator=device,
             devices=devices,
             precision=precision,  # type: ignore[arg-type]
             strategy="auto" if devices == 1 else "ddp",
         )
         fabric.launch()
-    except _UNAVAILABLE as fault:
-        raise _unavailable(device, precision, devices, fault, resuming) from fault
     return fabric
 
 
@@ -57,14 +58,31 @@ def to_device(model: nn.Module, device: str) -> None:
     Raises:
         InputError: If the device is not available on this machine.
     """
+    if device == "cpu" or (device == "auto" and not has_accelerator()):
+        model.to("cpu")
+        return
+    with _available(device):
+        from lightning_fabric import Fabric as LightningFabric
+
+        LightningFabric(accelerator=device, devices=1).to_device(model)
+
+
+def has_accelerator() -> bool:
+    """Return whether this machine has a GPU that torch can use."""
+    return torch.cuda.device_count() > 0 or torch.backends.mps.is_available()
+
+
+@contextmanager
+def _available(device: str, precision: str = "32-true", devices: int = 1, resuming: bool = False) -> Iterator[None]:
+    """Turn what Lightning Fabric and torch raise if a device is not available into an error that names the fix."""
     try:
-        Fabric(accelerator=device, devices=1).to_device(model)
-    except _UNAVAILABLE as fault:
-        raise _unavailable(device, "32-true", 1, fault) from fault
-
-
-_UNAVAILABLE = (ImportError, LookupError, ValueError, RuntimeError, AssertionError, MisconfigurationException)
-"""what Lightning Fabric and torch raise if a device is not available"""
+        yield
+    except (ImportError, LookupError, ValueError, RuntimeError, AssertionError) as fault:
+        raise _unavailable(device, precision, devices, fault, resuming) from fault
+    except Exception as fault:
+        if type(fault).__name__ != "MisconfigurationException":  # of Lightning; its base class is Exception
+            raise
+        raise _unavailable(device, precision, devices, fault, resuming) from fault
 
 
 def _unavailable(device: str, precision: str, devices: int, fault: Exception, resuming: bool = False) -> InputError:
@@ -80,10 +98,7 @@ def _unavailable(device: str, precision: str, devices: int, fault: Exception, re
 
 
 FAULTS = {
-    "allocate memory|out of memory|not enough memory": (
-        "the memory is not sufficient",
-        "lower --method.batch-size or --batch-size",
-    ),
+    "allocate memory|out of memory|not enough memory": ("the memory is not sufficient", "{smaller}"),
     "overflow|too large to convert|unpack.* long|cannot fit": (
         "a number is too large",
         "lower the sizes and the numbers of steps and batches",
@@ -94,11 +109,17 @@ FAULTS = {
     ),
 }
 """patterns in the messages of torch, each with the fault in plain words and its fix"""
+BATCH_SIZES = ("--method.batch-size", "--batch-size")
+"""the options of a run that decide how much memory it takes"""
 
 
 @contextmanager
-def plain_faults() -> Iterator[None]:
+def plain_faults(batch_sizes: Sequence[str] = BATCH_SIZES, where: str = "") -> Iterator[None]:
     """Turn what torch says about memory, sizes and batches of one into an error that names the fix, in a `with` block.
+
+    Args:
+        batch_sizes: The options to lower if the memory is not sufficient.
+        where: What the fix ends with.
 
     Raises:
         InputError: Instead of these errors.
@@ -109,9 +130,11 @@ def plain_faults() -> Iterator[None]:
         raise
     except (MemoryError, OverflowError, RuntimeError, TypeError, ValueError) as fault:
         text = "out of memory" if isinstance(fault, (MemoryError, torch.OutOfMemoryError)) else str(fault)
+        smaller = f"lower {' or '.join(batch_sizes)}" if batch_sizes else "use a machine with more memory"
         for pattern, (what, fix) in FAULTS.items():
             if re.search(pattern, text, re.IGNORECASE):
-                raise InputError(f"{what} ({text.splitlines()[0][:150]}); {fix}, in a new run") from fault
+                reason = text.splitlines()[0][:150]
+                raise InputError(f"{what} ({reason}); {fix.format(smaller=smaller)}{where}") from fault
         raise
 
 
@@ -158,3 +181,16 @@ def peak_memory() -> int:
     if torch.cuda.is_initialized():
         return torch.cuda.max_memory_allocated() // 10**6
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024) // 10**6
+
+
+def environment(threads: int, fabric: "Fabric") -> dict[str, Any]:
+    """Return versions and hardware, on which the numbers of a run depend besides its settings."""
+    return {
+        "datafree": __version__,
+        "torch": torch.__version__,
+        "python": platform.python_version(),
+        "device": str(fabric.device),
+        "processor": torch.cuda.get_device_name() if fabric.device.type == "cuda" else platform.machine(),
+        "threads": threads,
+        "processes": fabric.world_size,
+    }

@@ -22,9 +22,10 @@ from datafree.evaluation import health
 from datafree.files import append_text, open_for_appending, open_regular
 from datafree.randomness import RandomState
 from datafree.runs.checkpoints import restore
+from datafree.runs.console import say
 from datafree.runs.dependencies import compare
 from datafree.runs.run_folder import LOG, RunFolder
-from datafree.types import Batch, Diverged, InputError, Stateful, Terms
+from datafree.types import Batch, Diverged, InputError, Stateful, Terms, printable
 from datafree.validation import from_plain
 
 T = TypeVar("T")
@@ -46,10 +47,10 @@ PHASES = ("synthesis", "application", "evaluation")
 def progress_bars(console: Console) -> Progress:
     """Return a progress display with rate, elapsed and remaining time, disabled unless the console is a terminal."""
     return Progress(
-        TextColumn("{task.description:>10}"),
+        TextColumn("{task.description:>10}", markup=False),
         BarColumn(),
         MofNCompleteColumn(),
-        TextColumn("{task.fields[rate]}"),
+        TextColumn("{task.fields[rate]}", markup=False),
         TimeElapsedColumn(),
         TimeRemainingColumn(),
         console=console,
@@ -202,7 +203,7 @@ class RunLogger(Callback):
     def note(self, text: str) -> None:
         """Add a note to the summary and print it."""
         self.notes.append(text)
-        self.console.print(f"note     {text}", highlight=False, soft_wrap=True, markup=False)
+        say(self.console, "note", text)
 
     def also_register(self, **state: Stateful) -> None:
         """Add objects to the checkpoints, before the application registers its own."""
@@ -345,7 +346,7 @@ def read_log(path: str | Path) -> list[dict[str, Any]]:
                 events.append(event)
     if skipped:
         count = "1 line that is no event" if skipped == 1 else f"{skipped} lines that are no events"
-        print(f"datafree: skipped {count} in {path}/{LOG}", file=sys.stderr)
+        print(printable(f"datafree: skipped {count} in {path}/{LOG}"), file=sys.stderr)
     return events
 
 

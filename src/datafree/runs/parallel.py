@@ -51,7 +51,12 @@ def parallel_map(
     children = set(multiprocessing.active_children())
     context = multiprocessing.get_context("forkserver")
     with ProcessPoolExecutor(jobs, mp_context=context, initializer=_initialize_worker) as executor:
-        columns = (TextColumn("{task.description:>9}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+        columns = (
+            TextColumn("{task.description:>9}", markup=False),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+        )
         try:
             indices = {executor.submit(function, item, None): index for index, item in enumerate(items)}
             with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:

@@ -14,6 +14,7 @@ from datafree.evaluation import score
 from datafree.files import atomic_file, read_bytes, read_json, write_json, write_text
 from datafree.real.ledger import LEDGER, Entry
 from datafree.runs.card import card, old_and_new_classes, percent, pruning, real_images
+from datafree.runs.console import plain
 from datafree.runs.drawing import bar_chart, curves
 from datafree.runs.logger import read_log
 from datafree.runs.run_folder import SUMMARY, read_experiment
@@ -144,7 +145,7 @@ def results_table(rows: Sequence[Mapping[str, Any]]) -> Table:
     table = _new_table(columns)
     for row in rows:
         cells = _cells(row, None if row is rows[0] else held_out(rows[0]))
-        table.add_row(row["model"], *(cells[column] for column in columns))
+        table.add_row(plain(row["model"]), *(cells[column] for column in columns))
     return table
 
 
@@ -182,7 +183,7 @@ def cost_table(rows: Sequence[Mapping[str, Any]]) -> Table:
     table = _new_table(("filters", "parameters", "MACs", "ms per image"))
     for row in rows:
         counts = (_count(row[name]) for name in ("filters", "parameters", "macs"))
-        table.add_row(row["model"], *counts, f"{row['milliseconds']:.2f}")
+        table.add_row(plain(row["model"]), *counts, f"{row['milliseconds']:.2f}")
     return table
 
 

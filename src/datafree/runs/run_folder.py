@@ -6,7 +6,6 @@ pickle. A run folder may come from elsewhere: links and special files in it are 
 
 import errno
 import json
-import re
 import secrets
 import shutil
 import stat
@@ -20,6 +19,7 @@ from filelock import FileLock, Timeout
 from datafree.files import read_json, read_text, unwritable, write_json, write_text
 from datafree.real.ledger import LEDGER
 from datafree.runs import checkpoints
+from datafree.runs.numbering import is_reserved
 from datafree.temporary import TEMPORARY, delete_leftovers
 from datafree.types import InputError
 
@@ -30,8 +30,6 @@ LOCK, OWNER = ".lock", ".owner"
 FOLDERS = ("checkpoints", "synthetic", "student", "tensorboard")
 NAMES = (EXPERIMENT, SUMMARY, LOG, LEDGER, "report.html", LOCK, OWNER, *FOLDERS)
 """everything that a run writes to its folder"""
-_reserved: set[Path] = set()
-"""folders that `next_folder` has created in this process"""
 
 
 class RunFolder:
@@ -204,7 +202,7 @@ class RunFolder:
 
 def _make(path: Path) -> bool:
     """Create a folder if it does not exist; return whether this process has created it."""
-    if path in _reserved:
+    if is_reserved(path):
         return True
     try:
         path.mkdir(parents=True)
@@ -247,38 +245,6 @@ def require_own_files(folder: Path) -> None:
 
 def _is_plain(mode: int) -> bool:
     return stat.S_ISREG(mode) or stat.S_ISDIR(mode)
-
-
-def next_folder(command: str) -> Path:
-    """Create `runs/COMMAND-NNN` with the number after the highest in use, from 001, so that no other process gets it.
-
-    Raises:
-        InputError: If the folder cannot be created.
-    """
-    name = re.compile(rf"{re.escape(command)}-([0-9]{{3,9}})")
-    matches = [name.fullmatch(path.name) for path in Path("runs").glob(f"{command}-*")]
-    number = max((int(match[1]) for match in matches if match), default=0)
-    while True:
-        number += 1
-        path = Path("runs") / f"{command}-{number:03d}"
-        try:
-            path.mkdir(parents=True)
-        except FileExistsError:
-            if path.parent.is_dir():
-                continue
-            raise InputError("runs is a file, but runs are written there; choose another --out") from None
-        except OSError as fault:
-            raise unwritable(path, fault, "choose another --out") from fault
-        _reserved.add(path)
-        return path
-
-
-def release(path: Path) -> None:
-    """Delete a folder that `next_folder` has created if nothing was written to it."""
-    if path in _reserved:
-        with suppress(OSError):
-            path.rmdir()
-        _reserved.discard(path)
 
 
 def read_experiment(path: str | Path) -> Any:

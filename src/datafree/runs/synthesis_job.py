@@ -66,7 +66,10 @@ def synthesize(
     for model in filter(None, (classifier, learner)):
         to_device(model, device)
     require_capabilities(classifier, method)
-    with plain_faults(), RunLogger(None, classifier, learner, console=console) as logger:
+    with (
+        plain_faults(("--method.batch-size", "--images")),
+        RunLogger(None, classifier, learner, console=console) as logger,
+    ):
         for note in dict.fromkeys((*classifier.notes, *(learner.notes if learner else ()))):
             logger.note(note)
         stream = fill_stream(method, classifier, learner, -(-images // method.batch_size), logger)

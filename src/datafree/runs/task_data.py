@@ -21,10 +21,14 @@ class TaskData:
     """counts every real image that is read"""
     test: RealImages | None
     """held-out images for evaluation; None without `data`"""
-    teacher_test: RealImages | None
-    """the same images in the size of the teacher; None if it is the student's"""
     new_classes: RealImages | None
     """training images of the new classes; None if the task adds no classes"""
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What the user should know about the images; more is known after they were read."""
+        opened = [real for real in (self.test, self.new_classes) if real]
+        return tuple(dict.fromkeys(note for real in opened for note in real.notes))
 
     @property
     def dependencies(self) -> dict[str, Any]:
@@ -33,7 +37,7 @@ class TaskData:
         return {name: f"{len(real)} images of {len(real.classes)} classes" for name, real in opened.items() if real}
 
 
-def open_data(task: AnyTask, student: Classifier, teacher: Classifier) -> TaskData:
+def open_data(task: AnyTask, student: Classifier) -> TaskData:
     """Open the real images of a task, and add the new classes of the task to the student.
 
     Raises:
@@ -44,8 +48,7 @@ def open_data(task: AnyTask, student: Classifier, teacher: Classifier) -> TaskDa
     if start := student_start(task):
         ledger.add_start(start.source, start.images)
     test = open_task_data(task, "test", ledger, student) if task.data else None
-    teacher_test = test.for_network(teacher) if test and teacher.shape != student.shape else None
-    return TaskData(ledger, test, teacher_test, new_classes)
+    return TaskData(ledger, test, new_classes)
 
 
 def open_task_data(

@@ -130,7 +130,7 @@ def example_teacher(
     )
     classifier.multi_label = real.multi_label
     to_device(classifier, device)
-    with plain_faults(), RunLogger(None, classifier, None, console=console) as logger:
+    with plain_faults(("--batch-size",)), RunLogger(None, classifier, None, console=console) as logger:
         train(classifier, real, training, logger)
     test = open_real(data, "test", "evaluation", ledger, root=data_root, **inputs)
     held_out = evaluate(classifier, classifier, with_progress(test.batches(), len(test), "evaluate", console)).score
