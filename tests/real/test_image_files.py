@@ -118,7 +118,7 @@ def test_files_that_are_no_images_are_counted_and_named(picture_folder: Path):
     assert note.startswith("skipped 8 files in ")
     for reason in (
         "1 damaged or no image (cat/0.png)",
-        "3 that is no regular file (dog/0.png, ...)",
+        "3 not a regular file (dog/0.png, ...)",
         "2 of type .txt (cat/more.txt, ...)",
         "1 without an extension (cat/LICENSE)",
         "1 of type .csv (list.csv)",

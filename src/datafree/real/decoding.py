@@ -43,7 +43,7 @@ def open_image(source: Path | bytes) -> Iterator[Image.Image]:
     try:
         file = BytesIO(source) if isinstance(source, bytes) else open_regular(source, FILE_LIMIT, follow_links=True)
     except InputError as fault:
-        raise Unreadable("that cannot be opened as a regular file") from fault
+        raise Unreadable("not a readable regular file") from fault
     try:
         with file, Image.open(cast(Any, file), formats=FORMATS) as image:
             if image.width * image.height > MAX_PIXELS:

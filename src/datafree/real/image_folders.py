@@ -90,7 +90,7 @@ def _files_below(folder: Path, extensions: Sequence[str], skipped: Skipped) -> I
     found, visited = [], set[tuple[int, int]]()
 
     def unreadable(fault: OSError) -> None:
-        skipped.add(Path(fault.filename), "that cannot be opened")
+        skipped.add(Path(fault.filename), "not readable")
 
     for place, folders, names in os.walk(folder, followlinks=True, onerror=unreadable):
         status = os.stat(place)
@@ -105,7 +105,7 @@ def _files_below(folder: Path, extensions: Sequence[str], skipped: Skipped) -> I
         if not name.lower().endswith(tuple(extensions)):
             skipped.add(path, _kind(name))
         elif not path.is_file():
-            skipped.add(path, "that is no regular file")
+            skipped.add(path, "not a regular file")
         else:
             yield path
 
