@@ -13,6 +13,7 @@ import toys
 
 from datafree import teachers
 from datafree.applications.distillation import DistillationConfig
+from datafree.commands.main import main
 from datafree.runs import dependencies, report
 from datafree.runs.experiment import resume, run
 from datafree.runs.logger import RunLogger
@@ -126,6 +127,11 @@ def test_an_experiment_of_wrong_types_is_refused_in_one_sentence(copied: Path, e
     with pytest.raises(InputError) as error:
         resume(copied / "run")
     assert "experiment.json" in str(error.value) and "\n" not in str(error.value)
+
+
+def test_a_name_that_is_too_long_is_refused_before_any_work(capsys: pytest.CaptureFixture[str]):
+    assert main(["train", "lenet5", "--data", "digits", "--out", "x" * 300]) == 2
+    assert capsys.readouterr().err.strip().endswith("cannot be written (File name too long); give another --out")
 
 
 class TestStudentStart:

@@ -1,5 +1,6 @@
 """What to do after a command was interrupted, or failed because of the machine."""
 
+import os
 import shlex
 from dataclasses import dataclass
 from pathlib import Path
@@ -35,7 +36,7 @@ unfinished: list[Unfinished] = []
 
 def begin_run(path: Path) -> None:
     """Remember the folder of a new run, unless another run is in it, which is not to be resumed with other settings."""
-    if not (path / EXPERIMENT).exists():
+    if not os.path.exists(path / EXPERIMENT):  # unlike that of pathlib, it takes any name
         unfinished.append(Unfinished(path, is_run=True))
 
 

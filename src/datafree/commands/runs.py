@@ -8,6 +8,7 @@ from rich.console import Console
 
 from datafree.commands.advice import Unfinished, begin_run, unfinished
 from datafree.commands.options import Form, Positional
+from datafree.files import unwritable
 from datafree.runs import report
 from datafree.runs.console import say
 from datafree.runs.experiment import Experiment, Result, resume, run
@@ -67,7 +68,13 @@ def refuse_existing(out: Path) -> None:
     """
     if is_reserved(out):
         return
-    if out.exists():
+    try:
+        out.lstat()
+    except (FileNotFoundError, NotADirectoryError):
+        pass
+    except (OSError, ValueError) as fault:  # a name that is too long
+        raise unwritable(out, fault, "give another --out") from fault
+    else:
         raise InputError(f"{out} already exists; give another --out")
     parent = next(parent for parent in out.absolute().parents if parent.exists())
     if not parent.is_dir() or not os.access(parent, os.W_OK):

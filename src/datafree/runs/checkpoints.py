@@ -6,6 +6,7 @@ import math
 import re
 import shutil
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -176,8 +177,11 @@ def restore(name: str, stateful: Stateful, state: Any) -> None:
     Raises:
         InputError: If the state is not that of such an object, or a file that the object depends on has changed.
     """
+    current = None
+    with suppress(AttributeError):  # some objects have no state before their first step
+        current = stateful.state_dict()
     try:
-        _require_like(stateful.state_dict(), state, name)
+        _require_like(current, state, name)
         stateful.load_state_dict(state)
     except InputError:
         raise

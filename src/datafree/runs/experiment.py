@@ -203,7 +203,9 @@ def set_up(experiment: Experiment, resuming: bool = False) -> Setup:
     set_threads(experiment.threads)
     fabric = launch(experiment.device, devices=experiment.devices, precision=experiment.precision, resuming=resuming)
     torch.manual_seed(experiment.seed + fabric.global_rank)
-    teacher, student = (place(model, experiment.precision, fabric) for model in experiment.task.load())
+    teacher, student = (
+        place(model, experiment.precision, fabric) for model in experiment.task.load(download=not resuming)
+    )
     if experiment.method is not None and experiment.application.needs_images:
         require_capabilities(teacher, method_of(experiment))
     return Setup(experiment, fabric, teacher, student, open_data(experiment.task, student))

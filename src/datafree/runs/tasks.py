@@ -47,8 +47,11 @@ class SingleTeacherTask:
     data_root: str = ""
     """folder of the data sets; default: $DATAFREE_DATA, else ./data"""
 
-    def load_teacher(self) -> Classifier:
+    def load_teacher(self, download: bool = True) -> Classifier:
         """Load the teacher.
+
+        Args:
+            download: Download timm's weights if they are not on this machine yet.
 
         Raises:
             InputError: If a setting is invalid or the network cannot be loaded.
@@ -57,7 +60,10 @@ class SingleTeacherTask:
             raise InputError(f"input is {self.input}; give channels, height and width, each from 1 to 4096")
         settings: dict[str, Any] = {"shape": self.input, "mean": self.mean, "std": self.std, "classes": self.classes}
         return teachers.load(
-            self.teacher, weights=self.weights, **{name: value for name, value in settings.items() if value}
+            self.teacher,
+            weights=self.weights,
+            download=download,
+            **{name: value for name, value in settings.items() if value},
         )
 
 
@@ -78,13 +84,13 @@ class Task(SingleTeacherTask):
     def __post_init__(self) -> None:
         require_student_init(self.student, self.student_init)
 
-    def load(self) -> tuple[Classifier, Classifier]:
+    def load(self, download: bool = True) -> tuple[Classifier, Classifier]:
         """Load the teacher and create the student, with the teacher's normalisation.
 
         Raises:
             InputError: If a network cannot be loaded or the two do not fit.
         """
-        teacher = self.load_teacher()
+        teacher = self.load_teacher(download)
         arguments = parse_network_arguments(self.student_args)
         student = (
             create_student(teacher, self.student, arguments, self.student_init) if self.student else deepcopy(teacher)
@@ -102,13 +108,13 @@ class ExtensionTask(SingleTeacherTask):
     new_data: str
     """real images of the new classes: digits, mnist or cifar10 with a selection such as mnist:5-9, or folder:PATH"""
 
-    def load(self) -> tuple[Classifier, Classifier]:
+    def load(self, download: bool = True) -> tuple[Classifier, Classifier]:
         """Load the teacher, and copy it as the student; the new classes are added when their images are opened.
 
         Raises:
             InputError: If the teacher cannot be loaded or is multi-label.
         """
-        teacher = self.load_teacher()
+        teacher = self.load_teacher(download)
         if teacher.multi_label:
             raise InputError("the teacher is multi-label; only single-label teachers can be extended")
         return teacher, deepcopy(teacher)
@@ -147,13 +153,13 @@ class AmalgamationTask:
         if self.gate == "origin" and not self.per_teacher:
             raise InputError("gate origin needs images synthesized from single teachers; add --per-teacher")
 
-    def load(self) -> tuple[Ensemble, Classifier]:
+    def load(self, download: bool = True) -> tuple[Ensemble, Classifier]:
         """Load the teachers as an ensemble, and create the student.
 
         Raises:
             InputError: If a network cannot be loaded, or the teachers do not fit together.
         """
-        members = [teachers.load(name) for name in self.teacher]
+        members = [teachers.load(name, download=download) for name in self.teacher]
         if self.shared_labels == "distinct":
             for number, member in enumerate(members, 1):
                 member.classes = tuple(f"{number}/{name}" for name in member.classes)
