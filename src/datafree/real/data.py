@@ -17,7 +17,7 @@ from torch.utils.data import Dataset
 
 from datafree.classifier import Classifier, frozen
 from datafree.matching import match_classes
-from datafree.real.datasets import Stored, read_cifar10, read_digits, read_folder, read_mnist, read_mosaic
+from datafree.real.datasets import DOWNLOADED, Stored, read_cifar10, read_digits, read_folder, read_mnist, read_mosaic
 from datafree.real.image_files import ImageFiles
 from datafree.real.ledger import Entry, Ledger, Purpose, Split
 from datafree.types import Batch, InputError, Preprocessing, Targets, suggestion
@@ -243,7 +243,7 @@ def open_real(
     Raises:
         InputError: If the name is unknown, the images are not found, or their channels do not match `shape`.
     """
-    folder = Path(root or os.environ.get("DATAFREE_DATA", "data"))
+    folder = _folder(root)
     kind, _, rest = name.partition(":")
     if kind not in (known := [*READERS, "folder"]):
         raise InputError(f"unknown data set {name!r}; choose one of {', '.join(known)}{suggestion(kind, known)}")
@@ -257,6 +257,21 @@ def open_real(
     ledger.entries.append(entry)
     real = RealImages(images, labels, classes, entry, size=shape and shape[1:])
     return real.select_classes(selected) if selected else real
+
+
+def require_downloaded(name: str, split: Split, root: str = "") -> None:
+    """Check that a data set is on this machine, so that opening it makes no request.
+
+    Raises:
+        InputError: If it is not.
+    """
+    folder, kind = _folder(root), name.partition(":")[0]
+    if kind in DOWNLOADED and not any((folder / path.format(split=split)).exists() for path in DOWNLOADED[kind]):
+        raise InputError(f"{kind} is not in {folder.resolve()}, and a resumed run downloads nothing; copy it there")
+
+
+def _folder(root: str) -> Path:
+    return Path(root or os.environ.get("DATAFREE_DATA", "data"))
 
 
 def _other_channels(name: str, given: int, taken: int) -> InputError:

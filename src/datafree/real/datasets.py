@@ -29,6 +29,13 @@ MNIST_LIMIT = 2**27
 """maximum size of a file of MNIST in bytes"""
 CIFAR10_CLASSES = tuple("airplane automobile bird cat deer dog frog horse ship truck".split())
 
+DOWNLOADED = {
+    "mnist": ("MNIST",),
+    "mosaic": ("MNIST",),
+    "cifar10": ("cifar10/{split}.parquet", "cifar-10-batches-py"),
+}
+"""data set that is downloaded if it is missing: the files or folders that show that it is there"""
+
 
 def read_digits(_: Path, split: Split) -> LabelledImages:
     """Return scikit-learn's digits, `(1, 8, 8)`, with a fixed stratified split: 450 of 1797 images are the test set."""

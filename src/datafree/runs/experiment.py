@@ -37,7 +37,7 @@ from datafree.runs.logger import RunLogger, with_progress
 from datafree.runs.report import write_results
 from datafree.runs.run_folder import EXPERIMENT, RunFolder, read_experiment
 from datafree.runs.serialization import from_json, serializable, to_json
-from datafree.runs.task_data import TaskData, open_data, open_task_data
+from datafree.runs.task_data import TaskData, open_data, open_task_data, require_data
 from datafree.runs.tasks import AmalgamationTask, ExtensionTask, Task, student_start
 from datafree.sets.saved import ALL_METHODS
 from datafree.synthesis import Method, Schedule, Stream
@@ -201,6 +201,8 @@ def set_up(experiment: Experiment, resuming: bool = False) -> Setup:
         InputError: If a setting is invalid or a file cannot be used.
     """
     set_threads(experiment.threads)
+    if resuming:
+        require_data(experiment.task, ceiling=experiment.method is None)
     fabric = launch(experiment.device, devices=experiment.devices, precision=experiment.precision, resuming=resuming)
     torch.manual_seed(experiment.seed + fabric.global_rank)
     teacher, student = (

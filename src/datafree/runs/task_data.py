@@ -5,7 +5,7 @@ from typing import Any
 
 from datafree.classifier import Classifier
 from datafree.networks.head_surgery import widen
-from datafree.real.data import RealImages, open_real
+from datafree.real.data import RealImages, open_real, require_downloaded
 from datafree.real.ledger import Ledger, Purpose, Split
 from datafree.runs.tasks import AmalgamationTask, ExtensionTask, SingleTeacherTask, student_start
 from datafree.types import InputError
@@ -35,6 +35,22 @@ class TaskData:
         """What the result of a run depends on, by name, as for `dependencies_of`."""
         opened = {"the evaluation images": self.test, "the images of the new classes": self.new_classes}
         return {name: f"{len(real)} images of {len(real.classes)} classes" for name, real in opened.items() if real}
+
+
+def require_data(task: AnyTask, *, ceiling: bool) -> None:
+    """Check that the real images of a task are on this machine, so that a resumed run makes no request.
+
+    Args:
+        task: The task.
+        ceiling: Whether the student is trained on real images.
+
+    Raises:
+        InputError: If a data set would be downloaded.
+    """
+    if isinstance(task, ExtensionTask):
+        require_downloaded(task.new_data, "train", task.data_root)
+    for split in ("train", "test") if ceiling else ("test",):
+        require_downloaded(task.data, split, task.data_root)
 
 
 def open_data(task: AnyTask, student: Classifier) -> TaskData:

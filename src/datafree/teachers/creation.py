@@ -14,6 +14,7 @@ from datafree.networks.building import (
 )
 from datafree.networks.input_fitting import arguments_for_size
 from datafree.networks.weights import matching_weights
+from datafree.teachers.hub import downloaded_weights, pretrained_source
 from datafree.types import InputError, Preprocessing
 
 
@@ -26,6 +27,7 @@ def create(
     std: Sequence[float] | None = None,
     preprocessing: Preprocessing | None = None,
     pretrained: bool = False,
+    download: bool = True,
     arguments: Mapping[str, Any] | None = None,
     multi_label: bool = False,
     weights: Mapping[str, Tensor] | None = None,
@@ -40,7 +42,8 @@ def create(
         mean: Mean of the pixels, in [0, 1], per channel. Default: the network's own.
         std: Standard deviation of the pixels, per channel. Default: the network's own.
         preprocessing: How image files of another size are resized and cropped. Default: the network's own.
-        pretrained: Download the weights that timm provides.
+        pretrained: Load the weights that timm provides.
+        download: Download these weights if they are not on this machine yet.
         arguments: Further arguments of the network: numbers and short words, e.g. `{"patch_size": 2, "act_layer": "gelu"}`.
             If a network built for one image size needs other arguments for `shape`, they are added.
         multi_label: Whether an image can have several labels.
@@ -67,10 +70,11 @@ def create(
         raise _not_created(name, fault, "give arguments that it accepts") from fault
     if weights is not None and plan is not None:
         matching_weights(plan, weights, source)
-    model = _build(name, pretrained, model_args | numbers)
+    overlay = {"file": str(downloaded_weights(name))} if pretrained and not download else None
+    model = _build(name, pretrained, {**model_args, **numbers, "pretrained_cfg_overlay": overlay})
     cfg = cast(dict[str, Any], model.pretrained_cfg)
     cfg["model_args"] = model_args  # so that `save_folder` can save them
-    return Classifier(
+    classifier = Classifier(
         model,
         shape=shape or tuple(cfg["input_size"]),
         classes=classes if classes is not None else int(model.num_classes),  # type: ignore[arg-type]
@@ -79,6 +83,12 @@ def create(
         preprocessing=preprocessing or preprocessing_from_config(cfg),
         multi_label=multi_label,
     )
+    if pretrained:
+        classifier.notes = (
+            *classifier.notes,
+            f"the weights of {name} are those that timm provides ({pretrained_source(name)})",
+        )
+    return classifier
 
 
 def _build(name: str, pretrained: bool, arguments: Mapping[str, Any]) -> nn.Module:

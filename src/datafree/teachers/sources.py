@@ -11,13 +11,14 @@ from datafree.teachers.folders import CONFIG, LOCAL, load_folder
 from datafree.types import InputError
 
 
-def load(spec: str, *, weights: str | Path = "", **settings: Any) -> Classifier:
+def load(spec: str, *, weights: str | Path = "", download: bool = True, **settings: Any) -> Classifier:
     """Load a trained classifier, in evaluation mode.
 
     Args:
         spec: `local-dir:FOLDER` for a folder in timm's layout (`config.json` and `model.safetensors`), or a timm name.
         weights: With a timm name, a weights file: safetensors, or a state dict saved by torch. If empty, timm downloads
             its own weights.
+        download: Download timm's weights if they are not on this machine yet.
         settings: With a timm name, further arguments of `create`.
 
     Raises:
@@ -36,7 +37,7 @@ def load(spec: str, *, weights: str | Path = "", **settings: Any) -> Classifier:
         classifier = create(spec, weights=tensors, source=str(weights), **settings)
         load_weights(classifier.model, tensors, str(weights))
     else:
-        classifier = create(spec, pretrained=True, **settings)
+        classifier = create(spec, pretrained=True, download=download, **settings)
     require_finite(classifier, spec)
     inspect_outputs(classifier, spec)
     return classifier.eval()
