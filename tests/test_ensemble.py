@@ -9,6 +9,7 @@ from torch import nn
 
 from datafree.classifier import Classifier
 from datafree.ensemble import EXCLUDED_LOGIT, Ensemble, SingleTeacher
+from datafree.losses import distillation_loss
 from datafree.types import InputError
 
 
@@ -161,3 +162,28 @@ def test_the_entropy_gate_has_a_gradient_where_a_class_underflows():
     Ensemble([sure, AB], gate="entropy")(IMAGES).sum().backward()
     gradient = sure.model.logits.grad
     assert gradient is not None and gradient.isfinite().all()  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize(
+    ("temperature", "dtype"),
+    [(1.0, torch.float32), (4.0, torch.float32), (20.0, torch.float32), (500.0, torch.float32)]
+    + [(temperature, dtype) for temperature in (1.0, 4.0) for dtype in (torch.bfloat16, torch.float16)],
+)
+@pytest.mark.parametrize("multi_label", [False, True])
+def test_an_excluded_label_has_no_probability_at_any_temperature(
+    temperature: float, multi_label: bool, dtype: torch.dtype
+):
+    single = SingleTeacher(teacher("ab", 3.0, -1.0, multi_label=multi_label), ("a", "c", "b"))
+    logits = single(IMAGES).detach().to(dtype)
+    assert logits.isfinite().all()
+    assert (single.probabilities(logits / temperature)[:, 1] == 0).all()
+    student = torch.randn(3, 3, dtype=dtype, requires_grad=True)
+    loss = distillation_loss(single.decisions(student), single.decisions(logits), temperature)
+    loss.backward()
+    assert loss.isfinite() and student.grad is not None and student.grad.isfinite().all()
+
+
+def test_a_single_teacher_returns_what_its_network_means():
+    sure = teacher("ab", 0.25, 0.75)
+    sure.outputs = "softmax"
+    assert SingleTeacher(sure, ("b", "a"))(IMAGES)[0].exp().tolist() == pytest.approx([0.75, 0.25])

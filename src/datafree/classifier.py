@@ -81,7 +81,7 @@ class Classifier(nn.Module):
         self.register_buffer("mean", torch.tensor(mean, dtype=torch.float32).view(-1, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(std, dtype=torch.float32).view(-1, 1, 1), persistent=False)
         if not isinstance(model, nn.ModuleList):  # the networks of an ensemble were examined before
-            use_channels_last(model, self.normalize(self.probe_images()))
+            use_channels_last(model, self.normalize(probe_images(shape, 2)))
 
     @property
     def device(self) -> torch.device:
@@ -98,8 +98,7 @@ class Classifier(nn.Module):
 
     def probe_images(self, count: int = 2) -> Images:
         """Return images with pixels spread evenly over [0, 1], the same ones each time. No random number is drawn."""
-        index = torch.arange(count * math.prod(self.shape), dtype=torch.float64)
-        return (index * 0.6180339887498949 % 1).float().view(count, *self.shape).to(self.device)  # by the golden ratio
+        return probe_images(self.shape, count).to(self.device)
 
     def feature_layers(self) -> list[nn.Linear]:
         """Return the layers whose inputs are the features, see `feature_layer`; an empty list if there are none.
@@ -179,8 +178,16 @@ class Classifier(nn.Module):
         """Return the logits for the output of the network: itself, or the logarithm or log-odds of probabilities.
 
         Networks with auxiliary heads return several outputs in training; the one called `logits` is used.
+
+        Raises:
+            InputError: If there are several outputs, and none is called `logits`.
         """
-        logits = getattr(output, "logits", output).float()
+        logits = getattr(output, "logits", output)
+        if not isinstance(logits, Tensor):
+            raise InputError(
+                f"the network returns a {type(output).__name__} without logits; return one tensor, or name it logits"
+            )
+        logits = logits.float()
         if self.outputs == "softmax":
             return logits.clamp_min(torch.finfo(torch.float32).tiny).log()
         return logits.logit(eps=1e-6) if self.outputs == "sigmoid" else logits
@@ -191,6 +198,12 @@ class Classifier(nn.Module):
             return self.to_logits(self.model(self.normalize(images)))
 
 
+def probe_images(shape: tuple[int, int, int], count: int) -> Images:
+    """Return images with pixels spread evenly over [0, 1], the same ones each time. No random number is drawn."""
+    index = torch.arange(count * math.prod(shape), dtype=torch.float64)
+    return (index * 0.6180339887498949 % 1).float().view(count, *shape)  # by the golden ratio
+
+
 class ClassSubset(nn.Module):
     """The logits of some classes of a network, for comparison with a network that knows only these classes.
 
@@ -199,13 +212,20 @@ class ClassSubset(nn.Module):
         classes: The indices of the classes to return, in order.
     """
 
-    def __init__(self, model: nn.Module, classes: Sequence[int]) -> None:
+    classes: Tensor
+
+    def __init__(self, model: nn.Module, classes: Sequence[int] | Tensor) -> None:
         super().__init__()
-        self.model, self.classes = model, list(classes)
+        self.model = model
+        device = next(
+            model.parameters(), torch.empty(0)
+        ).device  # indices on another device wait for a copy at each call
+        indices = classes if isinstance(classes, Tensor) else torch.tensor(list(classes))
+        self.register_buffer("classes", indices.to(device), persistent=False)
 
     def forward(self, images: Images) -> Logits:
         """Return logits of shape `(n, len(classes))`."""
-        return self.model(images)[:, self.classes]
+        return self.model(images).index_select(1, self.classes)
 
 
 class LayerCall(NamedTuple):

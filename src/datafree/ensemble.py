@@ -29,8 +29,8 @@ from datafree.classifier import Classifier
 from datafree.types import Images, InputError, Logits, require_one_of, suggestion
 
 Gate = Literal["centred", "energy", "entropy", "even"]
-EXCLUDED_LOGIT = -20.0
-"""logit of a class that a teacher does not know"""
+EXCLUDED_LOGIT = -60_000.0
+"""logit of a class that is ruled out: so low that its probability is 0 at any temperature in use, and finite in float16"""
 ENTROPY_WEIGHT = 5.0
 """lambda of the gate `entropy`"""
 
@@ -135,7 +135,7 @@ def log_odds(logits: Logits) -> Logits:
 
 
 class SingleTeacher(Classifier):
-    """One teacher over the labels of an ensemble; the labels it does not know get the logit `EXCLUDED_LOGIT`.
+    """One teacher over the labels of an ensemble; the labels it does not know are ruled out by `EXCLUDED_LOGIT`.
 
     Args:
         teacher: Its weights are shared, not copied.
@@ -154,20 +154,30 @@ class SingleTeacher(Classifier):
             precision=teacher.precision,
             multi_label=multi_label or teacher.multi_label,
         )
-        self.single_label = not teacher.multi_label
+        self.single_label, self.outputs = not teacher.multi_label, teacher.outputs
         self.outputs = teacher.outputs
         self.to(teacher.device)
-        self.label_columns = [labels.index(name) for name in teacher.classes if name in labels]
-        self.class_columns = [column for column, name in enumerate(teacher.classes) if name in labels]
+        known = [name for name in teacher.classes if name in labels]
+        columns = {
+            "label_columns": [labels.index(name) for name in known],
+            "class_columns": list(map(teacher.classes.index, known)),
+        }
+        for name, indices in columns.items():
+            self.register_buffer(name, torch.tensor(indices), persistent=False)
+        self.to(teacher.device)
+
+    label_columns: Tensor
+    """for each class that is a label, its column among the labels"""
+    class_columns: Tensor
+    """for each class that is a label, its column among the teacher's classes"""
 
     def forward(self, images: Images) -> Logits:
         """Return the logits of pixels in [0, 1], of shape `(n, labels)`."""
         teacher_logits = super().forward(images)
         if self.single_label:
             teacher_logits = log_odds(teacher_logits) if self.multi_label else teacher_logits.log_softmax(1)
-        logits = teacher_logits.new_full((len(teacher_logits), len(self.classes)), EXCLUDED_LOGIT)
-        logits[:, self.label_columns] = teacher_logits[:, self.class_columns]
-        return logits
+        excluded = teacher_logits.new_full((len(teacher_logits), len(self.classes)), EXCLUDED_LOGIT)
+        return excluded.index_copy(1, self.label_columns, teacher_logits.index_select(1, self.class_columns))
 
 
 def chosen_labels(teachers: Sequence[Classifier], labels: Sequence[str]) -> tuple[str, ...]:

@@ -12,16 +12,20 @@ import torch
 
 
 class RandomState:
-    """The global random state of torch, on the CPU and on CUDA devices in use, for a checkpoint."""
+    """The global random state of torch, on the CPU, on CUDA devices in use, and on Apple's GPU, for a checkpoint."""
 
     def state_dict(self) -> dict[str, Any]:
         cuda = list(torch.cuda.get_rng_state_all()) if torch.cuda.is_initialized() else []
-        return {"cpu": torch.get_rng_state(), "cuda": cuda}
+        mps = [torch.mps.get_rng_state()] if torch.backends.mps.is_available() else []
+        return {"cpu": torch.get_rng_state(), "cuda": cuda, "mps": mps}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         torch.set_rng_state(state["cpu"])
         for device, numbers in enumerate(state["cuda"][: torch.cuda.device_count()]):  # none on another machine
             torch.cuda.set_rng_state(numbers, device)
+        if torch.backends.mps.is_available():
+            for numbers in state.get("mps", []):
+                torch.mps.set_rng_state(numbers)
 
 
 class RandomNumbers:
@@ -36,13 +40,15 @@ class RandomNumbers:
     def __init__(self, seed: int) -> None:
         generator = torch.Generator().manual_seed(seed)
         self.seed = int(torch.randint(2**62, (), generator=generator))
-        self.state: dict[str, Any] = {"cpu": generator.get_state(), "cuda": []}
+        self.state: dict[str, Any] = {"cpu": generator.get_state(), "cuda": [], "mps": []}
         self.global_state: dict[str, Any] = {}
 
     def __enter__(self) -> None:
         self.global_state = RandomState().state_dict()
         if self.global_state["cuda"] and not self.state["cuda"]:
             torch.cuda.manual_seed_all(self.seed)
+        if self.global_state["mps"] and not self.state.get("mps"):
+            torch.mps.manual_seed(self.seed)
         RandomState().load_state_dict(self.state)
 
     def __exit__(

@@ -1,5 +1,8 @@
 """Channel groups, and networks after channels are removed."""
 
+from types import SimpleNamespace
+from typing import Any
+
 import pytest
 import torch
 import toys
@@ -8,6 +11,7 @@ from torch import Tensor, nn
 from datafree import teachers
 from datafree.classifier import Classifier
 from datafree.evaluation import measure
+from datafree.memory_format import is_channels_last, use_channels_last
 from datafree.networks.pruning_surgery import Channels, layers_of, narrow, require_removable, widths_of
 from datafree.types import InputError
 
@@ -128,3 +132,66 @@ def test_few_channels_before_a_strided_shortcut_can_be_trained():
     narrow(model.model, model.shape, {"conv1": 3, "stages.0.0.conv2": 3, "stages.0.1.conv2": 3})
     model(torch.rand(8, *model.shape)).sum().backward()
     assert measure(model).parameters < measure(network("resnet18_cifar_w16")).parameters
+
+
+class Gated(nn.Module):
+    """Multiplies all channels of a convolution by the single output of another one."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.body, self.gate, self.tail = nn.Conv2d(1, 8, 3), nn.Conv2d(8, 1, 1), nn.Conv2d(8, 6, 1)
+        self.head = nn.Linear(6, 4)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = self.body(x)
+        return self.head(self.tail(x * self.gate(x).sigmoid()).mean((2, 3)))
+
+
+def test_a_convolution_with_one_output_is_not_taken_for_all_channels():
+    channels = Channels(Gated(), (1, 8, 8))
+    assert channels.filters == 8 + 1 + 6
+    assert {len(group) for group in channels.groups if group.removable} == {6}
+    require_removable(Gated(), (1, 8, 8))
+
+
+def test_a_convolution_in_groups_with_one_output_each_is_not_taken_for_depthwise():
+    layers = nn.Conv2d(1, 16, 3), nn.Conv2d(16, 4, 1, groups=4), nn.Conv2d(4, 8, 1), nn.AdaptiveAvgPool2d(1)
+    model = nn.Sequential(*layers, nn.Flatten(), nn.Linear(8, 3))
+    require_removable(model, (1, 8, 8))
+    assert sum(len(group) for group in Channels(model, (1, 8, 8)).groups if group.removable) == 8
+
+
+class Auxiliary(nn.Module):
+    """Has a second output in training, like GoogLeNet."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.body, self.tail, self.head = nn.Conv2d(1, 8, 3), nn.Conv2d(8, 8, 1), nn.Linear(8, 4)
+        self.second = nn.Linear(8, 4)
+
+    def forward(self, x: torch.Tensor) -> Any:
+        x = self.body(x)
+        logits = self.head(self.tail(x).mean((2, 3)))
+        return SimpleNamespace(logits=logits, second=self.second(x.mean((2, 3)))) if self.training else logits
+
+
+def test_auxiliary_heads_are_refused_before_anything_is_removed():
+    with pytest.raises(InputError, match="does not run in training with fewer channels .*; remove its auxiliary heads"):
+        require_removable(Auxiliary(), (1, 8, 8))
+
+
+def test_shuffled_channels_are_refused_in_one_sentence():
+    from torchvision.models import shufflenet_v2_x0_5
+
+    with pytest.raises(InputError, match="cannot be traced"):
+        require_removable(shufflenet_v2_x0_5(num_classes=2), (3, 32, 32))
+
+
+def test_a_network_that_was_contiguous_stays_so():
+    for channels_last in (True, False):
+        model = Gated()
+        if channels_last:
+            use_channels_last(model)
+        channels = Channels(model, (1, 8, 8))
+        channels.remove(next(group for group in channels.groups if group.removable), [0])
+        assert is_channels_last(model) == channels_last

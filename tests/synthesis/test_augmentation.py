@@ -175,3 +175,14 @@ class TestJitter:
         images = torch.rand(5, 1, 4, 4, requires_grad=True)
         jitter(images, 2, True).sum().backward()
         assert torch.equal(images.grad, torch.ones_like(images))  # type: ignore[arg-type]
+
+    @pytest.mark.parametrize("flip", [False, True])
+    def test_the_gradient_returns_to_the_pixel_it_belongs_to(self, flip: bool):
+        images, weight = torch.rand(5, 2, 4, 6, requires_grad=True), torch.rand(5, 2, 4, 6)
+        jittered = jitter(images, 2, flip)
+        (jittered * weight).sum().backward()
+        moved = [torch.isin(jittered[i].flatten(), images[i].flatten()).all() for i in range(5)]
+        assert all(moved) and images.grad is not None
+        for image, gradient, new, factor in zip(images, images.grad, jittered, weight, strict=True):
+            order = new.flatten().argsort()[image.flatten().argsort().argsort()]  # where each pixel has gone
+            assert torch.equal(gradient.flatten(), factor.flatten()[order])

@@ -111,9 +111,12 @@ class ZSKD(Synthesizer):
     def soft_labels(self, count: int) -> Probabilities:
         """Sample soft labels of shape `(count, k)` for the classes and scales that have their turn."""
         classes, scales = self.turns(count)
+        concentration = scales[:, None] * self.concentration[classes]
+        if concentration.device.type == "mps":  # which has no double precision
+            concentration = concentration.cpu()
         # Concentrations near zero underflow in single precision.
-        concentration = (scales[:, None] * self.concentration[classes]).double()
-        return torch.distributions.Dirichlet(concentration).sample().float()
+        labels = torch.distributions.Dirichlet(concentration.double()).sample()
+        return labels.float().to(self.teacher.device)
 
     def objective(self, images: Images, targets: Probabilities) -> Terms:
         return {"impression": soft_cross_entropy(self.teacher(images) / self.config.temperature, targets)}

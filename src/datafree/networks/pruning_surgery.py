@@ -12,13 +12,14 @@ References:
 from collections.abc import Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass
-from typing import Any, NamedTuple, cast
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from datafree.classifier import frozen
 from datafree.memory_format import is_channels_last, use_channels_last
+from datafree.randomness import RandomNumbers
 from datafree.types import InputError, suggestion
 
 LAYERS = (nn.Conv2d, nn.Linear)
@@ -60,12 +61,26 @@ class Group:
         return self.writers[0].weight.shape[0]
 
     @property
+    def filters(self) -> int:
+        """Number of filters of all writers."""
+        return sum(layer.weight.shape[0] for layer in self.writers)
+
+    @property
     def removable(self) -> bool:
-        """Whether channels can be removed: not from the output, nor from a grouped convolution that is not depthwise."""
-        convolutions = [
-            layer for layer in (*self.writers, *(r.layer for r in self.readers)) if hasattr(layer, "groups")
-        ]
-        return bool(self.readers) and all(c.groups in (1, c.out_channels) for c in cast(list[nn.Conv2d], convolutions))
+        """Whether channels can be removed.
+
+        Not from the output, nor where a convolution has groups but is not depthwise, nor where a channel of one layer is
+        multiplied with or added to all channels of another one.
+        """
+        layers = (*self.writers, *(reader.layer for reader in self.readers))
+        broadcast = self.filters != len(self) * len(self.writers)
+        return bool(self.readers) and not broadcast and all(map(_has_removable_channels, layers))
+
+
+def _has_removable_channels(layer: Layer) -> bool:
+    if not isinstance(layer, nn.Conv2d):
+        return True
+    return layer.groups == 1 or layer.groups == layer.in_channels == layer.out_channels
 
 
 class Channels:
@@ -102,7 +117,7 @@ class Channels:
     @property
     def filters(self) -> int:
         """Number of filters (and units of fully connected layers) in all layers except the output layer."""
-        return sum(len(group) * len(group.writers) for group in self.groups if group.readers)
+        return sum(group.filters for group in self.groups if group.readers)
 
     def remove(self, group: Group, channels: Sequence[int]) -> None:
         """Remove channels of a group from the network, in place.
@@ -169,7 +184,7 @@ def narrow(model: nn.Module, shape: Sequence[int], widths: Mapping[str, Any]) ->
 
 
 def require_removable(model: nn.Module, shape: Sequence[int]) -> None:
-    """Check on a copy that the network still runs after every removable group has lost one channel.
+    """Check on a copy that the network still runs after every removable group has lost one channel, in training too.
 
     Raises:
         InputError: If it does not run, or the shape of its output changes.
@@ -191,6 +206,13 @@ def require_removable(model: nn.Module, shape: Sequence[int]) -> None:
         ) from fault
     if after != before:
         raise InputError("the output of this network changes shape with fewer channels; use a convolutional network")
+    try:
+        with torch.no_grad(), RandomNumbers(0):
+            copy.train()(image.repeat(2, 1, 1, 1))
+    except Exception as fault:  # an auxiliary head that only exists in training is not in the graph of channels
+        raise InputError(
+            f"this network does not run in training with fewer channels ({_reason(fault)}); remove its auxiliary heads"
+        ) from fault
 
 
 def widths_to_config(model: nn.Module, original: nn.Module) -> dict[str, Any]:

@@ -6,9 +6,12 @@ References:
 """
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 import torch.nn.functional as F
+from torch import Tensor
+from torch.autograd.function import once_differentiable
 
 from datafree.types import Images, InputError, require_at_least
 
@@ -92,5 +95,24 @@ def jitter(images: Images, max_shift: int, flip: bool) -> Images:
     if flip:
         mirrored = torch.rand(n, 1, device=images.device) < 0.5
         columns = torch.where(mirrored, columns.flip(1), columns)
-    index = torch.arange(n, device=images.device)[:, None, None]
+    return _Permute.apply(images, rows, columns)
+
+
+class _Permute(torch.autograd.Function):
+    """Reorders the rows and columns of each image. The backward pass of an index would add up at each index."""
+
+    @staticmethod
+    def forward(ctx: Any, images: Images, rows: Tensor, columns: Tensor) -> Images:
+        ctx.save_for_backward(rows, columns)
+        return _permuted(images, rows, columns)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:  # pyright: ignore[reportIncompatibleMethodOverride]
+        rows, columns = ctx.saved_tensors
+        return _permuted(gradients[0], rows.argsort(1), columns.argsort(1)), None, None
+
+
+def _permuted(images: Images, rows: Tensor, columns: Tensor) -> Images:
+    index = torch.arange(len(images), device=images.device)[:, None, None]
     return images[index, :, rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2)

@@ -1,4 +1,4 @@
-"""Images synthesized from each teacher of an ensemble in turn, so that the source of each image is known."""
+"""Images synthesized from one teacher of an ensemble at a time, so that the source of each image is known."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -17,7 +17,7 @@ from datafree.types import Batch, Targets
 
 @dataclass(frozen=True, kw_only=True)
 class PerTeacher(Method):
-    """A method applied to the teachers of an ensemble in turn. With a single teacher it is the method itself."""
+    """A method applied to one teacher of an ensemble at a time. With a single teacher it is the method itself."""
 
     paper: ClassVar[str] = "that of the method"
 
@@ -67,41 +67,55 @@ def members_of(ensemble: Ensemble) -> list[Ensemble]:
 
 
 class PerTeacherSynthesizer(Synthesizer):
-    """One synthesizer per teacher; batches come from each in turn.
+    """One synthesizer per teacher; each batch comes from one of them.
+
+    The teachers take turns in proportion to the number of their classes, so that every class has as many images. No random
+    number decides.
 
     Args:
-        ensemble: Its teachers take turns. Each one is restricted to those of its classes that the ensemble has; teachers
-            without any are skipped.
+        ensemble: Each of its teachers is restricted to those of its classes that the ensemble has; teachers without any
+            are skipped.
         method: The method that synthesizes the images of each teacher.
         origin: Whether batches carry the logits of the teacher they were synthesized from, with all classes that it does
             not know excluded. Otherwise they carry no logits and the ensemble labels them.
     """
 
     def __init__(self, ensemble: Ensemble, method: Method, *, origin: bool) -> None:
-        self.ensemble, self.origin, self.turn = ensemble, origin, 0
+        self.ensemble, self.origin = ensemble, origin
         self.members = members_of(ensemble)
+        self.batches = [0] * len(self.members)
         self.single_teachers = [
             SingleTeacher(member.teachers[0], ensemble.classes, multi_label=ensemble.multi_label).eval()
             for member in self.members
         ]
         self.synthesizers = [method.build(member) for member in self.members]
-        self.class_indices = [[ensemble.classes.index(label) for label in member.classes] for member in self.members]
+        self.class_indices = [
+            torch.tensor([ensemble.classes.index(label) for label in member.classes], device=ensemble.device)
+            for member in self.members
+        ]
 
     @property
     def notes(self) -> tuple[str, ...]:
         return tuple(dict.fromkeys(note for synthesizer in self.synthesizers for note in synthesizer.notes))
 
+    def next_teacher(self) -> int:
+        """Return the index of the teacher whose classes have had the fewest batches so far, and count its batch."""
+        shares = [(count + 0.5) / len(member.classes) for count, member in zip(self.batches, self.members, strict=True)]
+        index = shares.index(min(shares))
+        self.batches[index] += 1
+        return index
+
     def synthesize(self, student: nn.Module | None = None) -> Batch:
-        index = self.turn % len(self.members)
-        self.turn += 1
+        index = self.next_teacher()
         synthesizer = self.synthesizers[index]
         synthesizer.callback = self.callback
         batch = synthesizer.synthesize(None if student is None else ClassSubset(student, self.class_indices[index]))
         with torch.no_grad():
             logits = self.single_teachers[index](batch.images) if self.origin else None
-        return Batch(batch.images, self.ensemble_targets(batch.targets, self.class_indices[index]), batch.terms, logits)
+        targets = self.ensemble_targets(batch.targets, self.class_indices[index])
+        return Batch(batch.images, targets, batch.terms, logits)
 
-    def ensemble_targets(self, targets: Targets, class_indices: list[int]) -> Tensor:
+    def ensemble_targets(self, targets: Targets, class_indices: Tensor) -> Tensor:
         """Return the targets of one teacher as targets over all classes of the ensemble.
 
         Args:
@@ -109,16 +123,19 @@ class PerTeacherSynthesizer(Synthesizer):
             class_indices: The index of each of these classes in the ensemble.
         """
         if targets.ndim == 1 and not self.ensemble.multi_label:
-            return torch.tensor(class_indices, device=targets.device)[targets]
+            return class_indices[targets]
         rows = F.one_hot(targets, len(class_indices)).float() if targets.ndim == 1 else targets
         scattered = torch.zeros(len(targets), len(self.ensemble.classes), device=targets.device)
         scattered[:, class_indices] = rows
         return scattered
 
     def state_dict(self) -> dict[str, Any]:
-        return {"turn": self.turn, "synthesizers": [synthesizer.state_dict() for synthesizer in self.synthesizers]}
+        return {
+            "batches": self.batches,
+            "synthesizers": [synthesizer.state_dict() for synthesizer in self.synthesizers],
+        }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        self.turn = state["turn"]
+        self.batches = list(state["batches"])
         for synthesizer, synthesizer_state in zip(self.synthesizers, state["synthesizers"], strict=True):
             synthesizer.load_state_dict(synthesizer_state)
