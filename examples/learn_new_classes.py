@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import torch
 
-from datafree import METHODS, Schedule, Stream, create, evaluate, extend, widen
+from datafree import METHODS, Augmentation, Schedule, Stream, create, evaluate, extend, widen
 from datafree.applications.continual import RECIPES
 from datafree.real.data import open_real
 from datafree.real.ledger import Ledger
@@ -20,11 +20,12 @@ old = open_real("digits:0-4", "train", "teacher training", ledger)
 teacher = create("convnet_w16", classes=old.classes, shape=old.shape, mean=[0.3], std=[0.38])
 train(teacher, old, TrainingConfig(steps=150, lr=1e-2))
 
-method = replace(METHODS["deep-inversion"], batch_size=256, steps=(100,), jitter=1)
-batches = Stream(method.build(teacher), None, Schedule(warmup_batches=4, refresh_every=0, pool_batches=4, batch_size=64))
+method = replace(METHODS["deep-inversion"], batch_size=256, steps=(60,), lr=0.15, jitter=1)
+schedule = Schedule(warmup_batches=8, refresh_every=0, pool_batches=8, batch_size=64)
+batches = Stream(method.build(teacher), None, schedule)
 new = open_real("digits:5-9", "train", "student training (new classes)", ledger)
 student = widen(deepcopy(teacher), new.classes)
-config = replace(RECIPES["abd"], steps=400, lr=5e-3, feature_weight=0.5)
+config = replace(RECIPES["abd"], steps=600, lr=5e-3, feature_weight=1.0, augment=Augmentation(shift=0.5))
 student = extend(student, teacher, batches, new.random_batches(64), config)
 
 test = open_real("digits", "test", "evaluation", ledger)

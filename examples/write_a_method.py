@@ -64,6 +64,7 @@ class Sure(Synthesizer):
 
 if __name__ == "__main__":
     from datafree import Augmentation, DistillationConfig, Stream, create, create_student, distill, evaluate
+    from datafree.networks.inheritance import inherit
     from datafree.real.data import open_real
     from datafree.real.ledger import Ledger
     from datafree.runs.training import TrainingConfig, train
@@ -76,9 +77,10 @@ if __name__ == "__main__":
     train(teacher, real, TrainingConfig(steps=150))
 
     student = create_student(teacher, "convnet_w16")
+    inherit(student, teacher)  # start from the teacher's strongest channels
     method = SureConfig()
     batches = Stream(method.build(teacher), student, method.schedule)
-    config = DistillationConfig(steps=600, lr=1e-2, augment=Augmentation(shift=1.0, mix=0.5))
+    config = DistillationConfig(steps=1000, lr=1e-2, augment=Augmentation(shift=1.0, mix=0.25))
     student = distill(student, teacher, batches, config)
 
     test = open_real("digits", "test", "evaluation", ledger)

@@ -236,15 +236,14 @@ class TestOneByOne:
         ensemble = Ensemble([member(names) for names in classes], labels=tuple(labels)).eval()
         per_teacher = self.build(ensemble, origin=False)
         for _ in range(sum(turns)):
-            per_teacher.next_teacher()
+            per_teacher.batches[per_teacher.next_teacher] += 1
         assert per_teacher.batches == turns
 
     def test_its_turns_are_in_a_checkpoint(self, ensemble: Ensemble):
         one, other = self.build(ensemble, False), self.build(ensemble, False)
-        order = [one.next_teacher() for _ in range(5)]
-        assert order == [1, 0, 1, 0, 1]
+        one.synthesize()
         other.load_state_dict(one.state_dict())
-        assert [other.next_teacher() for _ in range(5)] == [one.next_teacher() for _ in range(5)]
+        assert other.batches == [0, 1] and other.next_teacher == 0
 
     def test_an_adaptive_method_sees_its_own_part_of_the_student(self, ensemble: Ensemble, student: Classifier):
         method = DeepInversionConfig(batch_size=6, steps=(2,), statistics=0.0, compete=1.0)

@@ -401,7 +401,10 @@ class TestTheFolder:
         ("changes", "fault"),
         [
             ({"widths": {"stages.0.0.conv1": 10**12}}, "cannot be narrowed to 1000000000000 channels"),
-            ({"widths": {"stages.0.0.conv1": "import os"}}, "widths.stages.0.0.conv1 is 'import os', but must be an integer"),
+            (
+                {"widths": {"stages.0.0.conv1": "import os"}},
+                "widths.stages.0.0.conv1 is 'import os', but must be an integer",
+            ),
             ({"widths": {"__class__": 4}}, "no layer '__class__'"),
             ({"widths": {"conv1": 4}}, "cannot be narrowed to"),
             ({"widths": {"stages.0.0.conv1": 4}}, "does not match the network"),
