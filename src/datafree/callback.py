@@ -23,6 +23,9 @@ class Callback:
         """
         return iter(steps)
 
+    def on_step(self) -> None:
+        """Handle a step inside of a batch. All registered objects are in a state from which the next step can follow."""
+
     def on_batch(self, batch: Batch, count: int, due: int) -> None:
         """Handle a synthesized batch.
 

@@ -12,9 +12,16 @@ import torch
 
 
 class RandomState:
-    """The global random state of torch, on the CPU, on CUDA devices in use, and on Apple's GPU, for a checkpoint."""
+    """The global random state of torch, on the CPU, on CUDA devices in use, and on Apple's GPU, for a checkpoint.
+
+    Within a block of `RandomNumbers` it is the state to which torch returns when the block ends.
+    """
 
     def state_dict(self) -> dict[str, Any]:
+        return active[0].global_state if active else self.current()
+
+    def current(self) -> dict[str, Any]:
+        """Return the state from which torch draws now."""
         cuda = list(torch.cuda.get_rng_state_all()) if torch.cuda.is_initialized() else []
         mps = [torch.mps.get_rng_state()] if torch.backends.mps.is_available() else []
         return {"cpu": torch.get_rng_state(), "cuda": cuda, "mps": mps}
@@ -44,7 +51,8 @@ class RandomNumbers:
         self.global_state: dict[str, Any] = {}
 
     def __enter__(self) -> None:
-        self.global_state = RandomState().state_dict()
+        self.global_state = RandomState().current()
+        active.append(self)
         if self.global_state["cuda"] and not self.state["cuda"]:
             torch.cuda.manual_seed_all(self.seed)
         if self.global_state["mps"] and not self.state.get("mps"):
@@ -54,11 +62,16 @@ class RandomNumbers:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self.state = RandomState().state_dict()
+        active.remove(self)
+        self.state = RandomState().current()
         RandomState().load_state_dict(self.global_state)
 
     def state_dict(self) -> dict[str, Any]:
-        return self.state
+        return RandomState().current() if active[-1:] == [self] else self.state
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self.state = state
+
+
+active: list[RandomNumbers] = []
+"""the sequences whose blocks are running, from the outermost to the innermost"""

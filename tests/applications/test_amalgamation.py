@@ -265,7 +265,9 @@ class TestAmalgamate:
         assert made is student and not student.training
         assert all(1 <= point <= 3 for point in student.model.branch_points)  # type: ignore[union-attr]
 
-    def test_the_teachers_are_untouched_and_share_no_weight_with_it(self, ensemble: Ensemble, student: Classifier):
+    def test_the_teachers_are_not_changed_and_share_no_weights_with_the_student(
+        self, ensemble: Ensemble, student: Classifier
+    ):
         before = toys.snapshot(ensemble)
         amalgamate(student, ensemble, stream(ensemble, student), CONFIG)
         assert toys.same(toys.snapshot(ensemble), before)
@@ -305,7 +307,7 @@ class TestAmalgamate:
         with pytest.raises(InputError, match=r"created with arguments \(widths\)"):
             amalgamate(student, ensemble, [], CONFIG)
 
-    def test_blocks_behind_the_last_point_take_no_steps(self, ensemble: Ensemble, student: Classifier):
+    def test_blocks_after_the_last_branch_point_are_not_trained(self, ensemble: Ensemble, student: Classifier):
         config = replace(CONFIG, steps=20, blockwise_fraction=0.6, branch_points=(2, 1))
         dual = DualGenerator(student, ensemble, config, _fabric())
         assert [dual.stage_at(step)[0] for step in range(20)] == [0] * 6 + [1] * 6 + [2] * 8
@@ -331,7 +333,7 @@ class TestAmalgamate:
         expected = made.blocks[0](student.normalize(images))
         torch.testing.assert_close(made.block_input(batch, images, 1), expected)
 
-    def test_points_that_are_given_are_taken(self, ensemble: Ensemble, student: Classifier):
+    def test_given_branch_points_are_used(self, ensemble: Ensemble, student: Classifier):
         amalgamate(
             student, ensemble, stream(ensemble, student), replace(CONFIG, branch_points=(3, 1), blockwise_fraction=0.0)
         )
@@ -369,7 +371,7 @@ class TestAmalgamate:
             ({"steps": 5}, "5 steps are too few to train 3 blocks"),
         ],
     )
-    def test_settings_that_do_not_fit(
+    def test_refuses_settings_that_do_not_match_the_networks(
         self, settings: dict[str, Any], match: str, ensemble: Ensemble, student: Classifier
     ):
         with pytest.raises(InputError, match=match):
@@ -384,7 +386,7 @@ class TestAmalgamate:
             ({"measure_batches": 0}, "measure-batches is 0"),
         ],
     )
-    def test_settings_that_make_no_sense(self, settings: dict[str, Any], match: str):
+    def test_refuses_invalid_settings(self, settings: dict[str, Any], match: str):
         with pytest.raises(InputError, match=match):
             AmalgamationConfig(**settings)
 
@@ -393,7 +395,7 @@ class TestAmalgamate:
         with pytest.raises(InputError, match="use a student of the teachers' architecture"):
             amalgamate(other, ensemble, [], CONFIG)
 
-    def test_batches_that_end_are_refused(self, ensemble: Ensemble, student: Classifier):
+    def test_too_few_batches_are_refused(self, ensemble: Ensemble, student: Classifier):
         few = list(islice(stream(ensemble, student), 2))
         with pytest.raises(InputError, match="ended after 2 of 12 steps"):
             amalgamate(student, ensemble, few, CONFIG)
@@ -516,7 +518,7 @@ class Stop(Exception):
 
 
 @pytest.mark.parametrize(("at", "points"), [(2, ()), (5, ()), (9, ()), (9, (2, 1))])
-def test_a_run_goes_on_where_it_was_stopped(
+def test_a_resumed_run_equals_an_uninterrupted_one(
     at: int, points: tuple[int, ...], two: tuple[str, str], tmp_path: Path, monkeypatch: Any
 ):
     settings = experiment_of(two, application=replace(CONFIG, branch_points=points))
@@ -537,7 +539,7 @@ def test_a_run_goes_on_where_it_was_stopped(
 
 
 @pytest.mark.parametrize("at", [0, 1])
-def test_a_run_that_is_stopped_while_branches_are_measured_goes_on(
+def test_a_run_interrupted_while_branches_are_measured_is_resumed(
     at: int, two: tuple[str, str], tmp_path: Path, monkeypatch: Any
 ):
     settings = replace(experiment_of(two), checkpoint_interval=1e-9)  # at every step there is one
@@ -557,7 +559,7 @@ def test_a_run_that_is_stopped_while_branches_are_measured_goes_on(
     assert toys.same(resume(tmp_path / "cut").student.state_dict(), whole)
 
 
-def test_what_was_measured_is_in_a_checkpoint(ensemble: Ensemble, student: Classifier):
+def test_measured_losses_are_in_a_checkpoint(ensemble: Ensemble, student: Classifier):
     dual = DualGenerator(student, ensemble, CONFIG, _fabric())
     dual.start_stage(0, 4)
     batches = stream(ensemble, student)
@@ -590,7 +592,7 @@ def test_a_collapse_to_images_without_labels_is_reported(tmp_path: Path):
     assert "collapsed" in (tmp_path / "run" / "report.html").read_text()
 
 
-def test_branches_are_told(two: tuple[str, str], tmp_path: Path):
+def test_the_summary_has_the_branches(two: tuple[str, str], tmp_path: Path):
     found = run(experiment_of(two, application=replace(CONFIG, branch_points=(2, 1))), tmp_path / "run").summary
     assert found["branches"] == {"points": [2, 1], "trunk_blocks": 2} and found["notes"] == []
 
@@ -664,7 +666,7 @@ class TestCommand:
             (["--teacher", "a", "--teacher", "b", "--gates", "even"], "did you mean --gate?"),
         ],
     )
-    def test_one_sentence_for_what_cannot_be_done(
+    def test_invalid_options_are_refused_in_one_sentence(
         self, arguments: list[str], match: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
     ):
         assert main(["amalgamate", *arguments, "--out", str(tmp_path / "run")]) == 2

@@ -2,6 +2,7 @@
 
 from contextlib import nullcontext
 from copy import deepcopy
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -41,8 +42,11 @@ class Recorder(Callback):
         self.terms += terms.values()
 
 
-class Recording:
-    """A Fabric that only computes gradients."""
+class Meta(SimpleNamespace):
+    """A Fabric for the meta device."""
+
+    device, world_size, global_rank, is_global_zero = torch.device("meta"), 1, 0, True
+    to_device = broadcast = all_reduce = staticmethod(lambda value, **settings: value)
 
     def setup(self, model: nn.Module, optimizer: Any, move_to_device: bool) -> tuple[nn.Module, Any]:
         optimizer.optimizer = optimizer
@@ -95,8 +99,8 @@ def meta_autocast(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_step_of_distillation_brings_everything_to_the_device_of_the_networks(teacher: Classifier):
     """On the meta device, a tensor that was left on the CPU is an error, as it is on a GPU."""
     teacher, student = deepcopy(teacher).to("meta"), deepcopy(teacher).to("meta")
-    config = DistillationConfig(optimizer="sgd", lr_warmup=0.0)
-    distiller = Distiller(student, teacher, config, Recording())  # type: ignore[arg-type]
+    config = DistillationConfig(optimizer="lamb", lr_warmup=0.0)
+    distiller = Distiller(student, teacher, config, Meta())  # type: ignore[arg-type]
     terms = distiller.step(Batch(torch.rand(4, *toys.SHAPE), torch.arange(4), {}, torch.rand(4, 4)))
     assert terms["distillation"].is_meta
 

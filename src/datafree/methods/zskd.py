@@ -35,8 +35,9 @@ from torch import Tensor, nn
 
 from datafree.classifier import Classifier, frozen
 from datafree.losses import soft_cross_entropy
-from datafree.synthesis import Method, Schedule, Synthesizer, descend, half_cosine, loss_scaler
+from datafree.synthesis import Method, Schedule, half_cosine
 from datafree.synthesis.augmentation import Augmentation
+from datafree.synthesis.descent import Descent, DescentSynthesizer
 from datafree.synthesis.generators import binomial
 from datafree.types import Batch, Images, InputError, Labels, Probabilities, Terms, require_at_least
 
@@ -87,7 +88,7 @@ class ZSKDConfig(Method):
         return ZSKD(teacher, self)
 
 
-class ZSKD(Synthesizer):
+class ZSKD(DescentSynthesizer):
     """`soft_labels` is step 2, `objective` is the equation of step 3, `synthesize` is Algorithm 1."""
 
     def __init__(self, teacher: Classifier, config: ZSKDConfig) -> None:
@@ -138,28 +139,32 @@ class ZSKD(Synthesizer):
             return torch.randn(self.config.batch_size, channels, *half, device=self.teacher.device)
         return torch.rand(self.config.batch_size, channels, height, width, device=self.teacher.device)
 
+    def create_optimizer(self, parameters: list[Tensor]) -> torch.optim.Optimizer:
+        return torch.optim.Adam(parameters, lr=self.config.lr, fused=True)
+
     def synthesize(self, student: nn.Module | None = None) -> Batch:
         c = self.config
-        targets = self.soft_labels(c.batch_size)
-        parameters = self.initial_parameters().requires_grad_()
-        optimizer = torch.optim.Adam([parameters], lr=c.lr, fused=True)
-        terms: Terms = {}
-        scaler = loss_scaler(self.teacher)
+        if not self.descent:
+            targets = self.soft_labels(c.batch_size)
+            self.descent = Descent(self.initial_parameters(), targets, self.teacher, self.create_optimizer)
+        descent, targets = self.descent, self.descent.targets
         with frozen(self.teacher):
-            for step in self.callback.track(range(c.steps), "invert"):
-                optimizer.param_groups[0]["lr"] = half_cosine(c.lr, step, c.steps)
-                terms = descend(self.objective(self.render(parameters), targets), optimizer, scaler)
+            for step in descent.track(self.callback, c.steps):
+                descent.optimizer.param_groups[0]["lr"] = half_cosine(c.lr, step, c.steps)
+                descent.take_step(self.objective(self.render(descent.parameters), targets))
             with torch.no_grad():
-                images = self.render(parameters)
+                images = self.render(descent.parameters)
                 logits = self.teacher(images)
                 entropy = torch.special.entr(targets).sum(1).mean()
                 residual = soft_cross_entropy(logits / c.temperature, targets) - entropy
-        return Batch(images, targets, {**terms, "residual": residual}, logits)
+        self.descent = None
+        return Batch(images, targets, {**descent.terms, "residual": residual}, logits)
 
     def state_dict(self) -> dict[str, Any]:
-        return {"drawn": self.drawn}
+        return {**super().state_dict(), "drawn": self.drawn}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
+        super().load_state_dict(state)
         self.drawn = state["drawn"]
 
 

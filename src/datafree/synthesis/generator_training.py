@@ -81,11 +81,12 @@ class GeneratorTraining:
 
         Args:
             step: Takes one step.
-            callback: Shows the progress.
+            callback: Shows the progress, and may save a checkpoint after each step.
         """
         if steps := range(self.steps, self.config.discard_first):
             for _ in callback.track(steps, "train the generator"):
                 step()
+                callback.on_step()
 
     def step(self, terms: Terms) -> Terms:
         """Take one step on the sum of the terms, and return them detached."""

@@ -98,18 +98,18 @@ class PerTeacherSynthesizer(Synthesizer):
     def notes(self) -> tuple[str, ...]:
         return tuple(dict.fromkeys(note for synthesizer in self.synthesizers for note in synthesizer.notes))
 
+    @property
     def next_teacher(self) -> int:
-        """Return the index of the teacher whose classes have had the fewest batches so far, and count its batch."""
+        """The index of the teacher whose classes have had the fewest batches so far."""
         shares = [(count + 0.5) / len(member.classes) for count, member in zip(self.batches, self.members, strict=True)]
-        index = shares.index(min(shares))
-        self.batches[index] += 1
-        return index
+        return shares.index(min(shares))
 
     def synthesize(self, student: nn.Module | None = None) -> Batch:
-        index = self.next_teacher()
+        index = self.next_teacher
         synthesizer = self.synthesizers[index]
         synthesizer.callback = self.callback
         batch = synthesizer.synthesize(None if student is None else ClassSubset(student, self.class_indices[index]))
+        self.batches[index] += 1  # not before, so that a batch in progress is continued from a checkpoint
         with torch.no_grad():
             logits = self.single_teachers[index](batch.images) if self.origin else None
         targets = self.ensemble_targets(batch.targets, self.class_indices[index])
