@@ -17,7 +17,7 @@ from rich.console import Console
 
 from datafree.benchmarks.demo import Demo, demo
 from datafree.files import write_json
-from datafree.runs.report import read_summary
+from datafree.runs.reporting.report import read_summary
 
 
 def main() -> None:

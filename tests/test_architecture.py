@@ -25,31 +25,17 @@ MAX_FILE, MAX_METHOD, MEDIAN_FILE = 400, 200, 130
 """lines of a file"""
 MAX_FUNCTION, MOST_FUNCTIONS = 60, 20
 """lines of a function without its docstring: at most, and at most for 90 % of the functions"""
-MAX_FILES_PER_FOLDER = 18
+MAX_FILES_PER_FOLDER = 14
 
 TOP_LEVEL = {
-    *(
-        "errors",
-        "types",
-        "callback",
-        "temporary",
-        "files",
-        "validation",
-        "randomness",
-        "classifier",
-        "ensemble",
-        "matching",
-        "losses",
-    ),
+    *("errors", "types", "callback", "files", "randomness", "classifier", "ensemble", "matching", "losses"),
     *("memory_format", "evaluation"),
 }
 ROOMS: dict[str, set[str]] = {
     "errors": set(),
     "types": {"errors"},
     "callback": {"types"},
-    "temporary": set(),
-    "files": {"errors", "temporary"},
-    "validation": {"types"},
+    "files": {"errors", "types"},
     "randomness": set(),
     "memory_format": {"randomness"},
     "classifier": {"types", "memory_format"},
@@ -58,15 +44,15 @@ ROOMS: dict[str, set[str]] = {
     "losses": {"types", "classifier"},
     "evaluation": {"types", "classifier", "ensemble", "matching", "losses"},
     "synthesis": {
-        *("types", "callback", "files", "validation", "randomness", "classifier", "ensemble", "matching", "losses"),
+        *("types", "callback", "files", "randomness", "classifier", "ensemble", "matching", "losses"),
         "memory_format",
     },
-    "networks": {"types", "files", "validation", "randomness", "memory_format", "classifier"},
+    "networks": {"types", "files", "randomness", "memory_format", "classifier"},
     "methods": {"types", "classifier", "ensemble", "matching", "losses", "synthesis", "networks"},
     "applications": {"types", "callback", "classifier", "ensemble", "matching", "losses", "synthesis", "networks"},
-    "teachers": {"types", "files", "validation", "randomness", "classifier", "synthesis", "networks", "methods"},
-    "sets": {"types", "files", "validation", "classifier", "ensemble", "matching", "synthesis", "methods"},
-    "real": {"types", "files", "validation", "randomness", "classifier", "matching", "synthesis"},
+    "teachers": {"types", "files", "randomness", "classifier", "synthesis", "networks", "methods"},
+    "sets": {"types", "files", "classifier", "ensemble", "matching", "synthesis", "methods"},
+    "real": {"types", "files", "randomness", "classifier", "matching", "synthesis"},
     "runs": {*TOP_LEVEL, "synthesis", "networks", "methods", "applications", "teachers", "sets", "real"},
     "benchmarks": {*TOP_LEVEL, "synthesis", "networks", "methods", "applications", "teachers", "sets", "real", "runs"},
     "commands": {*TOP_LEVEL, "synthesis", "methods", "applications", "teachers", "sets", "real", "runs", "benchmarks"},

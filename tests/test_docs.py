@@ -9,10 +9,10 @@ from test_architecture import ROOMS
 
 import datafree
 from datafree.benchmarks import BENCHMARKS
-from datafree.commands.help import help_text
-from datafree.commands.option_table import check
+from datafree.commands.options.help import help_text
+from datafree.commands.options.table import check
+from datafree.commands.options.write import FORMS
 from datafree.commands.verbs import VERBS
-from datafree.commands.write_options import FORMS
 from datafree.methods import METHODS
 
 ROOT = Path(__file__).parents[1]

@@ -43,9 +43,9 @@ from datafree.evaluation import evaluate
 from datafree.networks.head_surgery import logit_layer, widen
 from datafree.real.data import open_real
 from datafree.real.ledger import Ledger
-from datafree.runs import report
 from datafree.runs.experiment import Experiment, Result, resume, run
 from datafree.runs.logger import RunLogger
+from datafree.runs.reporting import report
 from datafree.runs.serialization import from_json, to_json
 from datafree.runs.tasks import ExtensionTask, Task
 from datafree.runs.training import TrainingConfig, example_teacher
@@ -79,7 +79,7 @@ def forever(batch: Batch, size: int = 32) -> Iterator[Batch]:
 
 
 def nothing() -> Iterator[Batch]:
-    """Whoever takes a batch from this has looked at images that it should not need."""
+    """Fail if a batch is taken."""
     raise AssertionError("an image was asked for")
     yield
 
@@ -227,7 +227,7 @@ class TestLocalCrossEntropy:
         found = local_cross_entropy(logits([0.8, 0.05, 0.15]), torch.tensor([2]), 1)
         assert found.item() == pytest.approx(-math.log(0.75))
 
-    def test_old_classes_feel_nothing(self):
+    def test_old_classes_get_no_gradient(self):
         student = torch.randn(4, 5, requires_grad=True)
         local_cross_entropy(student, torch.tensor([3, 4, 3, 3]), 3).backward()
         assert student.grad is not None
@@ -264,7 +264,7 @@ class TestFeatureLoss:
         student, teacher = torch.tensor([[3.0, 1.0]]), torch.tensor([[1.0, 0.0]])
         assert feature_loss(student, teacher, weight).item() == pytest.approx((2**2 + 2**2) / 2)
 
-    def test_what_the_last_layer_cannot_tell_is_free(self):
+    def test_changes_that_the_last_layer_cannot_see_cost_nothing(self):
         weight, features = torch.tensor([[1.0, 1.0]]), torch.randn(4, 2)
         assert feature_loss(features + torch.tensor([1.0, -1.0]), features, weight).item() == pytest.approx(0, abs=1e-6)
         assert feature_loss(features + torch.tensor([1.0, 1.0]), features, weight) > 1
@@ -324,7 +324,7 @@ class TestObjective:
         assert found.keys() == expected.keys()
         assert all(torch.allclose(found[name], expected[name]) for name in expected)
 
-    def test_the_head_alone_feels_its_cross_entropy(self):
+    def test_the_head_s_cross_entropy_trains_only_the_head(self):
         outputs, head = self.outputs(), nn.Linear(2, 5)
         config = ExtensionConfig(old_weight=0, new_weight=0, remember_weight=0, head_weight=1)
         config.objective(outputs, head, nn.Linear(2, 3))["head"].backward()
@@ -340,7 +340,7 @@ class TestObjective:
             (replace(RECIPES["replay"], remember_weight=0.0), "old + new, adi"),
         ],
     )
-    def test_a_recipe_is_called_by_its_terms(self, config: ExtensionConfig, name: str):
+    def test_the_label_names_the_recipe_or_its_terms(self, config: ExtensionConfig, name: str):
         assert config.label("adi") == name
 
     @pytest.mark.parametrize(
@@ -357,7 +357,7 @@ class TestObjective:
             {"new_weight": 0.0},
         ],
     )
-    def test_refuses_settings_that_cannot_be(self, bad: dict[str, float]):
+    def test_refuses_invalid_settings(self, bad: dict[str, float]):
         with pytest.raises(InputError, match=next(iter(bad)).replace("_", "-")):
             ExtensionConfig(**bad)  # type: ignore[arg-type]
 
@@ -400,7 +400,7 @@ class TestExtend:
             extend(student, teacher, nothing(), forever(new), replace(RECIPES["lwf"], steps=2))
 
     @pytest.mark.parametrize("recipe", RECIPES)
-    def test_the_teacher_is_not_touched_and_the_student_is_returned(
+    def test_the_teacher_is_not_changed_and_the_student_is_returned(
         self, teacher: Classifier, student: Classifier, bars: Batch, recipe: str
     ):
         before = toys.snapshot(teacher)
@@ -408,13 +408,13 @@ class TestExtend:
         assert learned is student and not any(module.training for module in student.modules())
         assert toys.same(toys.snapshot(teacher), before)
 
-    def test_each_step_s_terms_are_told_by_name(self, teacher: Classifier, student: Classifier, bars: Batch):
+    def test_the_terms_of_each_step_are_logged_by_name(self, teacher: Classifier, student: Classifier, bars: Batch):
         recorder = Recorder()
         extend(student, teacher, forever(bars), forever(crosses()), replace(QUICK, steps=5), callback=recorder)
         assert [set(terms) for terms in recorder.terms] == [{"old", "new", "remember"}] * 5
         assert recorder.terms[0]["remember"] < recorder.terms[0]["new"]
 
-    def test_labels_of_old_images_are_not_looked_at(self, teacher: Classifier, bars: Batch):
+    def test_labels_of_old_images_are_not_used(self, teacher: Classifier, bars: Batch):
         results = []
         for targets in (bars.targets, bars.targets.flip(0)):
             torch.manual_seed(2)
@@ -424,7 +424,7 @@ class TestExtend:
             )
         assert toys.same(*(toys.snapshot(result)["weights"] for result in results))
 
-    def test_images_are_moved_before_both_see_them(self, teacher: Classifier, student: Classifier, bars: Batch):
+    def test_both_networks_see_the_same_augmented_images(self, teacher: Classifier, student: Classifier, bars: Batch):
         shown: list[Tensor] = []
         handles = [
             model.register_forward_pre_hook(lambda _, inputs: shown.append(inputs[0])) for model in (teacher, student)
@@ -436,13 +436,13 @@ class TestExtend:
         assert torch.equal(shown[0], shown[1]) and shown[0].shape[0] == 64
         assert not torch.allclose(shown[0], torch.cat([old.images, new.images]))
 
-    def test_images_that_end_are_refused(self, teacher: Classifier, student: Classifier, bars: Batch):
+    def test_too_few_batches_are_refused(self, teacher: Classifier, student: Classifier, bars: Batch):
         with pytest.raises(InputError, match="the batches ended after 1 of 3 steps"):
             extend(student, teacher, forever(bars), [crosses()], replace(QUICK, steps=3))
         with pytest.raises(InputError, match="the batches ended after 0 of 3 steps"):
             extend(student, teacher, [], forever(crosses()), replace(QUICK, steps=3))
 
-    def test_a_student_without_room_is_refused(self, teacher: Classifier, bars: Batch):
+    def test_a_student_that_was_not_widened_is_refused(self, teacher: Classifier, bars: Batch):
         with pytest.raises(InputError, match="the student has 4 classes and the teacher 4; call widen first"):
             extend(toys.conv_net(), teacher, forever(bars), forever(crosses()), QUICK)
 
@@ -551,7 +551,7 @@ class TestRun:
         assert f"{summary['new_class_images_seen']} of the new classes." in page
 
     @pytest.mark.parametrize("when", [1, 7])
-    def test_an_interrupted_run_ends_as_if_it_had_not_been(
+    def test_a_resumed_run_equals_an_uninterrupted_one(
         self, kind: str, when: int, half: Path, undisturbed: dict[str, Result], tmp_path: Path, monkeypatch: Any
     ):
         monkeypatch.setattr(report, "curves", lambda log: {})
@@ -570,7 +570,7 @@ class TestRun:
         assert resumed.summary["ledger"] == expected.summary["ledger"]
         assert (resumed.path / "log.jsonl").read_text() == (expected.path / "log.jsonl").read_text()
 
-    def test_can_be_written_down_and_read_again(self, kind: str, half: Path):
+    def test_survives_a_round_trip_through_json(self, kind: str, half: Path):
         made = experiment(half, kind)
         assert from_json(json.loads(json.dumps(to_json(made)))) == made
 
@@ -610,7 +610,7 @@ def command(teacher: Path, *more: str) -> list[str]:
     return ["extend", "--teacher", f"local-dir:{teacher}", *quick, *more]
 
 
-def test_the_command_extends_and_says_what_came_out(
+def test_the_command_extends_and_prints_the_result(
     half: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setattr(report, "curves", lambda log: {})
@@ -675,7 +675,7 @@ BAD: dict[str, tuple[list[str], str]] = {
 
 
 @pytest.mark.parametrize(("arguments", "sentence"), BAD.values(), ids=BAD)
-def test_bad_input_is_one_sentence_and_leaves_nothing_behind(
+def test_invalid_input_is_refused_in_one_sentence_and_leaves_no_files(
     arguments: list[str], sentence: str, half: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ):
     for name in ("a", "b"):

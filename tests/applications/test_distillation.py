@@ -9,9 +9,10 @@ import torch
 import toys
 from torch import Tensor
 
-from datafree.applications.distillation import DistillationConfig, distill
+from datafree.applications.distillation import DistillationConfig, Distiller, distill
 from datafree.callback import Callback
 from datafree.classifier import Classifier
+from datafree.ensemble import EXCLUDED_LOGIT
 from datafree.synthesis.augmentation import Augmentation
 from datafree.types import Batch, InputError, Terms
 
@@ -180,3 +181,16 @@ def test_an_unknown_optimizer_is_refused(teacher: Classifier, student: Classifie
 def test_refuses_invalid_settings(bad: dict[str, float]):
     with pytest.raises(InputError, match=next(iter(bad)).replace("_", "-")):
         DistillationConfig(**bad)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("shift", [0.0, 1.0])
+def test_labels_that_a_batch_rules_out_get_no_probability(teacher: Classifier, student: Classifier, shift: float):
+    images = torch.rand(4, *toys.SHAPE)
+    with torch.no_grad():
+        logits = teacher(images).index_fill(1, torch.tensor([1, 3]), EXCLUDED_LOGIT)
+    config = DistillationConfig(steps=1, lr=0.05, temperature=20.0, augment=Augmentation(shift=shift))
+    distiller = Distiller(student.train(), teacher, config)
+    for _ in range(60):
+        distiller.step(Batch(images, torch.zeros(4).long(), {}, logits))
+    distiller.finish()
+    assert (student(images) / 20).softmax(1)[:, [1, 3]].sum(1).max() < 0.1

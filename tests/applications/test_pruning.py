@@ -25,9 +25,9 @@ from datafree.evaluation import measure
 from datafree.losses import distillation_loss
 from datafree.networks.importance import gate_gradients, hardware_aware_scores, lowest_scoring, macs_saved
 from datafree.networks.pruning_surgery import Channels, Group, widths_of
-from datafree.runs import report
 from datafree.runs.experiment import Experiment, Result, resume, run
 from datafree.runs.logger import RunLogger
+from datafree.runs.reporting import report
 from datafree.runs.tasks import Task
 from datafree.synthesis import Schedule
 from datafree.types import Batch, InputError
@@ -37,7 +37,7 @@ QUICK = PruningConfig(steps=9, rounds=3, importance_batches=2, importance_slice=
 
 @pytest.fixture(scope="module")
 def residual(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with a residual network, untrained, whose statistics are invented."""
+    """A folder with an untrained residual network with random running statistics."""
     torch.manual_seed(0)
     made = teachers.create("wrn_16_1", shape=(1, 8, 8))
     for name, buffer in made.named_buffers():
@@ -50,7 +50,7 @@ def residual(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module", autouse=True)
 def no_figures() -> Iterator[None]:
-    """They take most of the time of a run this small."""
+    """Plots take most of the time of a run this small."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(report, "curves", lambda log: {})
         yield
@@ -102,7 +102,7 @@ class TestImportance:
                 up, down = (scaled(group, channel, factor, loss) for factor in (1 + 1e-4, 1 - 1e-4))
                 assert slope[channel].item() == pytest.approx((up - down) / 2e-4, rel=1e-3, abs=1e-7)
 
-    def test_between_equal_networks_it_is_how_the_distillation_loss_bends(self, teacher: Classifier, bars: Batch):
+    def test_for_equal_networks_it_is_the_curvature_of_the_distillation_loss(self, teacher: Classifier, bars: Batch):
         """Exactly: half the second derivative in a gate, by the mean over all labels that can be drawn."""
         images, tau = bars.images[:6], 4.0
         student = copy.deepcopy(teacher)
@@ -123,7 +123,7 @@ class TestImportance:
                 bend = sum(scaled(group, channel, 1 + step, divergence) for step in (0.03, -0.03)) / 0.03**2 / 2
                 assert bend == pytest.approx(expected[channel].item(), rel=0.05, abs=1e-4)
 
-    def test_what_is_drawn_comes_to_the_same_in_the_mean(self, teacher: Classifier, bars: Batch):
+    def test_sampled_labels_give_the_same_importance_on_average(self, teacher: Classifier, bars: Batch):
         images = Batch(bars.images[:2], bars.targets[:2], {})
         pruner = Pruner(copy.deepcopy(teacher), teacher, replace(QUICK, importance_slice=1, importance_temperature=4.0))
         for _ in range(150):
@@ -138,14 +138,14 @@ class TestImportance:
                 exact += 16 * probability * torch.cat(gate_gradients(loss, pruner.channels.groups)).square() / 4
         assert torch.allclose(drawn, exact, rtol=0.35, atol=0.02 * float(exact.max()))
 
-    def test_the_cross_entropy_drawn_is_in_the_mean_divergence_and_entropy(self):
+    def test_the_expected_sampled_cross_entropy_is_divergence_plus_entropy(self):
         student, teacher = torch.randn(3, 4), torch.randn(3, 4)
         drawn = torch.stack([sampled_cross_entropy(student, teacher, 2.0) for _ in range(4000)]).mean()
         p, log_q = (teacher / 2).softmax(1), (student / 2).log_softmax(1)
         assert drawn.item() == pytest.approx(-(p * log_q).sum().item(), rel=0.03)
 
     @pytest.mark.parametrize("name", ["wrn_16_1", "convnet_w16"])
-    def test_savings_are_what_is_then_saved(self, name: str):
+    def test_predicted_savings_are_the_actual_savings(self, name: str):
         model = teachers.create(name).eval()
         found = macs_saved(model, Channels(model.model, model.shape).groups)
         for place in range(0, len(found), max(1, len(found) // 4)):
@@ -161,7 +161,7 @@ class TestImportance:
         scores = hardware_aware_scores(importance, [2.0, 8.0], 0.5)
         assert torch.cat(scores).tolist() == pytest.approx([1 / 3 - 0.25, 1 - 0.25, 5 / 3 - 1.0])
 
-    def test_the_weakest_by_hand(self):
+    def test_the_lowest_scoring_by_hand(self):
         one, two = nn.Conv2d(1, 3, 1), nn.Conv2d(1, 3, 1)
         reader = Channels(toys.conv_net().model, (1, 8, 8)).groups[1].readers
         groups = [Group((one,), reader, None), Group((one, two), reader, None)]
@@ -173,7 +173,7 @@ class TestImportance:
 
 
 def scaled(group: Group, channel: int, factor: float, value: Callable[[], Tensor]) -> float:
-    """A value while the group's readers take a channel in so many times as strong."""
+    """Return a value with the weights that read one channel of a group scaled by a factor."""
     with torch.no_grad():
         before = [reader.layer.weight.clone() for reader in group.readers]
         for layer, columns, channels in group.readers:
@@ -195,7 +195,7 @@ class TestWhatIsRemoved:
         assert sum(convolutions) == filters(student)
         assert widths_of(student.model)["head"] == 10
 
-    def test_filters_that_do_nothing_go_first(self, teacher: Classifier, bars: Batch):
+    def test_inactive_filters_are_removed_first(self, teacher: Classifier, bars: Batch):
         lame = copy.deepcopy(teacher)
         with torch.no_grad():
             for norm, idle in zip(batch_norms(lame), ([0, 3, 5], [1, 2]), strict=True):
@@ -205,18 +205,18 @@ class TestWhatIsRemoved:
         assert [norm.num_features for norm in batch_norms(student)] == [5, 6]
         assert torch.allclose(student(bars.images), lame(bars.images), atol=1e-5)
 
-    def test_every_layer_keeps_its_least(self, teacher: Classifier, bars: Batch):
+    def test_every_layer_keeps_its_minimum_width(self, teacher: Classifier, bars: Batch):
         student = pruned(teacher, bars, replace(QUICK, ratio=0.5, min_kept=0.5, steps=0))
         assert [norm.num_features for norm in batch_norms(student)] == [4, 4]
 
-    def test_multiplications_count_if_asked(self, teacher: Classifier, bars: Batch):
+    def test_multiplications_are_weighed_by_macs_weight(self, teacher: Classifier, bars: Batch):
         """Channels of the first block cost more: they are computed at the full resolution."""
         dear, cheap = (
             pruned(teacher, bars, replace(QUICK, ratio=0.4, steps=0, rounds=1, macs_weight=eta)) for eta in (0.0, 1e3)
         )
         assert measure(cheap).macs < measure(dear).macs
 
-    def test_a_layer_that_is_never_used_saves_nothing(self, teacher: Classifier):
+    def test_removing_an_unused_layer_saves_nothing(self, teacher: Classifier):
         student = copy.deepcopy(teacher)
         groups = Channels(student.model, student.shape).groups
         expected = macs_saved(student, groups)
@@ -264,12 +264,12 @@ class TestTheApplication:
         losses = [distillation_loss(model(bars.images), answers).item() for model in (before, after)]
         assert losses[1] < 0.5 * losses[0]
 
-    def test_the_result_is_the_student_itself_ready_to_be_used(self, teacher: Classifier, bars: Batch):
+    def test_returns_the_student_itself_in_evaluation_mode(self, teacher: Classifier, bars: Batch):
         student = copy.deepcopy(teacher)
         assert prune(student, teacher, forever(bars), QUICK) is student
         assert not any(module.training for module in student.modules())
 
-    def test_the_teacher_is_not_touched(self, teacher: Classifier, bars: Batch):
+    def test_the_teacher_is_not_changed(self, teacher: Classifier, bars: Batch):
         before = toys.snapshot(teacher)
         pruned(teacher, bars, QUICK)
         assert toys.same(toys.snapshot(teacher), before)
@@ -278,7 +278,7 @@ class TestTheApplication:
         one, two = (pruned(teacher, bars, replace(QUICK, ema=0.9)) for _ in range(2))
         assert toys.same(dict(one.state_dict()), dict(two.state_dict()))
 
-    def test_batches_that_end_too_early_are_refused(self, teacher: Classifier, bars: Batch):
+    def test_too_few_batches_are_refused(self, teacher: Classifier, bars: Batch):
         with pytest.raises(InputError, match="the batches ended after 1 of 2 steps"):
             prune(copy.deepcopy(teacher), teacher, [bars], QUICK)
 
@@ -289,7 +289,7 @@ class TestTheApplication:
             {"rounds_fraction": 1.5}, {"min_kept": 1.0}, {"macs_weight": -1.0}, {"importance_temperature": 0.0}, {"steps": -1}, {"lr": 0.0},
         ],
     )  # fmt: skip
-    def test_refuses_settings_that_cannot_be(self, bad: dict[str, Any]):
+    def test_refuses_invalid_settings(self, bad: dict[str, Any]):
         with pytest.raises(InputError, match=next(iter(bad)).replace("_", "-")):
             PruningConfig(**bad)
 
@@ -339,7 +339,7 @@ def interrupt(monkeypatch: pytest.MonkeyPatch, name: str, when: int) -> None:
 
 
 @pytest.mark.parametrize(("name", "when"), [("on_batch", 3), ("log", 2), ("log", 7)])
-def test_an_interrupted_run_ends_as_if_it_had_not_been(
+def test_a_resumed_run_equals_an_uninterrupted_one(
     name: str, when: int, residual: Path, undisturbed: Result, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     """While images are made in the middle of a look, between two rounds, and in the recovery."""
@@ -413,7 +413,7 @@ class TestTheFolder:
             ({"model_args": 3}, "model_args is 3, but must be an object"),
         ],
     )
-    def test_a_damaged_recipe_is_one_sentence(
+    def test_invalid_widths_are_refused_in_one_sentence(
         self, undisturbed: Result, tmp_path: Path, changes: dict[str, Any], fault: str
     ):
         self.spoil(undisturbed.path / "student", tmp_path / "spoilt", changes)
@@ -428,7 +428,9 @@ class TestTheFolder:
             ("abc", "cannot be narrowed to 'a' channels"),
         ],
     )
-    def test_a_damaged_argument_is_one_sentence(self, digits_teacher: Path, tmp_path: Path, widths: Any, fault: str):
+    def test_an_invalid_widths_argument_is_refused_in_one_sentence(
+        self, digits_teacher: Path, tmp_path: Path, widths: Any, fault: str
+    ):
         self.spoil(digits_teacher, tmp_path / "spoilt", {"model_args": {"widths": widths}})
         with pytest.raises(InputError, match=fault):
             teachers.load(f"local-dir:{tmp_path / 'spoilt'}")
@@ -443,7 +445,7 @@ class TestTheFolder:
 class TestTheCommand:
     QUICK = "--method deep-inversion --method.batch-size 8 --method.steps 2 --warmup-batches 1".split()
 
-    def test_it_prunes_and_says_what_came_out(
+    def test_it_prunes_and_prints_the_result(
         self, digits_teacher: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
     ):
         steps = ["--steps", "2", "--importance-batches", "1", "--rounds=2", "--ratio", "0.25"]
@@ -464,7 +466,7 @@ class TestTheCommand:
             (["--ration", "0.5"], "did you mean --ratio"),
         ],
     )
-    def test_what_cannot_be_is_one_sentence(
+    def test_invalid_options_are_refused_in_one_sentence(
         self, digits_teacher: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], more: list[str], sentence: str
     ):
         arguments = ["prune", f"local-dir:{digits_teacher}", *self.QUICK, "--out", str(tmp_path / "run")]
@@ -478,7 +480,7 @@ class TestTheCommand:
         assert "--student is missing" in capsys.readouterr().err
 
 
-def test_labels_that_are_questions_of_their_own_are_drawn_as_such(bars: Batch):
+def test_labels_of_multi_label_teachers_are_sampled_independently(bars: Batch):
     teacher = toys.conv_net()
     teacher.multi_label = True
     student = copy.deepcopy(teacher)

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from datafree.commands.help import BASIC
 from datafree.commands.main import main
-from datafree.commands.option_table import check, commands
-from datafree.commands.proposals import SYNONYMS, propose
+from datafree.commands.options.help import BASIC
+from datafree.commands.options.proposals import SYNONYMS, propose
+from datafree.commands.options.table import check, commands
 from datafree.commands.verbs import VERB_SYNONYMS, VERBS
 
 Capture = pytest.CaptureFixture[str]

@@ -5,9 +5,9 @@ from itertools import product
 
 import pytest
 
-from datafree.commands.option_table import FILE, check, commands
+from datafree.commands.options.table import FILE, check, commands
+from datafree.commands.options.write import FORMS, as_text, default_of, table
 from datafree.commands.verbs import VERBS
-from datafree.commands.write_options import FORMS, as_text, default_of, table
 
 SELECTIONS = [
     (verb, selected) for verb, form in FORMS.items() for selected in product(*(s.choices for s in form.selectors))
@@ -37,7 +37,7 @@ def words_of(verb: str, selected: tuple[str, ...]) -> tuple[list[str], list[str]
 
 
 def test_the_table_is_up_to_date():
-    assert FILE.read_text() == as_text(table()), "run: python -m datafree.commands.write_options"
+    assert FILE.read_text() == as_text(table()), "run: python -m datafree.commands.options.write"
 
 
 def test_every_command_has_options():

@@ -88,7 +88,7 @@ class TestDeepInversion:
     def test_works_from_coarse_to_fine(self, teacher: Classifier):
         with record(teacher.model) as calls:
             batch = toys.synthesize(replace(SHORT, steps=(2, 3, 1), batch_size=4), teacher, None)
-        assert [call.input.shape[-1] for call in calls] == [2, 2, 4, 4, 4, 8]
+        assert [call.input.shape[-1] for call in calls][-6:] == [2, 2, 4, 4, 4, 8], "after the checks of the sizes"
         assert batch.images.shape == (4, *toys.SHAPE)
 
     def test_refuses_more_resolutions_than_an_image_has(self, teacher: Classifier):
@@ -206,3 +206,12 @@ class TestClampedDivergence:
     def test_gradient(self):
         a, b = (torch.randn(3, 3, dtype=torch.float64, requires_grad=True) for _ in range(2))
         assert torch.autograd.gradcheck(lambda x, y: clamped_divergence(x, y, 2.0), (a, b))
+
+
+@pytest.mark.parametrize("who", ["teacher", "student"])
+def test_a_network_that_refuses_a_lower_resolution_is_named_before_the_synthesis(who: str, teacher: Classifier):
+    fixed = toys.plain_net()
+    networks = (fixed, None) if who == "teacher" else (teacher, fixed)
+    config = replace(SHORT, steps=(2, 2), batch_size=4, statistics=0.0, compete=1.0)
+    with pytest.raises(InputError, match=r"does not accept images of shape \(1, 4, 4\) .*; give fewer steps"):
+        toys.synthesize(config, *networks)

@@ -14,9 +14,10 @@ import toys
 from datafree import teachers
 from datafree.applications.distillation import DistillationConfig
 from datafree.commands.main import main
-from datafree.runs import dependencies, report
+from datafree.runs import dependencies
 from datafree.runs.experiment import resume, run
 from datafree.runs.logger import RunLogger
+from datafree.runs.reporting import report
 from datafree.runs.tasks import Task
 from datafree.types import InputError
 

@@ -24,10 +24,10 @@ from datafree.ensemble import Ensemble
 from datafree.methods import METHODS
 from datafree.methods.noise import NoiseConfig
 from datafree.real.ledger import Ledger
-from datafree.runs import report
 from datafree.runs.experiment import Experiment, Result, method_name, resume, run
 from datafree.runs.hardware import place
 from datafree.runs.logger import RunLogger, read_log
+from datafree.runs.reporting import report
 from datafree.runs.run_folder import read_experiment
 from datafree.runs.serialization import from_json, to_json
 from datafree.runs.synthesis_job import synthesize

@@ -15,8 +15,8 @@ from datafree.commands.images import crosscheck
 from datafree.networks.head_surgery import reorder_classes
 from datafree.real.data import open_real
 from datafree.real.ledger import Ledger
-from datafree.runs import report
 from datafree.runs.experiment import assess, run
+from datafree.runs.reporting import report
 from datafree.runs.synthesis_job import synthesize
 from datafree.runs.task_data import open_task_data
 from datafree.runs.tasks import Task, load_student

@@ -14,9 +14,9 @@ import toys
 from rich.console import Console
 
 from datafree import teachers
-from datafree.runs import drawing, report
 from datafree.runs.experiment import run
 from datafree.runs.logger import read_log
+from datafree.runs.reporting import drawing, report
 from datafree.runs.tasks import Task
 from datafree.types import InputError
 

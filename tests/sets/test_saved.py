@@ -14,9 +14,10 @@ from datafree.applications.distillation import DistillationConfig
 from datafree.classifier import Classifier, fingerprint
 from datafree.ensemble import Ensemble
 from datafree.methods import METHODS
-from datafree.runs import report, synthesis_job
+from datafree.runs import synthesis_job
 from datafree.runs.experiment import method_name, resume, run
 from datafree.runs.logger import RunLogger
+from datafree.runs.reporting import report
 from datafree.sets import image_set
 from datafree.sets.image_set import ImageSet
 from datafree.sets.saved import SavedConfig

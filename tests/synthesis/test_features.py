@@ -20,8 +20,9 @@ from datafree.commands.main import main
 from datafree.losses import batch_norm_statistics, feature_statistics, sum_of_layers
 from datafree.methods import METHODS
 from datafree.methods.deep_inversion import DeepInversion
-from datafree.runs import report, synthesis_job
+from datafree.runs import synthesis_job
 from datafree.runs.experiment import run
+from datafree.runs.reporting import report
 from datafree.runs.tasks import Task
 from datafree.sets.image_set import read
 from datafree.synthesis import Schedule, features

@@ -8,8 +8,8 @@ import toys
 from safetensors.torch import save_file
 
 from datafree import teachers
-from datafree.methods import METHODS
 from datafree.classifier import cpu_state_dict
+from datafree.methods import METHODS
 from datafree.runs.experiment import Experiment, set_up
 from datafree.runs.tasks import AmalgamationTask, Task
 from datafree.synthesis import Schedule

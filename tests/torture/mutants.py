@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from datafree.networks.weights import read_weights
-from datafree.runs import report
 from datafree.runs.experiment import read_experiment
+from datafree.runs.reporting import report
 from datafree.sets import image_set
 from datafree.synthesis import features
 from datafree.teachers import load_folder

@@ -18,8 +18,8 @@ from datafree.benchmarks.rows import RowRun, RowSettings, run_row, train_teacher
 from datafree.benchmarks.table import Benchmark
 from datafree.evaluation import score
 from datafree.files import write_json, write_text
-from datafree.runs import report
 from datafree.runs.parallel import parallel_map
+from datafree.runs.reporting import report
 from datafree.types import InputError, require_at_least, require_one_of, require_seed, suggestion
 
 

@@ -12,11 +12,11 @@ from datafree.applications.distillation import DistillationConfig
 from datafree.benchmarks.sources import image_sources
 from datafree.files import write_json, write_text
 from datafree.methods import METHODS
-from datafree.runs import report
-from datafree.runs.console import say
 from datafree.runs.experiment import Experiment, run
 from datafree.runs.numbering import next_folder
 from datafree.runs.parallel import parallel_map, preload_workers
+from datafree.runs.reporting import report
+from datafree.runs.reporting.console import say
 from datafree.runs.tasks import Task
 from datafree.runs.training import TrainingConfig, example_teacher
 from datafree.synthesis import Method, Schedule

@@ -7,7 +7,7 @@ from typing import Any
 
 from datafree.benchmarks.table import Benchmark, Row
 from datafree.evaluation import score
-from datafree.runs import drawing
+from datafree.runs.reporting import drawing
 
 GOALS = (95, 97, 98)
 """accuracies in % that the seconds to reach them are given for"""

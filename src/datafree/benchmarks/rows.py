@@ -16,9 +16,9 @@ from datafree.evaluation import score
 from datafree.real.data import open_real
 from datafree.real.feature_measuring import measure_real_images
 from datafree.real.ledger import Ledger
-from datafree.runs import report
 from datafree.runs.experiment import Experiment, assess, run
 from datafree.runs.logger import read_log
+from datafree.runs.reporting import report
 from datafree.runs.run_folder import read_experiment
 from datafree.runs.serialization import from_json
 from datafree.runs.tasks import AmalgamationTask, ExtensionTask, SingleTeacherTask, Task

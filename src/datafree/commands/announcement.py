@@ -4,7 +4,7 @@ import os
 import sys
 from pathlib import Path
 
-from datafree.commands.option_table import Given
+from datafree.commands.options.table import Given
 from datafree.errors import printable
 from datafree.runs.numbering import next_folder
 

@@ -9,8 +9,8 @@ from datafree.applications.base import Application
 from datafree.applications.continual import RECIPES
 from datafree.applications.distillation import DistillationConfig
 from datafree.applications.pruning import PruningConfig
-from datafree.commands.option_table import Selector
-from datafree.commands.options import Flat, Form, Positional, Repeated
+from datafree.commands.options.parsing import Flat, Form, Positional, Repeated
+from datafree.commands.options.table import Selector
 from datafree.commands.runs import finish, start
 from datafree.runs.experiment import Experiment, RuntimeConfig
 from datafree.runs.tasks import AmalgamationTask, ExtensionTask, SingleTeacherTask, Task

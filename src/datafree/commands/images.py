@@ -9,14 +9,15 @@ from rich.table import Table
 
 from datafree import evaluation, teachers
 from datafree.classifier import Classifier
-from datafree.commands.option_table import Selector
-from datafree.commands.options import Flat, Form, Positional
+from datafree.commands.options.parsing import Flat, Form, Positional
+from datafree.commands.options.table import Selector
 from datafree.commands.runs import console, refuse_existing
 from datafree.matching import ClassMatch, match_classes
 from datafree.methods import METHODS
-from datafree.runs import report, synthesis_job
-from datafree.runs.console import plain, say
+from datafree.runs import synthesis_job
 from datafree.runs.hardware import set_threads, to_device
+from datafree.runs.reporting import report
+from datafree.runs.reporting.console import plain, say
 from datafree.sets.image_set import Format, ImageSet, read, reordered
 from datafree.types import Batch, InputError
 

@@ -46,8 +46,8 @@ def main(arguments: list[str] | None = None) -> int:
 def respond(words: list[str], interruption: Interruption) -> int:
     """Print the help or the version, refuse wrong words, or run the command; return the exit code."""
     from datafree.commands.advice import how_to_continue, unfinished
-    from datafree.commands.help import help_text, usage
-    from datafree.commands.option_table import require_readable
+    from datafree.commands.options.help import help_text, usage
+    from datafree.commands.options.table import require_readable
     from datafree.commands.verbs import DIVERGED, require_verb
     from datafree.errors import Diverged, InputError
 
@@ -94,7 +94,7 @@ def carry_out(verb: str, words: list[str]) -> None:
     from importlib import import_module
 
     from datafree.commands.announcement import announce
-    from datafree.commands.option_table import check
+    from datafree.commands.options.table import check
     from datafree.commands.verbs import VERBS
     from datafree.runs.numbering import is_reserved, release
 

@@ -9,15 +9,15 @@ from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
 from datafree import teachers
-from datafree.commands.options import Flat, Form, Positional
+from datafree.commands.options.parsing import Flat, Form, Positional
 from datafree.commands.runs import console, refuse_existing
 from datafree.evaluation import class_places, score
 from datafree.real.feature_measuring import measure_real_images
 from datafree.real.ledger import Ledger
-from datafree.runs import report
-from datafree.runs.console import plain, say
 from datafree.runs.experiment import assess
 from datafree.runs.hardware import set_threads, to_device
+from datafree.runs.reporting import report
+from datafree.runs.reporting.console import plain, say
 from datafree.runs.task_data import open_task_data
 from datafree.runs.tasks import Task
 from datafree.runs.training import TrainingConfig, example_teacher

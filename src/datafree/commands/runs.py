@@ -7,12 +7,12 @@ from pathlib import Path
 from rich.console import Console
 
 from datafree.commands.advice import Unfinished, begin_run, unfinished
-from datafree.commands.options import Form, Positional
+from datafree.commands.options.parsing import Form, Positional
 from datafree.files import unwritable
-from datafree.runs import report
-from datafree.runs.console import say
 from datafree.runs.experiment import Experiment, Result, resume, run
 from datafree.runs.numbering import is_reserved
+from datafree.runs.reporting import report
+from datafree.runs.reporting.console import say
 from datafree.types import InputError
 
 console = Console(quiet=int(os.environ.get("LOCAL_RANK", "0")) > 0)  # only the first of several processes prints

@@ -11,7 +11,7 @@ from datafree.benchmarks import BENCHMARKS
 from datafree.benchmarks.bench import Bench, bench
 from datafree.benchmarks.demo import Demo, demo
 from datafree.commands.advice import Unfinished, unfinished
-from datafree.commands.options import Flat, Form, Positional
+from datafree.commands.options.parsing import Flat, Form, Positional
 from datafree.commands.runs import console, refuse_existing
 from datafree.methods import METHODS
 

@@ -1,6 +1,6 @@
 """The commands, one line on each, and the exit codes. Imports nothing heavy, so that `--help` answers at once."""
 
-from datafree.commands.proposals import closest
+from datafree.commands.options.proposals import closest
 from datafree.errors import InputError
 
 VERBS = {

@@ -64,6 +64,38 @@ def choose_patch_size(size: tuple[int, int], native: int) -> int:
     return max(side for side in range(1, largest + 1) if size[0] % side == 0 and size[1] % side == 0)
 
 
+def require_resolutions(shape: tuple[int, int, int], count: int, *networks: nn.Module | None) -> None:
+    """Check that images can be halved, and that networks accept all of these sizes.
+
+    Args:
+        shape: Channels, height and width of the full images.
+        count: Number of resolutions; each has half the height and width of the next one.
+        networks: Networks that see the images. None is ignored.
+
+    Raises:
+        InputError: If an image would be smaller than two pixels, or a network does not accept a size.
+    """
+    channels, height, width = shape
+    if min(height, width) < 2**count:
+        raise InputError(f"{count} resolutions are too many for images of shape {shape}; give fewer steps")
+    for halvings in range(1, count):
+        small = (channels, height >> halvings, width >> halvings)
+        for network in filter(None, networks):
+            if why := refused_because(network, small):
+                raise InputError(f"a network does not accept images of shape {small} ({why}); give fewer steps")
+
+
+def refused_because(network: nn.Module, shape: tuple[int, int, int]) -> str:
+    """Return why a network does not accept images of a shape; an empty string if it does."""
+    device = next((parameter.device for parameter in network.parameters()), None)
+    try:
+        with frozen(network), torch.no_grad():
+            network(torch.zeros(2, *shape, device=device))
+    except Exception as fault:  # a layer may raise anything for a size it was not built for
+        return str(fault).splitlines()[0] if str(fault) else type(fault).__name__
+    return ""
+
+
 def require_accepts_images(classifier: Classifier, name: str) -> None:
     """Check that a network accepts images of its shape and returns one logit per class.
 

@@ -18,8 +18,8 @@ import torch
 from torch import Tensor
 
 from datafree.files import parse_json
+from datafree.files.validation import from_plain
 from datafree.types import InputError
-from datafree.validation import from_plain
 
 DTYPES: dict[str, torch.dtype] = {
     "F64": torch.float64,

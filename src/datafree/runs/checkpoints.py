@@ -17,8 +17,8 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from datafree.files import atomic_folder, read_json, sha256_of
+from datafree.files.validation import from_plain
 from datafree.types import InputError, Stateful
-from datafree.validation import from_plain
 
 MANIFEST, TENSORS, TREE = "manifest.json", "state.safetensors", "state.json"
 TREE_LIMIT = 2**28

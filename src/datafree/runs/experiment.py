@@ -20,7 +20,6 @@ from datafree.ensemble import Ensemble
 from datafree.evaluation import evaluate, measure
 from datafree.matching import Resized
 from datafree.real.data import RealImages
-from datafree.runs.console import say
 from datafree.runs.dependencies import dependencies_of
 from datafree.runs.hardware import (
     MAX_DEVICES,
@@ -34,7 +33,8 @@ from datafree.runs.hardware import (
     set_threads,
 )
 from datafree.runs.logger import RunLogger, with_progress
-from datafree.runs.report import write_results
+from datafree.runs.reporting.console import say
+from datafree.runs.reporting.report import write_results
 from datafree.runs.run_folder import EXPERIMENT, RunFolder, read_experiment
 from datafree.runs.serialization import from_json, serializable, to_json
 from datafree.runs.task_data import TaskData, open_data, open_task_data, require_data

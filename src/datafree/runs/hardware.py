@@ -1,6 +1,8 @@
 """Devices, processes, precision, CPU threads and memory."""
 
 import ctypes
+import math
+import os
 import platform
 import re
 import resource
@@ -133,9 +135,26 @@ def plain_faults(batch_sizes: Sequence[str] = BATCH_SIZES, where: str = "") -> I
         smaller = f"lower {' or '.join(batch_sizes)}" if batch_sizes else "use a machine with more memory"
         for pattern, (what, fix) in FAULTS.items():
             if re.search(pattern, text, re.IGNORECASE):
-                reason = text.splitlines()[0][:150]
+                allocated = re.search(r"allocate ([0-9]+) bytes", text)
+                reason = f"{int(allocated[1]) / 1e9:,.1f} GB at once" if allocated else text.splitlines()[0][:150]
                 raise InputError(f"{what} ({reason}); {fix.format(smaller=smaller)}{where}") from fault
         raise
+
+
+def require_memory(size: int, what: str, fix: str) -> None:
+    """Check that something may fit into the memory of this machine.
+
+    Args:
+        size: Its size in bytes.
+        what: What it is, in the plural.
+        fix: What to do about it.
+
+    Raises:
+        InputError: If it is larger than the whole memory.
+    """
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") if hasattr(os, "sysconf") else math.inf
+    if size > memory:
+        raise InputError(f"{what} take {size / 1e9:,.0f} GB, but this machine has {memory / 1e9:,.0f} GB; {fix}")
 
 
 def place(model: Classifier, precision: str, fabric: Fabric) -> Classifier:

@@ -20,13 +20,13 @@ from datafree.callback import Callback
 from datafree.classifier import Classifier
 from datafree.evaluation import health
 from datafree.files import append_text, open_for_appending, open_regular
+from datafree.files.validation import from_plain
 from datafree.randomness import RandomState
 from datafree.runs.checkpoints import restore
-from datafree.runs.console import say
 from datafree.runs.dependencies import compare
+from datafree.runs.reporting.console import say
 from datafree.runs.run_folder import LOG, RunFolder
 from datafree.types import Batch, Diverged, InputError, Stateful, Terms, printable
-from datafree.validation import from_plain
 
 T = TypeVar("T")
 
@@ -163,6 +163,10 @@ class RunLogger(Callback):
                 rate = f"{(index + 1) / (time.monotonic() - start):.1f}/s"
                 self.progress.update(bar, completed=index + 1, rate=rate)
         self.progress.remove_task(bar)
+
+    def on_step(self) -> None:
+        self.keep_folder()
+        self.save_if_due()
 
     def on_batch(self, batch: Batch, count: int, due: int) -> None:
         self.keep_folder()

@@ -4,12 +4,12 @@ from dataclasses import fields, is_dataclass
 from typing import Any, TypeVar
 
 from datafree.applications import APPLICATIONS
+from datafree.files.validation import CONFIG, from_plain
 from datafree.methods import METHODS
 from datafree.sets.saved import SavedConfig
 from datafree.synthesis import Schedule
 from datafree.synthesis.augmentation import Augmentation
 from datafree.types import InputError
-from datafree.validation import CONFIG, from_plain
 
 T = TypeVar("T")
 

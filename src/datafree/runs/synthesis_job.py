@@ -1,5 +1,6 @@
 """Synthesize an image set without training a student."""
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -9,7 +10,7 @@ from rich.console import Console
 from datafree import teachers
 from datafree.classifier import Classifier, fingerprint
 from datafree.matching import Resized
-from datafree.runs.hardware import plain_faults, set_threads, to_device
+from datafree.runs.hardware import plain_faults, require_memory, set_threads, to_device
 from datafree.runs.logger import RunLogger
 from datafree.runs.tasks import create_student
 from datafree.sets import image_set
@@ -62,12 +63,13 @@ def synthesize(
     set_threads(threads)
     torch.manual_seed(seed)
     classifier = teachers.load(teacher, weights=weights)
+    require_memory(4 * images * math.prod(classifier.shape), "the images", "lower --images")
     learner = create_student(classifier, student).eval() if student else None
     for model in filter(None, (classifier, learner)):
         to_device(model, device)
     require_capabilities(classifier, method)
     with (
-        plain_faults(("--method.batch-size", "--images")),
+        plain_faults(("--method.batch-size",)),
         RunLogger(None, classifier, learner, console=console) as logger,
     ):
         for note in dict.fromkeys((*classifier.notes, *(learner.notes if learner else ()))):

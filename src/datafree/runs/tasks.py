@@ -12,6 +12,7 @@ from datafree import teachers
 from datafree.classifier import Classifier
 from datafree.ensemble import Ensemble
 from datafree.files import read_json
+from datafree.files.validation import from_plain
 from datafree.matching import is_numbered, match_classes
 from datafree.networks.head_surgery import reorder_classes
 from datafree.networks.inheritance import inherit
@@ -21,7 +22,6 @@ from datafree.real.ledger import LEDGER, Entry, Ledger
 from datafree.runs.serialization import serializable
 from datafree.teachers.folders import LOCAL, architecture, arguments_of, pruned_config
 from datafree.types import InputError, require_choices, require_one_of
-from datafree.validation import from_plain
 
 StudentInit = Literal["", "random", "weights"]
 

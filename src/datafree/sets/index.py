@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from datafree.files import parse_json, read_text, write_text
+from datafree.files.validation import from_plain
 from datafree.types import InputError, require_at_least
-from datafree.validation import from_plain
 
 INDEX, SCHEMA = "set.json", 3
 SHARD_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")

@@ -26,9 +26,9 @@ from torch import Tensor, nn
 
 from datafree.classifier import Classifier, LayerCall, fingerprint, frozen, hash_tensors, last_layer, record
 from datafree.files import parse_json, read_bytes
+from datafree.files.validation import from_plain
 from datafree.losses import layer_distance
 from datafree.types import Images, InputError, Scalar
-from datafree.validation import from_plain
 
 Channels = Float[Tensor, " c"]
 CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from datafree.classifier import Classifier, cpu_state_dict
 from datafree.files import atomic_folder, read_json, sha256_of
+from datafree.files.validation import from_plain
 from datafree.networks.pruning_surgery import narrow, widths_from_config, widths_to_config
 from datafree.networks.tensor_file import write_tensors
 from datafree.networks.weights import load_weights, read_weights, require_finite
@@ -21,7 +22,6 @@ from datafree.synthesis.outputs import inspect_outputs
 from datafree.teachers.creation import create, preprocessing_from_config
 from datafree.teachers.rebuilding import recorded_arguments, require_same_function
 from datafree.types import InputError
-from datafree.validation import from_plain
 
 LOCAL = "local-dir:"
 """prefix of the name of a network that is a folder"""

@@ -12,11 +12,12 @@ from rich.table import Table
 from datafree.classifier import Classifier
 from datafree.evaluation import score
 from datafree.files import atomic_file, read_bytes, read_json, write_json, write_text
+from datafree.files.validation import from_plain
 from datafree.real.ledger import LEDGER, Entry
-from datafree.runs.card import card, old_and_new_classes, percent, pruning, real_images
-from datafree.runs.console import plain
-from datafree.runs.drawing import bar_chart, curves
 from datafree.runs.logger import read_log
+from datafree.runs.reporting.card import card, old_and_new_classes, percent, pruning, real_images
+from datafree.runs.reporting.console import plain
+from datafree.runs.reporting.drawing import bar_chart, curves
 from datafree.runs.run_folder import SUMMARY, read_experiment
 from datafree.runs.serialization import flatten
 from datafree.runs.tasks import StudentStart
@@ -24,7 +25,6 @@ from datafree.sets.contact_sheet import contact_sheet
 from datafree.sets.image_set import PRIVACY
 from datafree.teachers.folders import pruned_config, registering_module, save_folder
 from datafree.types import Batch, InputError
-from datafree.validation import from_plain
 
 
 @dataclass(frozen=True)
@@ -256,7 +256,7 @@ def render(template: str, **values: Any) -> str:
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
     environment = Environment(
-        loader=PackageLoader("datafree.runs"),
+        loader=PackageLoader("datafree.runs.reporting"),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,

@@ -1,8 +1,4 @@
-"""Reading and writing files.
-
-Reading: only regular files of a bounded size are opened, so that a pipe, a device or an endless file cannot block the process
-or fill the memory. Writing is atomic: under a temporary name, synced to disk, then renamed.
-"""
+"""Reading: only regular files of a bounded size, so that a pipe or an endless file neither blocks nor fills the memory."""
 
 import errno
 import hashlib
@@ -10,18 +6,16 @@ import json
 import math
 import os
 import stat
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Sequence
 from io import BufferedReader
 from pathlib import Path
 from typing import Any
 
 from datafree.errors import InputError
-from datafree.temporary import NEW, OLD, restore, temporary_folder
 
 TEXT_LIMIT = 16 * 2**20
 """bytes: default size limit of a text file or a JSON file"""
-_INVALID_PATH = (
+INVALID_PATH = (
     errno.ENOENT,
     errno.ENOTDIR,
     errno.EISDIR,
@@ -33,156 +27,6 @@ _INVALID_PATH = (
     errno.EINVAL,
 )
 """faults of a path or a file, as opposed to faults of the disk, which stay `OSError`"""
-_UNWRITABLE = (*_INVALID_PATH, errno.EEXIST, errno.EROFS)
-"""faults that writing to another path avoids"""
-
-
-def sync(path: Path) -> None:
-    """Wait until a file or a folder is on the disk."""
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
-
-
-@contextmanager
-def atomic_folder(folder: Path) -> Iterator[Path]:
-    """Write a folder atomically, in a `with` block. The modes of its files follow the umask.
-
-    Args:
-        folder: The output folder; an existing one is replaced.
-
-    Yields:
-        A temporary folder to write to. It is renamed to `folder` when the block ends, or deleted if the block raises.
-
-    Raises:
-        InputError: If the folder cannot be created.
-        OSError: If the disk fails or is full.
-    """
-    with _beside(folder) as temporary:
-        new, old = temporary / NEW, temporary / OLD / folder.name
-        new.mkdir()
-        yield new
-        for path in sorted(new.rglob("*"), reverse=True):
-            _follow_umask(path, temporary)
-            sync(path)
-        sync(new)
-        if folder.exists():
-            old.parent.mkdir()
-            folder.rename(old)
-        try:
-            new.rename(folder)
-        finally:
-            restore(temporary, folder.parent)
-        sync(folder.parent)
-
-
-@contextmanager
-def atomic_file(path: Path) -> Iterator[Path]:
-    """Write a file atomically, in a `with` block. Its mode follows the umask.
-
-    Args:
-        path: The file to write; an existing one is replaced.
-
-    Yields:
-        A temporary path to write to. It is renamed to `path` when the block ends, or deleted if the block raises.
-
-    Raises:
-        InputError: If a file cannot be created in this folder.
-        OSError: If the disk fails or is full.
-    """
-    with _beside(path) as temporary:
-        new = temporary / path.name
-        yield new
-        _follow_umask(new, temporary)
-        sync(new)
-        new.replace(path)
-        sync(path.parent)
-
-
-@contextmanager
-def _beside(target: Path) -> Iterator[Path]:
-    """Yield a temporary folder beside the target.
-
-    Raises:
-        InputError: If it cannot be created, for a reason that another path avoids.
-        OSError: If the disk fails or is full.
-    """
-    with ExitStack() as stack:
-        try:
-            temporary = stack.enter_context(temporary_folder(target.parent))
-        except (OSError, ValueError) as fault:
-            raise unwritable(target, fault) from fault
-        yield temporary
-
-
-def _follow_umask(path: Path, folder: Path) -> None:
-    """Give a file the mode that `open` gives, which the mode of a new folder shows; safetensors writes others."""
-    if path.is_file() and not path.is_symlink():
-        path.chmod(folder.stat().st_mode & 0o666)
-
-
-def unwritable(path: Path, fault: OSError | ValueError, fix: str = "give another path") -> Exception:
-    """Return the error to raise if a path cannot be written: an `InputError`, or the fault itself if the disk is at fault.
-
-    Args:
-        path: What could not be written.
-        fault: What the system said.
-        fix: The second half of the sentence.
-    """
-    if isinstance(fault, OSError) and fault.errno not in _UNWRITABLE:
-        return fault
-    reason = (fault.strerror if isinstance(fault, OSError) else None) or str(fault)
-    return InputError(f"{path} cannot be written ({reason}); {fix}")
-
-
-def append_text(descriptor: int, text: str) -> None:
-    """Append a text to a file that was opened with `open_for_appending`.
-
-    Raises:
-        OSError: If the disk fails or is full.
-    """
-    data = text.encode()
-    while data:
-        data = data[os.write(descriptor, data) :]
-
-
-def open_for_appending(path: Path) -> int:
-    """Return the descriptor of a regular file, which is created if it does not exist; links are not followed.
-
-    Raises:
-        InputError: If it is no regular file, is behind a link, or may not be written.
-        OSError: If the disk fails or is full.
-    """
-    flags = (_FLAGS & ~os.O_RDONLY) | os.O_WRONLY | os.O_APPEND | os.O_CREAT | _NO_LINK
-    try:
-        descriptor = os.open(path, flags, 0o666)
-        try:
-            _require_regular(os.fstat(descriptor))
-        except OSError:
-            os.close(descriptor)
-            raise
-    except OSError as fault:
-        if fault.errno not in _INVALID_PATH:
-            raise
-        raise InputError(_reason(path, fault, "written")) from fault
-    return descriptor
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write a text file atomically."""
-    with atomic_file(path) as new:
-        new.write_text(text, encoding="utf-8")
-
-
-def write_json(path: Path, value: Any) -> None:
-    """Write a JSON file atomically.
-
-    Raises:
-        ValueError: If a number is not finite.
-    """
-    write_text(path, json.dumps(value, indent=2, allow_nan=False) + "\n")
 
 
 def sha256_of(path: str | Path, *, follow_links: bool = True, root: str | Path | None = None) -> str:
@@ -217,9 +61,9 @@ def open_regular(
     except ValueError as fault:  # a null byte
         raise InputError(f"{str(path)!r} is not a path ({fault}); give another path") from fault
     except OSError as fault:
-        if fault.errno not in _INVALID_PATH:
+        if fault.errno not in INVALID_PATH:
             raise
-        raise InputError(_reason(path, fault)) from fault
+        raise InputError(describe_fault(path, fault)) from fault
     try:
         if limit is not None and os.fstat(descriptor).st_size > limit:
             raise InputError(_too_large(path, limit))
@@ -229,24 +73,25 @@ def open_regular(
         raise
 
 
-_FLAGS = os.O_RDONLY | sum(getattr(os, name, 0) for name in ("O_NONBLOCK", "O_CLOEXEC", "O_BINARY"))
+FLAGS = os.O_RDONLY | sum(getattr(os, name, 0) for name in ("O_NONBLOCK", "O_CLOEXEC", "O_BINARY"))
 """a pipe without a writer does not block; flags that a platform lacks are left out"""
-_NO_LINK = getattr(os, "O_NOFOLLOW", 0)
+NO_LINK = getattr(os, "O_NOFOLLOW", 0)
 
 
 def _open_checked(path: str | Path, folder: int | None = None, flags: int = 0) -> int:
     """Return the descriptor of a regular file. It is checked before too, because opening a device may have effects."""
-    _require_regular(os.stat(path, dir_fd=folder, follow_symlinks=not flags))
-    descriptor = os.open(path, _FLAGS | flags, dir_fd=folder)
+    require_regular(os.stat(path, dir_fd=folder, follow_symlinks=not flags))
+    descriptor = os.open(path, FLAGS | flags, dir_fd=folder)
     try:
-        _require_regular(os.fstat(descriptor))
+        require_regular(os.fstat(descriptor))
     except OSError:
         os.close(descriptor)
         raise
     return descriptor
 
 
-def _require_regular(status: os.stat_result) -> None:
+def require_regular(status: os.stat_result) -> None:
+    """Raise an `OSError` if an open file is a link, a folder, a pipe or a device."""
     if stat.S_ISLNK(status.st_mode):
         raise _link_fault()
     if not stat.S_ISREG(status.st_mode):
@@ -262,22 +107,22 @@ def _open_without_links(path: Path, root: str | Path | None) -> int:
         raise InputError(f"{path} is outside {start}; give a file inside this folder") from None
     if ".." in steps:
         raise InputError(f"{path} is outside {start}; give a file inside this folder")
-    if not _NO_LINK or os.open not in os.supports_dir_fd:  # Windows
+    if not NO_LINK or os.open not in os.supports_dir_fd:  # Windows
         current = start
         for step in steps:
             current /= step
             if current.is_symlink():
                 raise _link_fault()
         return _open_checked(path)
-    folder = os.open(start, _FLAGS | os.O_DIRECTORY)
+    folder = os.open(start, FLAGS | os.O_DIRECTORY)
     try:
         for step in steps[:-1]:
             if stat.S_ISLNK(os.stat(step, dir_fd=folder, follow_symlinks=False).st_mode):
                 raise _link_fault()
-            inner = os.open(step, _FLAGS | os.O_DIRECTORY | _NO_LINK, dir_fd=folder)
+            inner = os.open(step, FLAGS | os.O_DIRECTORY | NO_LINK, dir_fd=folder)
             os.close(folder)
             folder = inner
-        return _open_checked(steps[-1] if steps else ".", folder, _NO_LINK)
+        return _open_checked(steps[-1] if steps else ".", folder, NO_LINK)
     finally:
         os.close(folder)
 
@@ -286,7 +131,8 @@ def _link_fault() -> OSError:
     return OSError(errno.ELOOP, os.strerror(errno.ELOOP))
 
 
-def _reason(path: Path, fault: OSError, use: str = "read") -> str:
+def describe_fault(path: Path, fault: OSError, use: str = "read") -> str:
+    """Return the sentence for a path that cannot be read or written."""
     if fault.errno == errno.ENOENT:
         return f"{path} does not exist; give another path"
     if fault.errno == errno.ELOOP:

@@ -7,8 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from datafree import files
-from datafree.files import open_regular, parse_json, read_bytes, read_json, read_text, sha256_of
+from datafree.files import open_regular, parse_json, read_bytes, read_json, read_text, reading, sha256_of
 from datafree.types import InputError
 
 
@@ -58,7 +57,7 @@ class TestOpening:
         def broken(*_: object, **__: object) -> int:
             raise OSError(errno.EIO, "Input/output error")
 
-        monkeypatch.setattr(files.os, "open", broken)
+        monkeypatch.setattr(reading.os, "open", broken)
         with pytest.raises(OSError, match="Input/output") as fault:
             read_bytes(tmp_path / "a", follow_links=True)
         assert not isinstance(fault.value, InputError)
@@ -96,7 +95,7 @@ class TestLinks:
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, without_flags: bool
     ):
         if without_flags:  # as on Windows
-            monkeypatch.setattr(files, "_NO_LINK", 0)
+            monkeypatch.setattr(reading, "NO_LINK", 0)
         (tmp_path / "home").mkdir()
         (tmp_path / "home" / "secret").write_text("x")
         (tmp_path / "run" / "real").mkdir(parents=True)

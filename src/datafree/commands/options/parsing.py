@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 import tyro
 from tyro import _errors  # the only way to turn its boxed text into a sentence; the minor version is pinned for it
 
-from datafree.commands.option_table import Selector, select
+from datafree.commands.options.table import Selector, select
 from datafree.types import InputError
 
 T = TypeVar("T")

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from datafree.files.validation import MAX_DEPTH, MAX_ITEMS, from_plain
 from datafree.types import InputError, require_at_least
-from datafree.validation import MAX_DEPTH, MAX_ITEMS, from_plain
 
 
 @dataclass(frozen=True)

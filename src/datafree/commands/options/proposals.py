@@ -5,7 +5,7 @@ from difflib import get_close_matches
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from datafree.commands.option_table import Command
+    from datafree.commands.options.table import Command
 
 SYNONYMS: dict[str, tuple[str, ...]] = {
     "--epochs": ("--steps",),

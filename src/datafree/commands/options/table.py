@@ -12,7 +12,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from datafree.commands.proposals import closest, propose
+from datafree.commands.options.proposals import closest, propose
 from datafree.errors import InputError
 
 FILE = Path(__file__).with_name("options.json")

@@ -4,7 +4,7 @@ import shutil
 from collections.abc import Iterable, Sequence
 from textwrap import wrap
 
-from datafree.commands.option_table import Option, commands, rows
+from datafree.commands.options.table import Option, commands, rows
 from datafree.commands.verbs import VERBS
 
 USAGE = """usage: datafree COMMAND [OPTIONS]

@@ -1,4 +1,4 @@
-"""Write `options.json`, the table of all options: `python -m datafree.commands.write_options` after any change to them.
+"""Write `options.json`, the table of all options: `python -m datafree.commands.options.write` after any change to them.
 
 The dataclasses stay the only source: names, types and defaults are their fields, descriptions the strings below them.
 """
@@ -16,8 +16,8 @@ from textwrap import dedent
 from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from datafree.commands import experiments, images, networks, runs, tables
-from datafree.commands.option_table import FILE, Option
-from datafree.commands.options import Flat, Form, Positional, Repeated
+from datafree.commands.options.parsing import Flat, Form, Positional, Repeated
+from datafree.commands.options.table import FILE, Option
 from datafree.files import write_text
 
 FORMS: dict[str, Form] = {

@@ -1,0 +1,1 @@
+"""The options of every command: their table, help, checks and values."""

@@ -1,0 +1,1 @@
+"""What a run tells people: the console, the report page, the model card, drawings."""
