@@ -24,15 +24,17 @@ from typing import ClassVar, Literal
 
 import torch
 import torch.nn.functional as F
-from torch import nn
+from torch import Tensor, nn
 
 from datafree.classifier import Classifier, batch_norms, frozen, record
 from datafree.losses import batch_norm_distance, image_norm, js_divergence, sum_of_layers, total_variation
-from datafree.synthesis import Method, Schedule, Synthesizer, descend, half_cosine, loss_scaler
+from datafree.networks.input_fitting import require_resolutions
+from datafree.synthesis import Method, Schedule, half_cosine
 from datafree.synthesis.augmentation import jitter
+from datafree.synthesis.descent import Descent, DescentSynthesizer
 from datafree.synthesis.features import load, measured_distance
 from datafree.synthesis.spectrum import Spectrum, noise
-from datafree.types import Batch, Images, InputError, Logits, Scalar, Targets, Terms, require_at_least, require_at_most
+from datafree.types import Batch, Images, Logits, Scalar, Targets, Terms, require_at_least, require_at_most
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -106,12 +108,11 @@ class DeepInversionConfig(Method):
         return DeepInversion(teacher, self)
 
 
-class DeepInversion(Synthesizer):
+class DeepInversion(DescentSynthesizer):
     """`objective` is the equation above, `synthesize` its minimisation."""
 
     def __init__(self, teacher: Classifier, config: DeepInversionConfig) -> None:
-        if min(teacher.shape[1:]) < 2 ** (count := len(config.steps)):
-            raise InputError(f"{count} resolutions are too many for images of shape {teacher.shape}; give fewer steps")
+        require_resolutions(teacher.shape, len(config.steps), teacher)
         self.teacher, self.config = teacher, config
         measured = config.statistics and config.feature_statistics
         self.measured = load(config.feature_statistics, teacher) if measured else None
@@ -151,26 +152,29 @@ class DeepInversion(Synthesizer):
         decisions, targets = self.teacher.decisions(logits), self.teacher.decision_targets(labels)
         return F.cross_entropy(decisions, targets) * self.teacher.decisions_per_image
 
+    def create_optimizer(self, parameters: list[Tensor]) -> torch.optim.Optimizer:
+        return torch.optim.Adam(parameters, lr=self.config.lr, betas=self.config.betas, fused=True)
+
     def synthesize(self, student: nn.Module | None = None) -> Batch:
         teacher, c = self.teacher, self.config
-        labels = teacher.sample_targets(c.batch_size, c.extra_label_probability)
-        pixels = noise(c.batch_size, teacher, c.spectrum).requires_grad_()
+        if not self.descent:
+            require_resolutions(teacher.shape, len(c.steps), student if c.compete else None)
+            labels = teacher.sample_targets(c.batch_size, c.extra_label_probability)
+            self.descent = Descent(noise(c.batch_size, teacher, c.spectrum), labels, teacher, self.create_optimizer)
+        descent, pixels = self.descent, self.descent.parameters
         low, high = (teacher.normalize(torch.full_like(pixels[:1], bound)) for bound in (0.0, 1.0))
-        terms: Terms = {}
-        scaler = loss_scaler(teacher)
         with frozen(teacher, student):
-            for halvings, steps in zip(reversed(range(len(c.steps))), c.steps, strict=True):
-                optimizer = torch.optim.Adam([pixels], lr=c.lr, betas=c.betas, fused=True)
-                for step in self.callback.track(range(steps), "invert"):
+            for stage, (steps, halvings) in enumerate(zip(c.steps, reversed(range(len(c.steps))), strict=True)):
+                for step in descent.track(self.callback, steps, stage):
                     if c.cosine:
-                        optimizer.param_groups[0]["lr"] = half_cosine(c.lr, step, steps)
+                        descent.optimizer.param_groups[0]["lr"] = half_cosine(c.lr, step, steps)
                     jittered = jitter(pixels, c.jitter, c.flip)
-                    resized = F.avg_pool2d(jittered, 2**halvings) if halvings else jittered
-                    objective = self.objective(teacher.denormalize(resized), labels, student)
-                    terms = descend(objective, optimizer, scaler)
+                    images = teacher.denormalize(F.avg_pool2d(jittered, 2**halvings) if halvings else jittered)
+                    descent.take_step(self.objective(images, descent.targets, student))
                     with torch.no_grad():
                         pixels.clamp_(low, high)
-        return Batch(teacher.denormalize(pixels.detach()).clamp(0, 1), labels, terms)
+        self.descent = None
+        return Batch(teacher.denormalize(pixels.detach()).clamp(0, 1), descent.targets, descent.terms)
 
 
 def clamped_divergence(teacher: Logits, student: Logits, temperature: float = 1.0) -> Scalar:
