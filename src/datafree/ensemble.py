@@ -180,6 +180,13 @@ class SingleTeacher(Classifier):
         return excluded.index_copy(1, self.label_columns, teacher_logits.index_select(1, self.class_columns))
 
 
+def exclude(logits: Logits, reference: Logits | None) -> Logits:
+    """Rule out the labels that are ruled out in other logits of the same images; None rules out none."""
+    if reference is None:
+        return logits
+    return logits.masked_fill(reference.to(logits.device) <= EXCLUDED_LOGIT, EXCLUDED_LOGIT)
+
+
 def chosen_labels(teachers: Sequence[Classifier], labels: Sequence[str]) -> tuple[str, ...]:
     """Return the chosen labels, or the union of the labels of all teachers if none are chosen.
 

@@ -22,6 +22,7 @@ from datafree.applications.base import AugmentedLearning, require_fraction
 from datafree.applications.trainer import Fabric, Trainer, fabric_for, next_batch
 from datafree.callback import Callback, silent
 from datafree.classifier import Classifier, frozen
+from datafree.ensemble import exclude
 from datafree.losses import distillation_loss
 from datafree.matching import resized_to
 from datafree.types import Batch, Stateful, Terms
@@ -80,12 +81,13 @@ class Distiller:
 
     def step(self, batch: Batch) -> Terms:
         """Take one training step on a batch and return its loss."""
-        images = self.config.augment(batch.images.to(self.teacher.device))
-        if batch.teacher_logits is not None and not self.config.augment:
+        augment = self.config.augment
+        images = augment(batch.images.to(self.teacher.device))
+        if batch.teacher_logits is not None and not augment:
             teacher_logits = batch.teacher_logits.to(images.device)
         else:
             with torch.no_grad():
-                teacher_logits = self.teacher(images)
+                teacher_logits = exclude(self.teacher(images), None if augment.mix else batch.teacher_logits)
         decisions = self.teacher.decisions
         student_logits = self.trainer.module(resized_to(images, self.student))
         loss = distillation_loss(decisions(student_logits), decisions(teacher_logits), self.config.temperature)

@@ -83,8 +83,8 @@ class Descent:
         """Return the batch in progress with this state; None if there was none."""
         if state is None:
             return None
-        tensors = (state[name].to(teacher.device) for name in ("parameters", "targets"))
-        descent = cls(*tensors, teacher, create_optimizer)
+        parameters, targets = (state[name].to(teacher.device) for name in ("parameters", "targets"))
+        descent = cls(parameters, targets, teacher, create_optimizer)
         descent.optimizer.load_state_dict(state["optimizer"])
         descent.scaler.load_state_dict(state["scaler"])
         descent.stage, descent.step = state["stage"], state["step"]
