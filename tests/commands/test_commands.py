@@ -97,7 +97,7 @@ class TestCommands:
         assert '"teacher training"' in (out / "ledger.json").read_text()
         assert main(["evaluate", f"local-dir:{out}", "--data", "digits"]) == 0
         output = capsys.readouterr().out
-        assert "held-out" in output and "calibration error" in output and "agreement" not in output
+        assert "held-out" in output and "calibration" in output and "agreement" not in output
 
     def test_a_network_is_compared_with_its_teacher(self, digits_teacher: Path, tmp_path: Path, capsys: Capture):
         student = teachers.create("convnet_w16", classes=tuple("0123456789"))

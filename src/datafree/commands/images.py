@@ -96,7 +96,7 @@ def crosscheck(arguments: list[str]) -> None:
     image_set = read(options.images)
     table = Table(box=SIMPLE_HEAD, pad_edge=False)
     table.add_column("network", overflow="fold")
-    columns = ("recognised", "least recognised class", f"score, 1 to {len(image_set.classes)}", "diversity", "images")
+    columns = ("recognised", "least recognised\nclass", f"score,\n1 to {len(image_set.classes)}", "diversity", "images")
     for column in columns:
         table.add_column(column, justify="right", no_wrap=True)
     notes: list[str] = []

@@ -76,9 +76,7 @@ def respond(words: list[str], interruption: Interruption) -> int:
     except Exception as error:
         if interruption.arrived:  # a library has turned the interrupt into another exception
             return _interrupted()
-        if (
-            isinstance(error, OSError) or type(error).__name__ == "SafetensorError"
-        ):  # a full disk, a folder that was removed
+        if isinstance(error, OSError) or type(error).__name__ == "SafetensorError":  # such as a full disk
             return _fail(f"a file could not be read or written ({error}); fix that, then {how_to_continue()}", 2)
         raise
     return 0

@@ -139,14 +139,14 @@ def evaluation_table(evaluations: Mapping[str, Mapping[str, Any]], *, agreement:
     cells: dict[str, Callable[[Mapping[str, Any]], str]] = {
         "held-out": lambda row: report.percent(score(row)),
         **({"agreement": lambda row: report.percent(row["agreement"])} if agreement else {}),
-        "calibration error": lambda row: report.percent(row["calibration_error"]),
+        "calibration\nerror": lambda row: report.percent(row["calibration_error"]),
         "parameters": lambda row: f"{row['parameters']:,}",
         "images": lambda row: f"{row['images']:,}",
     }
     if any(row["new_classes_accuracy"] is not None for row in evaluations.values()):
         cells |= {
-            "old classes": lambda row: report.percent(row["old_classes_accuracy"]),
-            "new classes": lambda row: report.percent(row["new_classes_accuracy"]),
+            "old\nclasses": lambda row: report.percent(row["old_classes_accuracy"]),
+            "new\nclasses": lambda row: report.percent(row["new_classes_accuracy"]),
         }
     table = Table(box=SIMPLE_HEAD, pad_edge=False)
     table.add_column("network", overflow="fold")

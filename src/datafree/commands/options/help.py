@@ -33,7 +33,9 @@ UNBROKEN = "\0"
 def usage() -> str:
     """Return the overview of all commands."""
     width = max(map(len, VERBS))
-    return USAGE.format(commands="\n".join(f"  {name:<{width}}  {line}" for name, (_, line) in VERBS.items()))
+    indent = " " * (width + 4)
+    lines = [_wrapped(f"  {name:<{width}}  {line}", indent) for name, (_, line) in VERBS.items()]
+    return "\n".join(map(_wrapped, USAGE.splitlines())).format(commands="\n".join(lines))
 
 
 def help_text(verb: str, arguments: Sequence[str]) -> str:
@@ -50,10 +52,11 @@ def help_text(verb: str, arguments: Sequence[str]) -> str:
     advanced = [option for option in named if option not in basic and option not in of_method]
     heading = f"settings of the method {selected.get('--method')}"
     groups = {"basic options": [*positionals, *basic], heading: of_method, "advanced options": advanced}
-    sections = [_usage_line(verb, positionals, named), _sentence(VERBS[verb][1])]
+    sections = [_usage_line(verb, positionals, named), _wrapped(_sentence(VERBS[verb][1]))]
     sections += [f"{title}:\n{section(members)}" for title, members in groups.items() if members]
     if of_method:
-        sections.append(f"`datafree {verb} --method NAME --help` shows the settings and defaults of another method.")
+        closing = f"`datafree {verb} --method NAME --help` shows the settings and defaults of another method."
+        sections.append(_wrapped(closing))
     return "\n\n".join(sections)
 
 
@@ -70,12 +73,21 @@ def entry(option: Option) -> str:
     elif not option.count:
         name += f", {option.negation}" if option.default else ""
     left = f"  {name}" if option.positional or not option.value else f"  {name} {option.value}"
-    width = min(shutil.get_terminal_size((100, 0)).columns, 110) - COLUMN
-    lines = wrap(_description(option), max(width, 30), break_on_hyphens=False)
+    lines = wrap(_description(option), max(_columns() - COLUMN, 30), break_on_hyphens=False)
     lines = [line.replace(UNBROKEN, " ") for line in lines]
     if len(left) > COLUMN - 2:
         return "\n".join([left, *(" " * COLUMN + line for line in lines)])
     return "\n".join([f"{left:<{COLUMN}}{lines[0]}", *(" " * COLUMN + line for line in lines[1:])])
+
+
+def _columns() -> int:
+    """Return the width of the terminal, at most 110 columns."""
+    return min(shutil.get_terminal_size((100, 0)).columns, 110)
+
+
+def _wrapped(line: str, indent: str = "") -> str:
+    """Return a line, broken at the width of the terminal; what follows the first line has the indent."""
+    return "\n".join(wrap(line, max(_columns(), 50), subsequent_indent=indent, break_on_hyphens=False)) or line
 
 
 def _description(option: Option) -> str:
