@@ -19,9 +19,10 @@ Capture = pytest.CaptureFixture[str]
 CHANGELOG = Path(__file__).parents[2] / "CHANGELOG.md"
 PROGRAM = """
 import sys
+sys.modules["torch"] = None  # so that an import of torch fails
 from datafree.commands.main import main
 code = main(sys.argv[1:])
-print(sorted({"torch", "tyro", "rich", "numpy"} & set(sys.modules)), file=sys.stderr)
+print(sorted({"tyro", "rich", "numpy"} & set(sys.modules)), file=sys.stderr)
 sys.exit(code)
 """
 
@@ -206,6 +207,16 @@ WRONG = {
     "option for a method": (["distill", "--method", "--seed", "1"], "--method has no value; give NAME"),
     "no number": (["distill", "--seed", "many"], "invalid value 'many' for --seed; give an integer"),
     "half a step": (["distill", "--steps", "0.5"], "invalid value '0.5' for --steps; give an integer"),
+    "an integer in scientific notation": (
+        ["distill", "--steps", "1e9"],
+        "invalid value '1e9' for --steps; give an integer, such as 1000000000",
+    ),
+    "an integer with a superscript": (["distill", "--seed", "1\N{SUPERSCRIPT TWO}"], "for --seed; give an integer"),
+    "digits that are not ASCII": (["distill", "--seed", "\N{ARABIC-INDIC DIGIT ONE}"], "for --seed; give an integer"),
+    "too many digits": (["distill", "--steps", 5000 * "9"], "the value of --steps has 5000 digits; give a smaller"),
+    "an empty number": (["distill", "--lr="], "invalid value '' for --lr; give a number"),
+    "not UTF-8": (["distill", "--teacher", "a\udcff"], "word 3 of the command ('a\\udcff') is not valid UTF-8 text"),
+    "NUL": (["report", "a\0b"], "word 2 of the command ('a\\x00b') is not valid UTF-8 text; rename the file or folder"),
     "no real number": (["distill", "--lr", "fast"], "invalid value 'fast' for --lr; give a number"),
     "one of two": (["distill", "--method.betas", "0.5"], "--method.betas needs 2 values; give FLOAT FLOAT"),
     "no format": (
@@ -299,9 +310,34 @@ def test_synonyms_of_commands_name_commands():
         (["amalgamate", "--method", "dafl", "--help"], 0),
         (["distill", "--epochs", "3"], 2),
         (["distill", "--teacher", "a"], 2),
+        (["distill", "--teacher", "a", "--student", "b", "--steps", "1e9"], 2),
         (["bench", "digit"], 2),
     ],
 )
 def test_help_and_refusals_do_not_import_torch(arguments: list[str], code: int):
     done = subprocess.run([sys.executable, "-c", PROGRAM, *arguments], capture_output=True, text=True, timeout=30)
     assert done.returncode == code and json.loads(done.stderr.splitlines()[-1].replace("'", '"')) == []
+
+
+@pytest.mark.parametrize(
+    ("arguments", "line"),
+    [
+        (
+            ["distill", "--teacher", "local-dir:t", "--student=convnet_w16"],
+            "distill  teacher local-dir:t, student convnet_w16, method adi, output runs/distill-001",
+        ),
+        (
+            ["amalgamate", "--teacher", "a", "--teacher", "b", "--out", "o"],
+            "amalgamate teacher a b, method group-stack, output o",
+        ),
+        (["resume", "runs/\x1b[31m"], "resume   run runs/\ufffd[31m"),
+    ],
+)
+def test_the_first_line_comes_before_torch_and_a_failed_start_leaves_no_folder(
+    arguments: list[str], line: str, tmp_path: Path
+):
+    done = subprocess.run(
+        [sys.executable, "-c", PROGRAM, *arguments], capture_output=True, text=True, timeout=30, cwd=tmp_path
+    )
+    assert done.stdout == f"{line}\n" and "ModuleNotFoundError: import of torch halted" in done.stderr
+    assert not list((tmp_path / "runs").glob("*"))
