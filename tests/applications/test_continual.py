@@ -686,9 +686,11 @@ def test_invalid_input_is_refused_in_one_sentence_and_leaves_no_files(
     given = [argument.format(**places) for argument in arguments]
     quick = [] if "real" in given else ["--method.batch-size", "8"]
     assert main(["extend", "--teacher", f"local-dir:{half}", *quick, *given, "--out", str(tmp_path / "run")]) == 2
-    said = capsys.readouterr()
-    assert said.out == "" and said.err.count("\n") == 1 and "Traceback" not in said.err
-    assert sentence in said.err
+    printed = capsys.readouterr()
+    announced = [line for line in printed.out.splitlines() if not line.startswith((" ", "extend ", "device "))]
+    assert announced == [], "nothing but the announcement of the run is printed before the refusal"
+    assert printed.err.count("\n") == 1 and "Traceback" not in printed.err
+    assert sentence in printed.err
     assert not (tmp_path / "run").exists()
 
 

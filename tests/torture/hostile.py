@@ -95,7 +95,7 @@ def _pickles() -> Iterator[tuple[str, Make]]:
             "eval": Payload(builtins.eval, touch),
             "subprocess": Payload(subprocess.call, ["touch", canary]),
             "runpy": Payload(runpy.run_path, canary),
-            "getattr": Payload(getattr, os, "system"),
+            "getattr": Payload(getattr, "a word", "upper"),
             "import": Payload(builtins.__import__, "os"),
             "partial": Payload(functools.partial, os.system, f"touch {canary}"),
             "methodcaller": Payload(operator.methodcaller, "system", f"touch {canary}"),
