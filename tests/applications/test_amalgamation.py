@@ -16,6 +16,7 @@ from torch import nn
 
 from datafree import teachers
 from datafree.applications.amalgamation import AmalgamationConfig, DualGenerator, amalgamate
+from datafree.applications.trainer import fabric_for
 from datafree.callback import Callback
 from datafree.classifier import Classifier, batch_norms, record
 from datafree.commands.main import main
@@ -350,6 +351,14 @@ class TestAmalgamate:
         again = teachers.load(f"local-dir:{tmp_path / 'student'}")
         images = torch.rand(3, *toys.SHAPE)
         assert again.multi_label and torch.equal(again(images), student(images))
+
+    def test_the_loss_of_several_labels_is_summed_over_the_labels_of_an_image(self):
+        ensemble = Ensemble([member("ab", multi_label=True), member("c", multi_label=True)]).eval()
+        dual = DualGenerator(create_student(ensemble, "convnet_w16"), ensemble, CONFIG, fabric_for(ensemble))
+        logits, targets = torch.randn(5, 3), torch.randn(5, 3)
+        p, q = (targets / 4).sigmoid(), (logits / 4).sigmoid()
+        divergence = p * (p / q).log() + (1 - p) * ((1 - p) / (1 - q)).log()
+        torch.testing.assert_close(dual.loss(logits, targets), 16 * divergence.sum(1).mean())
 
     def test_a_folder_with_it_is_loaded_by_timm(self, ensemble: Ensemble, student: Classifier, tmp_path: Path):
         amalgamate(student, ensemble, stream(ensemble, student), CONFIG)

@@ -39,6 +39,12 @@ def test_an_unavailable_device_is_refused_with_every_setting_that_may_be_the_cau
         launch("abacus", devices=2, precision="bf16-mixed")
 
 
+def test_float16_is_refused_on_a_cpu():
+    """Lightning has no loss scaling there, without which gradients become 0."""
+    with pytest.raises(InputError, match="^precision 16-mixed needs a GPU; use --precision bf16-mixed"):
+        launch("cpu", precision="16-mixed")
+
+
 def test_a_device_whose_library_is_missing_is_refused_in_one_sentence():
     with pytest.raises(InputError, match="^device 'tpu' is not available; use --device cpu [(]"):
         to_device(nn.Linear(1, 1), "tpu")

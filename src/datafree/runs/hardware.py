@@ -41,6 +41,8 @@ def launch(device: str, *, devices: int = 1, precision: str = "32-true", resumin
     Raises:
         InputError: If the device or the precision is not available on this machine.
     """
+    if precision == "16-mixed" and (device == "cpu" or (device == "auto" and not has_accelerator())):
+        raise InputError("precision 16-mixed needs a GPU; use --precision bf16-mixed or --precision 32-true")
     with _available(device, precision, devices, resuming):
         from lightning_fabric import Fabric as LightningFabric  # late: it imports the compiler of torch
 
