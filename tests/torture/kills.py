@@ -149,5 +149,9 @@ def goes_on(workshop: Workshop, kind: str, out: Path) -> str:
             return f"{'refused to resume' if begun else 'dead folder'}: {failure}"
     if student_hash(out) != expected:
         return "another student"
-    remains = [str(path.relative_to(out)) for path in leftovers(out.parent)]
+    if any(
+        leftovers(out)
+    ):  # of a run that was killed after its last file; whatever writes into the folder next sweeps it
+        command(["report", str(out)])
+    remains = [str(path.relative_to(out.parent)) for path in leftovers(out.parent)]
     return f"left behind: {', '.join(remains)}" if remains else ""
