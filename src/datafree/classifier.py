@@ -61,7 +61,7 @@ class Classifier(nn.Module):
         for name, values in (("mean", mean), ("std", std)):
             if len(values) not in (1, shape[0]):
                 raise InputError(f"{name} has {len(values)} values for {shape[0]} channels; give one value per channel")
-            if not all(map(math.isfinite, values)):
+            if not torch.tensor(values, dtype=torch.float32).isfinite().all():
                 raise InputError(f"{name} is {tuple(values)}, but it must be finite; give it in pixel units")
         if min(std) <= 0:
             raise InputError(f"std is {tuple(std)}, but it must be positive; give it in pixel units")
