@@ -16,7 +16,7 @@ from rich.console import Console
 from datafree import teachers
 from datafree.runs.experiment import run
 from datafree.runs.logger import read_log
-from datafree.runs.reporting import drawing, report
+from datafree.runs.reporting import card, drawing, report
 from datafree.runs.tasks import Task
 from datafree.types import InputError
 
@@ -134,11 +134,17 @@ def test_a_single_point_is_not_drawn():
 
 
 def test_the_student_has_a_model_card(finished: Path):
-    card = (finished / "student" / "README.md").read_text()
-    assert card.startswith("---\nlibrary_name: timm")
-    assert "Real images seen by the student: 0." in card and report.PRIVACY in card
-    settings = card[card.index("```json") + 7 : card.rindex("```")]
+    text = (finished / "student" / "README.md").read_text()
+    assert text.startswith("---\nlibrary_name: timm")
+    assert "Real images seen by the student: 0." in text and report.PRIVACY in text
+    settings = text[text.index("```json") + 7 : text.rindex("```")]
     assert json.loads(settings) == report.read_summary(finished)["experiment"]
+
+
+def test_notes_of_a_card_are_literal(finished: Path):
+    hostile = "the set says <script>`x`</script> [a](b)\x1b[31m"
+    text = card.card(report.read_summary(finished) | {"notes": [hostile]})
+    assert "Note: ``the set says <script>`x`</script> [a](b)\ufffd[31m``." in text
 
 
 def test_percent_by_hand():

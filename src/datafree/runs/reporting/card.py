@@ -6,7 +6,7 @@ from typing import Any
 
 from datafree.evaluation import score
 from datafree.runs.tasks import StudentStart
-from datafree.sets.image_set import PRIVACY
+from datafree.sets.image_set import PRIVACY, literal
 
 LOADING = """\
 Load it in the folder that contains `student`:
@@ -105,8 +105,8 @@ def results(summary: Mapping[str, Any]) -> str:
 
 
 def as_sentence(note: str) -> str:
-    """Return a note as a sentence of a card."""
-    return f"Note: {note}."
+    """Return a note as a sentence of a card. It may quote a file from elsewhere, so that no markup in it works."""
+    return f"Note: {literal(note)}."
 
 
 def card(summary: Mapping[str, Any], narrowed: bool = False, home: str = "timm.models") -> str:
