@@ -1,5 +1,7 @@
 """Every exit code and every advice is followed: it leads on."""
 
+import contextlib
+import importlib
 import os
 import shlex
 import signal
@@ -135,3 +137,27 @@ def test_the_advice_about_memory_names_options_that_the_command_has(
     text = advice(capsys, [verb, *words], 2)
     assert text.startswith("the memory is not sufficient") and fix in text and "Traceback" not in text
     assert not (tmp_path / "out").exists()
+
+
+def test_an_interrupt_that_an_import_has_caught_still_ends_the_command(
+    run: list[str], tmp_path: Path, capsys: Capture, monkeypatch: Patch
+):
+    def import_module(name: str) -> object:
+        with contextlib.suppress(KeyboardInterrupt):
+            interrupt()
+        return importlib.__import__(name, fromlist=["distill"])
+
+    monkeypatch.setattr("importlib.import_module", import_module)
+    assert advice(capsys, run, INTERRUPTED) == "interrupted; run the command again"
+    assert not (tmp_path / "my run").exists()
+
+
+def test_a_second_signal_does_not_disturb_the_end(run: list[str], capsys: Capture, monkeypatch: Patch):
+    def twice(*_: object, **__: object) -> None:
+        try:
+            interrupt()
+        finally:
+            interrupt()
+
+    monkeypatch.setattr("datafree.teachers.load", twice)
+    assert advice(capsys, run, INTERRUPTED) == "interrupted; run the command again"

@@ -4,9 +4,15 @@ Help, refusals and the first line of a run come before torch is imported. Everyt
 interrupt is caught from the first moment.
 """
 
+import atexit
+import os
 import signal
 import sys
-from typing import NoReturn
+import time
+
+SIGNALS = (signal.SIGINT, signal.SIGTERM)
+CLEANING = 2.0
+"""seconds after a signal in which another one does not disturb the end of the command"""
 
 
 class Interruption:
@@ -14,33 +20,47 @@ class Interruption:
 
     def __init__(self) -> None:
         self.arrived = False
+        self.last = -CLEANING
 
-    def __call__(self, *_: object) -> NoReturn:
-        self.arrived = True
-        raise KeyboardInterrupt
+    def __call__(self, *_: object) -> None:
+        now = time.monotonic()
+        if now - self.last > CLEANING:
+            self.arrived, self.last = True, now
+            raise KeyboardInterrupt
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Run a command. Exit codes: 0 done, 2 invalid input or lost output, 70 diverged, 75 interrupted and resumable."""
     interruption = Interruption()
+    before = [(number, signal.signal(number, interruption)) for number in SIGNALS]
     try:
-        signal.signal(signal.SIGINT, interruption)
-        signal.signal(signal.SIGTERM, interruption)
-        from datafree.commands.streams import lenient_output, lost_output
-
-        with lenient_output() as outputs:
-            code = respond(sys.argv[1:] if arguments is None else arguments, interruption)
-        if (fault := lost_output(outputs)) is not None:
-            return _fail(
-                f"the command has ended, but its output could not be written ({fault}); write it to another file", 2
-            )
-        return code
+        code = respond_leniently(sys.argv[1:] if arguments is None else arguments, interruption)
     except KeyboardInterrupt:
-        return _interrupted()
-    finally:
-        if arguments is None:  # what is left is the end of the process
-            signal.signal(signal.SIGINT, signal.SIG_IGN)
-            signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        code = _interrupted()
+    for number, handler in before:  # of the program itself, only the end of the process is left
+        signal.signal(number, signal.SIG_IGN if arguments is None else handler)
+    if arguments is None and interruption.arrived:
+        _exit_at_once(code)
+    return code
+
+
+def respond_leniently(words: list[str], interruption: Interruption) -> int:
+    """Run a command whose output may fail; return the exit code."""
+    from datafree.commands.streams import lenient_output, lost_output
+
+    with lenient_output() as outputs:
+        code = respond(words, interruption)
+    if (fault := lost_output(outputs)) is None:
+        return code
+    return _fail(f"the command has ended, but its output could not be written ({fault}); write it to another file", 2)
+
+
+def _exit_at_once(code: int) -> None:
+    """End the process with an exit code. Python itself would end with the signal if it arrived during some imports."""
+    atexit._run_exitfuncs()
+    for stream in filter(None, (sys.stdout, sys.stderr)):
+        stream.flush()
+    os._exit(code)
 
 
 def respond(words: list[str], interruption: Interruption) -> int:
@@ -66,7 +86,7 @@ def respond(words: list[str], interruption: Interruption) -> int:
             if {"-h", "--help"} & set(words[1:]):
                 print(help_text(verb, words[1:]))
             else:
-                carry_out(verb, words[1:])
+                carry_out(verb, words[1:], interruption)
     except InputError as error:
         return _fail(str(error), 2)
     except Diverged as error:
@@ -82,7 +102,7 @@ def respond(words: list[str], interruption: Interruption) -> int:
     return 0
 
 
-def carry_out(verb: str, words: list[str]) -> None:
+def carry_out(verb: str, words: list[str], interruption: Interruption) -> None:
     """Check the options of a command and run it. Its first line is printed before anything heavy is imported.
 
     Raises:
@@ -103,6 +123,8 @@ def carry_out(verb: str, words: list[str]) -> None:
         command = getattr(import_module(f"datafree.commands.{module}"), function)
         from datafree.runs.hardware import plain_faults
 
+        if interruption.arrived:  # and was caught by a module that was being imported
+            raise KeyboardInterrupt
         with plain_faults(given.batch_sizes):
             command(words)
     finally:
