@@ -47,10 +47,11 @@ ROOMS: dict[str, set[str]] = {
         *("types", "callback", "files", "randomness", "classifier", "ensemble", "matching", "losses"),
         "memory_format",
     },
-    "networks": {"types", "files", "randomness", "memory_format", "classifier"},
+    "weights": {"types", "files"},
+    "networks": {"types", "files", "randomness", "memory_format", "classifier", "weights"},
     "methods": {"types", "classifier", "ensemble", "matching", "losses", "synthesis", "networks"},
     "applications": {"types", "callback", "classifier", "ensemble", "matching", "losses", "synthesis", "networks"},
-    "teachers": {"types", "files", "randomness", "classifier", "synthesis", "networks", "methods"},
+    "teachers": {"types", "files", "randomness", "classifier", "synthesis", "weights", "networks", "methods"},
     "sets": {"types", "files", "classifier", "ensemble", "matching", "synthesis", "methods"},
     "real": {"types", "files", "randomness", "classifier", "matching", "synthesis"},
     "runs": {*TOP_LEVEL, "synthesis", "networks", "methods", "applications", "teachers", "sets", "real"},
@@ -186,7 +187,7 @@ def test_torch_load_is_called_in_one_place_with_weights_only():
         for called, call in calls(name)
         if called in ("torch.load", "load") and "torch" in called
     ]
-    assert {name for name, _ in loads} == {"networks.weights"}
+    assert {name for name, _ in loads} == {"weights.reading"}
     for _, call in loads:
         settings = {keyword.arg: ast.unparse(keyword.value) for keyword in call.keywords}
         assert settings.get("weights_only") == "True"
@@ -242,7 +243,7 @@ def test_pure_rooms_do_not_print_seed_or_write(name: str):
         "torch.set_num_threads",
         "os.makedirs",
     )
-    in_a_child = {"torch.set_num_threads"} if name == "networks.isolation" else set[str]()
+    in_a_child = {"torch.set_num_threads"} if name == "weights.isolation" else set[str]()
     assert not [
         called
         for called, _ in calls(name)

@@ -7,13 +7,13 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from datafree.networks.weights import read_weights
 from datafree.runs.experiment import read_experiment
 from datafree.runs.reporting import report
 from datafree.sets import image_set
 from datafree.synthesis import features
 from datafree.teachers import load_folder
 from datafree.types import InputError
+from datafree.weights.reading import read_weights
 from torture.corruptions import flip, swap, truncate, zero
 from torture.forks import fork
 from torture.trials import Trial, clean

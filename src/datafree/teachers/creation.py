@@ -13,9 +13,9 @@ from datafree.networks.building import (
     require_plain_arguments,
 )
 from datafree.networks.input_fitting import arguments_for_size
-from datafree.networks.weights import matching_weights
 from datafree.teachers.hub import downloaded_weights, pretrained_source
 from datafree.types import InputError, Preprocessing
+from datafree.weights.reading import matching_weights
 
 
 def create(

@@ -15,13 +15,13 @@ from datafree.classifier import Classifier, cpu_state_dict
 from datafree.files import atomic_folder, read_json, sha256_of
 from datafree.files.validation import from_plain
 from datafree.networks.pruning_surgery import narrow, widths_from_config, widths_to_config
-from datafree.networks.tensor_file import write_tensors
-from datafree.networks.weights import load_weights, read_weights, require_finite
 from datafree.randomness import RandomNumbers
 from datafree.synthesis.outputs import inspect_outputs
 from datafree.teachers.creation import create, preprocessing_from_config
 from datafree.teachers.rebuilding import recorded_arguments, require_same_function
 from datafree.types import InputError
+from datafree.weights.reading import load_weights, read_weights, require_finite
+from datafree.weights.tensor_file import write_tensors
 
 LOCAL = "local-dir:"
 """prefix of the name of a network that is a folder"""

@@ -1,14 +1,14 @@
-"""Loading classifiers: from a folder, a weights file, or timm. Files are untrusted; see `networks.weights`."""
+"""Loading classifiers: from a folder, a weights file, or timm. Files are untrusted; see `weights.reading`."""
 
 from pathlib import Path
 from typing import Any
 
 from datafree.classifier import Classifier
-from datafree.networks.weights import load_weights, read_weights, require_finite
 from datafree.synthesis.outputs import inspect_outputs
 from datafree.teachers.creation import create
 from datafree.teachers.folders import CONFIG, LOCAL, load_folder
 from datafree.types import InputError
+from datafree.weights.reading import load_weights, read_weights, require_finite
 
 
 def load(spec: str, *, weights: str | Path = "", download: bool = True, **settings: Any) -> Classifier:

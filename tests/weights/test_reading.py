@@ -15,8 +15,8 @@ from torch import Tensor
 
 from datafree import teachers
 from datafree.classifier import cpu_state_dict
-from datafree.networks.weights import load_weights, read_weights, require_finite
 from datafree.types import InputError
+from datafree.weights.reading import load_weights, read_weights, require_finite
 
 NETWORK = "convnet_w16"
 

@@ -11,8 +11,8 @@ import torch
 import toys
 from safetensors.torch import load_file, save_file
 
-from datafree.networks.tensor_file import map_tensors, starts_like_tensor_file, write_tensors
 from datafree.types import InputError
+from datafree.weights.tensor_file import map_tensors, starts_like_tensor_file, write_tensors
 
 TENSORS = {
     "a": torch.randn(3, 2),

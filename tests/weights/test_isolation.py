@@ -12,9 +12,9 @@ from typing import IO
 import pytest
 import torch
 
-from datafree.networks import isolation
-from datafree.networks.isolation import LimitExceeded, isolated
 from datafree.types import InputError
+from datafree.weights import isolation
+from datafree.weights.isolation import LimitExceeded, isolated
 
 MIB = 2**20
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="limits of memory are those of Linux")

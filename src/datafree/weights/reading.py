@@ -16,9 +16,9 @@ import torch
 from torch import Tensor, nn
 
 from datafree.files import open_regular
-from datafree.networks.isolation import LimitExceeded, isolated
-from datafree.networks.tensor_file import DTYPES, MAX_TENSORS, map_tensors, starts_like_tensor_file, write_tensors
 from datafree.types import InputError
+from datafree.weights.isolation import LimitExceeded, isolated
+from datafree.weights.tensor_file import DTYPES, MAX_TENSORS, map_tensors, starts_like_tensor_file, write_tensors
 
 SIZE_LIMIT = 32 * 2**30
 """bytes of a weights file"""
