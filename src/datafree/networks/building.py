@@ -2,11 +2,12 @@
 
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from datafree.randomness import RandomNumbers
@@ -133,6 +134,16 @@ class _Counter(TorchDispatchMode):
         return func(*args, **(kwargs or {}))
 
 
+class _EmptyTensors(TorchFunctionMode):
+    """Creates what `torch.empty` creates on the meta device: weights before they are initialised."""
+
+    def __torch_function__(self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        if func is torch.empty and kwargs.get("device") is None:
+            kwargs = {**kwargs, "device": "meta"}
+        return func(*args, **kwargs)
+
+
 TOO_LARGE = f"it has more than {MAX_PARAMETERS / 1e9:.0f} billion weights or {MAX_TENSORS} layers"
 
 
@@ -149,8 +160,28 @@ def blueprint(name: str, **arguments: Any) -> nn.Module:
     """
     import timm
 
-    with RandomNumbers(0), torch.device("meta"), _Counter():
-        network = timm.create_model(name, **arguments)
+    def create() -> nn.Module:
+        with torch.device("meta"):
+            return timm.create_model(name, **arguments)
+
+    return sketch(create)
+
+
+def sketch(create: Callable[[], nn.Module]) -> nn.Module:
+    """Create a network without memory for its weights. No random number is drawn.
+
+    Tensors that `torch.empty` creates, which are the weights, are on the meta device; other ones, which may be computed with,
+    are where the caller wants them.
+
+    Args:
+        create: Returns the network.
+
+    Raises:
+        InputError: If the network is too large.
+        Exception: Whatever `create` raises.
+    """
+    with RandomNumbers(0), _EmptyTensors(), _Counter():
+        network = create()
     tensors: list[Tensor] = [*network.parameters(), *network.buffers()]
     if not all(parameter.numel() for parameter in network.parameters()):
         raise InputError("it has a layer without weights")
