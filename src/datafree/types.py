@@ -169,6 +169,8 @@ class Batch:
     """the teacher's logits on these images, if they are known already"""
     block_inputs: tuple[Tensor, ...] = ()
     """synthesized inputs of the teacher's second and later blocks; empty if the method makes images only"""
+    part: str = ""
+    """the part of a mixture that synthesized the images; empty without a mixture"""
 
     def __len__(self) -> int:
         return len(self.images)

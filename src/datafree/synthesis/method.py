@@ -51,6 +51,11 @@ class Method(ABC):
         """Forward and backward passes through the teacher per image."""
 
     @property
+    def images_per_batch(self) -> int:
+        """Images in one batch for the student."""
+        return self.batch_size
+
+    @property
     def burn_in(self) -> int:
         """Batches to discard before the images are good enough to store as a set, while a generator is still untrained."""
         return 0
@@ -119,6 +124,8 @@ class Synthesizer(ABC):
 
     callback: Callback = silent
     """reports the progress of long optimizations"""
+    reports_batches: ClassVar[bool] = True
+    """whether the stream reports each batch to its callback; not if it was drawn from images that were reported before"""
 
     @abstractmethod
     def synthesize(self, student: nn.Module | None = None) -> Batch:

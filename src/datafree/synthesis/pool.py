@@ -61,7 +61,7 @@ class Pool:
     @property
     def newest(self) -> Batch:
         """The batch that was added last."""
-        return self._select(self._positions(self.written - self.newest_size, self.newest_size))
+        return self.select(self._positions(self.written - self.newest_size, self.newest_size))
 
     def draw(self, count: int) -> Batch:
         """Return random images: without replacement from a small pool, with replacement from a large one.
@@ -69,11 +69,11 @@ class Pool:
         A pool is small if it holds fewer than `8 * count` images. If it holds fewer than `count`, all are returned.
         """
         small = len(self) < 8 * count
-        return self._select(torch.randperm(len(self))[:count] if small else torch.randint(len(self), (count,)))
+        return self.select(torch.randperm(len(self))[:count] if small else torch.randint(len(self), (count,)))
 
     def all(self) -> Batch:
         """Return all stored images, in the order of the buffer."""
-        return self._select(torch.arange(len(self)))
+        return self.select(torch.arange(len(self)))
 
     def state_dict(self) -> dict[str, Any]:
         """Return the stored images, for a checkpoint."""
@@ -93,7 +93,12 @@ class Pool:
     def _positions(self, start: int, count: int) -> Tensor:
         return torch.arange(start, start + count) % self.size
 
-    def _select(self, positions: Tensor) -> Batch:
+    def select(self, positions: Tensor) -> Batch:
+        """Return the images at these positions of the buffer.
+
+        Raises:
+            IndexError: If the pool is empty.
+        """
         if not self.buffers:
             raise IndexError("the pool is empty; add a batch first")
         positions = on_device(positions, self.buffers["images"].device)

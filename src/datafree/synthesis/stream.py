@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import nullcontext
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -28,6 +29,7 @@ class Stream:
         schedule: When batches are synthesized, and how many are stored.
         callback: Called after each synthesized batch.
         numbers: The random numbers of the synthesizer; torch's global generator by default.
+        part: The part of a mixture that the images are for; empty without a mixture.
     """
 
     def __init__(
@@ -37,9 +39,10 @@ class Stream:
         schedule: Schedule,
         callback: Callback = silent,
         numbers: RandomNumbers | None = None,
+        part: str = "",
     ) -> None:
         self.synthesizer, self.student, self.schedule, self.callback = synthesizer, student, schedule, callback
-        self.numbers = numbers
+        self.numbers, self.part = numbers, part
         synthesizer.callback = callback
         self.pool = Pool(schedule.pool_batches)
         self.step = 0
@@ -98,7 +101,8 @@ class Stream:
                 batch = self.synthesizer.synthesize(self.student if with_student else None)
             self.pool.add(batch)
             self.batch_count += 1
-            self.callback.on_batch(batch, self.batch_count, count)
+            if self.synthesizer.reports_batches:
+                self.callback.on_batch(replace(batch, part=self.part), self.batch_count, count)
 
     def state_dict(self) -> dict[str, Any]:
         """Return the pool, the state of the synthesizer, its random numbers and the hashes of the files it has read."""
