@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from datafree.files import open_regular
 from datafree.types import InputError
+from datafree.weights.containers import Checkpoint
 from datafree.weights.isolation import LimitExceeded, isolated
 from datafree.weights.tensor_file import DTYPES, MAX_TENSORS, map_tensors, starts_like_tensor_file, write_tensors
 
@@ -26,6 +27,18 @@ PICKLE_MEMORY = (512 * 2**20, 2)
 """bytes that reading a pickle may allocate, and further bytes per byte of the file"""
 PICKLE_SECONDS = (2.0, 20 * 2**20)
 """seconds that reading a pickle may take, and bytes of the file per further second"""
+
+
+def read_checkpoint(path: str | Path) -> Checkpoint:
+    """Read an untrusted weights file, with what its container says about the network.
+
+    Args:
+        path: As for `read_weights`.
+
+    Raises:
+        InputError: As for `read_weights`.
+    """
+    return Checkpoint(read_weights(path))
 
 
 def read_weights(path: str | Path) -> dict[str, Tensor]:
