@@ -1,0 +1,120 @@
+"""The budget of a run: reading `10m`, and the counts that fit into it.
+
+The counts are decided once, from measured rates, and written into the run. A resumed or repeated run uses the counts, so it
+does the same on a slower machine.
+"""
+
+import re
+from dataclasses import dataclass
+from math import floor, inf
+
+from datafree.types import InputError
+
+UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+"""seconds of each unit"""
+STEPS = "steps"
+MAX_SECONDS, MAX_STEPS = 30 * 86400, 10**9
+"""largest budgets, to catch typing errors"""
+EXAMPLE = "write it as 90s, 10m, 2h or 500steps"
+
+
+@dataclass(frozen=True)
+class Budget:
+    """What a run may cost: seconds from the command to its end, or steps of the student. One of the two is given."""
+
+    seconds: float = inf
+    steps: int = 0
+
+    def __str__(self) -> str:
+        """Return the budget in words, such as `10 min`."""
+        return f"{self.steps:,} steps" if self.steps else duration(self.seconds)
+
+
+@dataclass(frozen=True)
+class Rates:
+    """The measured cost of a run on this machine, in seconds."""
+
+    student: float
+    """one step of the student, with its augmentation and the answers of the teacher"""
+    inversion: float = 0.0
+    """one optimization step of a batch of images; 0: none are optimized"""
+    overhead: float = 0.0
+    """everything else: from the start of the command to the first step, and from the last step to the end"""
+
+
+@dataclass(frozen=True)
+class Split:
+    """How a budget is divided."""
+
+    steps: int
+    """steps of the student"""
+    batches: int
+    """batches of images that are optimized before the student starts"""
+
+
+def parse_budget(text: str) -> Budget:
+    """Read a budget: a number and a unit, one of s, m, h, d or steps.
+
+    Raises:
+        InputError: If there is no unit, or the number is not positive or too large.
+    """
+    match = re.fullmatch(r"\s*([0-9]+(?:\.[0-9]*)?|\.[0-9]+)\s*([a-z]*)\s*", text.lower())
+    if not match or len(text) > 40:
+        raise InputError(f"budget {text[:40]!r} is not a time or a number of steps; {EXAMPLE}")
+    number, unit = float(match[1]), {"step": STEPS, "min": "m", "sec": "s"}.get(match[2], match[2])
+    if not number:
+        raise InputError(f"the budget is 0; {EXAMPLE}")
+    if not unit:
+        raise InputError(f"budget {text!r} has no unit; {EXAMPLE}")
+    if unit == STEPS:
+        if number != floor(number) or number > MAX_STEPS:
+            raise InputError(f"budget {text!r} must be a whole number of steps, at most {MAX_STEPS:,}; {EXAMPLE}")
+        return Budget(steps=int(number))
+    if unit not in UNITS:
+        raise InputError(f"budget {text!r} has the unknown unit {unit!r}; {EXAMPLE}")
+    seconds = number * UNITS[unit]
+    if seconds > MAX_SECONDS:
+        raise InputError(f"budget {text!r} is longer than {MAX_SECONDS // 86400} days; give a shorter one")
+    return Budget(seconds=seconds)
+
+
+def split(budget: Budget, rates: Rates, *, share: float, inversion_steps: int, max_batches: int) -> Split:
+    """Divide a budget between the synthesis of images and the student.
+
+    Args:
+        budget: The budget.
+        rates: The measured rates.
+        share: Fraction of the time for images that are optimized, in [0, 1).
+        inversion_steps: Optimization steps of each of these batches.
+        max_batches: Most batches that are worth their time; the rest of the time is for the student.
+
+    Raises:
+        InputError: If the budget is too short for one step of the student. The message names the least that works.
+    """
+    batch = rates.inversion * inversion_steps
+    if budget.steps:
+        affordable = budget.steps * rates.student * share / (1 - share) / batch if batch else 0
+        return Split(budget.steps, min(max_batches, floor(affordable)))
+    seconds = budget.seconds - rates.overhead
+    batches = min(max_batches, floor(seconds * share / batch)) if batch else 0
+    batches = max(0, batches)
+    steps = floor((seconds - batches * batch) / rates.student)
+    if steps < 1:
+        least = rates.overhead + rates.student
+        raise InputError(
+            f"a budget of {duration(budget.seconds)} is too short: loading the networks, one step and saving take "
+            f"{duration(least)}; give a longer --budget"
+        )
+    return Split(steps, batches)
+
+
+def duration(seconds: float) -> str:
+    """Return a duration in words: `45 s`, `9 min`, `2 h 10 min`, `3 days`."""
+    if seconds < 90:
+        return f"{max(1, round(seconds))} s"
+    minutes = round(seconds / 60)
+    if minutes < 60:
+        return f"{minutes} min"
+    if minutes < 48 * 60:
+        return f"{minutes // 60} h" + (f" {minutes % 60} min" if minutes % 60 else "")
+    return f"{round(seconds / 86400):,} days"
