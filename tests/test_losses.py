@@ -19,8 +19,12 @@ from datafree.losses import (
     image_norm,
     information_entropy_loss,
     js_divergence,
+    mean_of_layers,
     one_hot_loss,
+    relative_batch_norm_distance,
+    relative_layer_distance,
     soft_cross_entropy,
+    spectrum_distance,
     total_variation,
 )
 from datafree.types import InputError
@@ -372,3 +376,78 @@ class TestDecisionAdversarialLoss:
         teacher = double(3, 4)
         student = (teacher.detach() + 0.1).mul(0.5).requires_grad_()  # predicts the same classes
         assert gradcheck(decision_adversarial_loss, (teacher, student))
+
+
+class TestRelativeStatistics:
+    def test_by_hand(self):
+        features = torch.tensor([[[1.0], [0.0]], [[3.0], [2.0]]])[..., None]  # means 2 and 1, variances 1 and 1
+        stored = torch.tensor([0.0, 1.0]), torch.tensor([4.0, math.exp(-2)])
+        expected = ((4 / 4 + math.log(1 / 4) ** 2) + (0 + 2**2)) / 2
+        assert relative_layer_distance(features, stored, eps=0.0).item() == pytest.approx(expected, rel=1e-5)
+
+    def test_eps_is_that_of_the_layer_and_is_added_to_both_variances(self):
+        layer = call(torch.tensor([[[[1.0]]], [[[3.0]]]]), [0.0], [4.0])  # mean 2, variance 1
+        layer.module.eps = 1.0  # type: ignore[assignment]
+        expected = 4 / 5 + math.log(2 / 5) ** 2
+        assert relative_batch_norm_distance(layer).item() == pytest.approx(expected, rel=1e-5)
+
+    def test_does_not_depend_on_the_scale_of_a_channel(self):
+        features, mean, var = torch.randn(6, 3, 4, 4), torch.randn(3), torch.rand(3) + 0.5
+        factor = torch.tensor([1e-3, 1.0, 1e3])
+        scaled = relative_layer_distance(
+            features * factor[:, None, None], (mean * factor, var * factor.square()), eps=0.0
+        )
+        expected = relative_layer_distance(features, (mean, var), eps=0.0).item()
+        assert scaled.item() == pytest.approx(expected, rel=1e-4)
+
+    def test_is_zero_for_the_stored_statistics_only(self):
+        features = torch.randn(8, 3, 2, 2, dtype=torch.float64)
+        stored = features.mean((0, 2, 3)), features.var((0, 2, 3), correction=0)
+        assert relative_layer_distance(features, stored).item() == pytest.approx(0, abs=1e-12)
+        assert relative_layer_distance(features + 0.1, stored).item() > 1e-3
+
+    def test_a_channel_without_variance_is_finite(self):
+        dead = relative_layer_distance(torch.zeros(4, 1, 2, 2), (torch.zeros(1), torch.zeros(1)))
+        assert dead.item() == 0
+
+    def test_gradient(self):
+        stored = torch.randn(3, dtype=torch.float64), torch.rand(3, dtype=torch.float64) + 0.5
+        assert gradcheck(lambda x: relative_layer_distance(x, stored), double(4, 3, 2, 2))
+
+    def test_the_mean_over_layers_is_weighted(self):
+        distances = [torch.tensor(value) for value in (1.0, 2.0, 4.0)]
+        assert mean_of_layers(distances).item() == pytest.approx(7 / 3)
+        assert mean_of_layers(distances, (5.0, 1.0)).item() == pytest.approx((5 + 2 + 4) / 3)
+        with pytest.raises(InputError, match="no layer with statistics"):
+            mean_of_layers([])
+
+
+class TestSpectrumDistance:
+    def test_by_hand(self):
+        # Two columns: the only frequency besides 0 has one value, whose deviation from the mean is 0.
+        assert spectrum_distance(torch.tensor([[[[1.0, 3.0]]]])).item() == 0
+        # Four columns: frequencies 1/4 and 1/2. x = (1, 0, -1, 0) + (1, -1, 1, -1) / 2 has powers 1 and 1.
+        images = torch.tensor([[[[1.5, -0.5, -0.5, -0.5]]]])
+        deviation = 2 * math.log(0.25), 2 * math.log(0.5)
+        expected = (deviation[0] - deviation[1]) ** 2 / 4
+        assert spectrum_distance(images).item() == pytest.approx(expected, rel=1e-4)
+        assert spectrum_distance(images, exponent=0.0).item() == pytest.approx(0, abs=1e-6)
+
+    def test_is_lower_for_a_power_law_than_for_white_noise(self):
+        noise = torch.randn(400, 1, 16, 16)
+        frequency = torch.hypot(torch.fft.fftfreq(16)[:, None], torch.fft.rfftfreq(16)).clamp_min(1 / 16)
+        natural = torch.fft.irfft2(torch.fft.rfft2(noise) / frequency)
+        assert spectrum_distance(natural) < 0.05 < 0.5 < spectrum_distance(noise)
+        assert spectrum_distance(noise, exponent=0.0) < 0.05
+
+    def test_depends_neither_on_brightness_nor_on_contrast(self):
+        images = torch.randn(3, 2, 5, 7, dtype=torch.float64)
+        assert spectrum_distance(3 * images + 2).item() == pytest.approx(spectrum_distance(images).item(), rel=1e-4)
+
+    def test_images_of_one_pixel_have_no_spectrum(self):
+        images = torch.rand(2, 3, 1, 1, requires_grad=True)
+        spectrum_distance(images).backward()
+        assert images.grad is not None and images.grad.abs().sum() == 0
+
+    def test_gradient(self):
+        assert gradcheck(spectrum_distance, double(2, 1, 4, 6))

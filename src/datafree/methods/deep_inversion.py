@@ -27,7 +27,14 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from datafree.classifier import Classifier, batch_norms, frozen, record
-from datafree.losses import batch_norm_distance, image_norm, js_divergence, sum_of_layers, total_variation
+from datafree.losses import (
+    batch_norm_distance,
+    clamped_divergence,
+    image_norm,
+    js_divergence,
+    sum_of_layers,
+    total_variation,
+)
 from datafree.networks.input_fitting import require_resolutions
 from datafree.synthesis import Method, Schedule, half_cosine
 from datafree.synthesis.augmentation import jitter
@@ -175,26 +182,3 @@ class DeepInversion(DescentSynthesizer):
                         pixels.clamp_(low, high)
         self.descent = None
         return Batch(teacher.denormalize(pixels.detach()).clamp(0, 1), descent.targets, descent.terms)
-
-
-def clamped_divergence(teacher: Logits, student: Logits, temperature: float = 1.0) -> Scalar:
-    r"""Return the divergence that the authors' code uses instead of the Jensen-Shannon divergence.
-
-    .. math:: \operatorname{clip}_{[0, 1]} \tfrac12 \bigl( \text{KL}(m \Vert p) + \text{KL}(m \Vert q) \bigr), \quad
-        m = \tfrac12 (p + q), \quad p, q, m \text{ clipped to } [0.01, 0.99]
-
-    The arguments are swapped compared to Eq 8. The result saturates at 1 (no gradient) under strong disagreement, and at 0
-    with hundreds of classes, where most probabilities are below 0.01.
-
-    Args:
-        teacher, student: Logits of shape `(n, k)`.
-        temperature: Divides both.
-
-    Returns:
-        A scalar in [0, 1].
-    """
-    p, q = F.softmax(teacher / temperature, 1), F.softmax(student / temperature, 1)
-    m = ((p + q) / 2).clamp(0.01, 0.99)
-    p, q = p.clamp(0.01, 0.99), q.clamp(0.01, 0.99)
-    reverse = [F.kl_div(prediction.log(), m, reduction="batchmean") for prediction in (p, q)]
-    return ((reverse[0] + reverse[1]) / 2).clamp(0, 1)
