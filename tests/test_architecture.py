@@ -29,7 +29,7 @@ MAX_FILES_PER_FOLDER = 14
 
 TOP_LEVEL = {
     *("errors", "types", "callback", "files", "randomness", "classifier", "ensemble", "matching", "losses"),
-    *("memory_format", "evaluation"),
+    *("memory_format", "functions", "evaluation"),
 }
 ROOMS: dict[str, set[str]] = {
     "errors": set(),
@@ -38,7 +38,8 @@ ROOMS: dict[str, set[str]] = {
     "files": {"errors", "types"},
     "randomness": set(),
     "memory_format": {"randomness"},
-    "classifier": {"types", "memory_format"},
+    "functions": {"errors"},
+    "classifier": {"types", "functions", "memory_format"},
     "ensemble": {"types", "classifier"},
     "matching": {"types", "classifier"},
     "losses": {"types", "classifier"},
@@ -51,7 +52,10 @@ ROOMS: dict[str, set[str]] = {
     "networks": {"types", "files", "randomness", "memory_format", "classifier", "weights"},
     "methods": {"types", "classifier", "ensemble", "matching", "losses", "synthesis", "networks"},
     "applications": {"types", "callback", "classifier", "ensemble", "matching", "losses", "synthesis", "networks"},
-    "teachers": {"types", "files", "randomness", "classifier", "synthesis", "weights", "networks", "methods"},
+    "teachers": {
+        *("types", "files", "randomness", "functions", "classifier", "ensemble", "matching", "evaluation"),
+        *("synthesis", "weights", "networks", "methods"),
+    },
     "sets": {"types", "files", "classifier", "ensemble", "matching", "synthesis", "methods"},
     "real": {"types", "files", "randomness", "classifier", "matching", "synthesis"},
     "runs": {*TOP_LEVEL, "synthesis", "networks", "methods", "applications", "teachers", "sets", "real"},
@@ -197,6 +201,7 @@ def test_modules_are_imported_by_name_only_for_public_names_and_verbs():
     assert {name for name in FILES for called, _ in calls(name) if called.endswith("import_module")} <= {
         "__init__",
         "commands.main",
+        "teachers.code",
     }
 
 

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.conv import _ConvNd
 
+from datafree.functions import Function, FunctionNetwork
 from datafree.memory_format import use_channels_last
 from datafree.types import Decisions, Images, InputError, Logits, Preprocessing, Probabilities, Targets
 
@@ -28,8 +29,8 @@ class Classifier(nn.Module):
     .. math:: f(x) = \text{model} \Bigl( \frac{x - \mu}{\sigma} \Bigr)
 
     Args:
-        model: Takes normalised images of shape `(n, c, h, w)` and returns logits of shape `(n, k)`. It is stored in
-            channels-last format where that is harmless; see `datafree.memory_format`.
+        model: Takes normalised images of shape `(n, c, h, w)` and returns logits of shape `(n, k)`: a module or any function.
+            A module is stored in channels-last format where that is harmless; see `datafree.memory_format`.
         shape: Channels, height and width of one image.
         classes: Class names in the order of the logits, or their number `k`; then the names are `"0"` to `"k-1"`.
         mean: :math:`\mu` in pixel units, one value per channel or one for all channels.
@@ -47,7 +48,7 @@ class Classifier(nn.Module):
 
     def __init__(
         self,
-        model: nn.Module,
+        model: nn.Module | Function,
         *,
         shape: tuple[int, int, int],
         classes: Sequence[str] | int,
@@ -65,7 +66,6 @@ class Classifier(nn.Module):
                 raise InputError(f"{name} is {tuple(values)}, but it must be finite; give it in pixel units")
         if min(std) <= 0:
             raise InputError(f"std is {tuple(std)}, but it must be positive; give it in pixel units")
-        self.model = model
         self.shape = shape
         self.classes = tuple(map(str, range(classes))) if isinstance(classes, int) else tuple(classes)
         self.precision = precision
@@ -77,16 +77,27 @@ class Classifier(nn.Module):
         """whether that was found out"""
         self.notes: tuple[str, ...] = ()
         """what to know about the network, found when it was loaded"""
+        self.code = ""
+        """the function that builds the network, if it is the user's own: `FILE.py:function` or `package.module:function`"""
+        self.dependencies: Mapping[str, str] = {}
+        """SHA-256 of each file that defines the network besides its weights, by name; a resumed run needs the same"""
         self._feature_layers: tuple[nn.Module, list[nn.Linear]] | None = None
         self.register_buffer("mean", torch.tensor(mean, dtype=torch.float32).view(-1, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(std, dtype=torch.float32).view(-1, 1, 1), persistent=False)
+        probes = self.normalize(probe_images(shape, 2))
+        self.model = model if isinstance(model, nn.Module) else FunctionNetwork(model, probes)
         if not isinstance(model, nn.ModuleList):  # the networks of an ensemble were examined before
-            use_channels_last(model, self.normalize(probe_images(shape, 2)))
+            use_channels_last(self.model, probes)
 
     @property
     def device(self) -> torch.device:
         """The device of the network."""
         return self.mean.device
+
+    @property
+    def differentiable(self) -> bool:
+        """Whether gradients flow from the logits to the images; they do not in a forward-only network."""
+        return all(getattr(module, "differentiable", True) is not False for module in self.model.modules())
 
     def normalize(self, images: Images) -> Images:
         r"""Map pixels in [0, 1] to the input space of the network, :math:`(x - \mu) / \sigma`."""
@@ -177,13 +188,13 @@ class Classifier(nn.Module):
     def to_logits(self, output: Any) -> Logits:
         """Return the logits for the output of the network: itself, or the logarithm or log-odds of probabilities.
 
-        Networks with auxiliary heads return several outputs in training; the one called `logits` is used.
+        If the network returns several values, the logits are found by `logits_in`.
 
         Raises:
-            InputError: If there are several outputs, and none is called `logits`.
+            InputError: If there are several values, and it is not plain which of them are the logits.
         """
-        logits = getattr(output, "logits", output)
-        if not isinstance(logits, Tensor):
+        logits = logits_in(output, len(self.classes))
+        if logits is None:
             raise InputError(
                 f"the network returns a {type(output).__name__} without logits; return one tensor, or name it logits"
             )
@@ -202,6 +213,34 @@ def probe_images(shape: tuple[int, int, int], count: int) -> Images:
     """Return images with pixels spread evenly over [0, 1], the same ones each time. No random number is drawn."""
     index = torch.arange(count * math.prod(shape), dtype=torch.float64)
     return (index * 0.6180339887498949 % 1).float().view(count, *shape)  # by the golden ratio
+
+
+LOGIT_NAMES = ("logits", "logit", "output", "outputs", "out", "scores", "prediction", "predictions", "pred", "preds")
+"""names of the logits in the dict that a network returns, in the order in which they are looked for"""
+
+
+def logits_in(output: Any, classes: int) -> Tensor | None:
+    """Return the logits in the output of a network, of shape `(n, k)`; None if it is not plain which tensor they are.
+
+    Args:
+        output: A tensor; an object with an attribute `logits`, as networks with auxiliary heads and those of transformers
+            return; a dict with one of `LOGIT_NAMES`; a tuple, list or dict of which one tensor fits. Feature maps of shape
+            `(n, k, 1, 1)` are flattened, and `n` numbers of a network with one class become a column.
+        classes: Number of the classes `k`.
+    """
+    entries: Sequence[Any] = output if isinstance(output, (list, tuple)) else ()
+    named: list[Any] = [output, getattr(output, "logits", None)]
+    if isinstance(output, Mapping):
+        entries, named = list(output.values()), [output.get(name) for name in LOGIT_NAMES]
+    tensors = [value for value in entries if isinstance(value, Tensor)]
+    fitting = [tensor for tensor in tensors if tensor.ndim == 2 and tensor.shape[1] == classes]
+    plain = tensors if len(tensors) == 1 else fitting if len(fitting) == 1 else []
+    logits = next((value for value in (*named, *plain) if isinstance(value, Tensor)), None)
+    if logits is None:
+        return None
+    if classes == 1 and logits.ndim < 2:
+        return logits.reshape(-1, 1)
+    return logits.flatten(1) if logits.ndim == 4 and logits.shape[2:] == (1, 1) else logits
 
 
 class ClassSubset(nn.Module):
