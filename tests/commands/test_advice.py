@@ -5,6 +5,8 @@ import importlib
 import os
 import shlex
 import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -161,3 +163,23 @@ def test_a_second_signal_does_not_disturb_the_end(run: list[str], capsys: Captur
 
     monkeypatch.setattr("datafree.teachers.load", twice)
     assert advice(capsys, run, INTERRUPTED) == "interrupted; run the command again"
+
+
+def test_an_interrupt_in_code_from_a_string_ends_the_process_with_the_exit_code(run: list[str], tmp_path: Path):
+    """As in dataclasses and named tuples, which compile their methods while they are imported."""
+    (tmp_path / "program.py").write_text("""
+import sys
+from datafree.commands import announcement, main
+def announce(*_):
+    exec("import os, signal; os.kill(os.getpid(), signal.SIGINT)")
+announcement.announce = announce
+sys.exit(main.main())
+""")
+    words = [
+        sys.executable,
+        "-m",
+        "program",
+        *run,
+    ]  # only of a module started this way is it Python that ends the process
+    ended = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True)
+    assert (ended.returncode, ended.stderr) == (INTERRUPTED, "datafree: interrupted; run the command again\n")

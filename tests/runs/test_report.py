@@ -279,3 +279,19 @@ def test_an_unfinished_run_has_no_report(tmp_path: Path, started: bool):
         (tmp_path / "experiment.json").write_text('{"schema": 2}')
     with pytest.raises(InputError, match="datafree resume" if started else "give the folder of a run"):
         report.read_summary(tmp_path)
+
+
+def test_the_command_that_is_recommended_has_a_quoted_path(tmp_path: Path):
+    path = tmp_path / "my run"
+    path.mkdir()
+    (path / "experiment.json").write_text('{"schema": 2}')
+    with pytest.raises(InputError) as refused:
+        report.read_summary(path)
+    assert str(refused.value).endswith(f"continue it with `datafree resume '{path}'`")
+
+
+def test_a_report_sweeps_what_a_killed_process_left_beside_the_pictures(copied: Path):
+    left = copied / "synthetic" / ".tmp-datafree-0123456789abcdef"
+    left.mkdir()
+    report.write_page(copied, report.read_summary(copied))
+    assert not left.exists()

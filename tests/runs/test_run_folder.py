@@ -453,6 +453,15 @@ class TestRunFolder:
             with pytest.raises(InputError, match="is an unfinished run; continue it with"):
                 RunFolder(tmp_path / "run", EXPERIMENT)
 
+    def test_the_command_that_is_recommended_has_a_quoted_path(self, tmp_path: Path):
+        path = tmp_path / "my run"
+        RunFolder(path, EXPERIMENT).__exit__()
+        with pytest.raises(InputError, match=f"continue it with `datafree resume '{path}'` or choose another --out"):
+            RunFolder(path, EXPERIMENT)
+        (path / "summary.json").write_text("{}")
+        with pytest.raises(InputError, match=f"see it with `datafree report '{path}'`"):
+            RunFolder(path, EXPERIMENT, resume=True)
+
     def test_a_folder_with_another_experiment_is_refused(self, tmp_path: Path):
         RunFolder(tmp_path / "run", EXPERIMENT).__exit__()
         with pytest.raises(InputError, match="is a run of another experiment"):
@@ -568,6 +577,7 @@ class TestRunFolder:
         saved(tmp_path / "run", 1).__exit__()
         (tmp_path / "run" / ".tmp-abc-report.html").write_text("half")
         (tmp_path / "run" / "checkpoints" / ".tmp-abc-00000002").mkdir()
+        (tmp_path / "run" / "synthetic" / ".tmp-datafree-0123456789abcdef").mkdir(parents=True)
         newest(tmp_path / "run")
         assert not list((tmp_path / "run").rglob(".tmp-*"))
 

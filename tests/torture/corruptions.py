@@ -1,9 +1,11 @@
 """One file is damaged; it must be refused before a tensor of it is used, or be one that decides nothing."""
 
+import json
 import random
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 from torture.kills import goes_on
 from torture.trials import Trial, clean, command
@@ -76,7 +78,7 @@ def corruptions(workshop: Workshop, count: int) -> Iterator[Trial]:
 
 
 def damage(folder: Path, kind: str, numbers: random.Random) -> tuple[Path, bool]:
-    """Damage one file below a folder; say which, and whether anything changed."""
+    """Damage one file below a folder; say which, and whether anything changed: of JSON, whether its value did."""
     path = numbers.choice(sorted(path for path in folder.rglob("*") if path.is_file() and path.stat().st_size))
     change, before = DAMAGES[kind], path.read_bytes()
     if change is None:
@@ -85,7 +87,15 @@ def damage(folder: Path, kind: str, numbers: random.Random) -> tuple[Path, bool]
     data = bytearray(before)
     change(data, numbers)
     path.write_bytes(data)
-    return path, bytes(data) != before
+    return path, bytes(data) != before and not (path.suffix == ".json" and _value(data) == _value(before))
+
+
+def _value(data: bytes | bytearray) -> Any:
+    """The value of a JSON file; of other data these themselves. The end of the last line may be missing, for example."""
+    try:
+        return json.loads(data)
+    except ValueError:
+        return bytes(data)
 
 
 def judge(path: Path, changed: bool, outcome_clean: str, code: int, output: str) -> str:

@@ -4,8 +4,6 @@ Help, refusals and the first line of a run come before torch is imported. Everyt
 interrupt is caught from the first moment.
 """
 
-import atexit
-import os
 import signal
 import sys
 import time
@@ -13,6 +11,11 @@ import time
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 CLEANING = 2.0
 """seconds after a signal in which another one does not disturb the end of the command"""
+
+
+class Interrupt(KeyboardInterrupt):
+    """What a signal raises. For KeyboardInterrupt itself, Python would end the process with the signal if it was raised in
+    code that runs from a string, as dataclasses do while they are imported, whether it was caught or not."""
 
 
 class Interruption:
@@ -26,7 +29,7 @@ class Interruption:
         now = time.monotonic()
         if now - self.last > CLEANING:
             self.arrived, self.last = True, now
-            raise KeyboardInterrupt
+            raise Interrupt
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -39,8 +42,6 @@ def main(arguments: list[str] | None = None) -> int:
         code = _interrupted()
     for number, handler in before:  # of the program itself, only the end of the process is left
         signal.signal(number, signal.SIG_IGN if arguments is None else handler)
-    if arguments is None and interruption.arrived:
-        _exit_at_once(code)
     return code
 
 
@@ -53,14 +54,6 @@ def respond_leniently(words: list[str], interruption: Interruption) -> int:
     if (fault := lost_output(outputs)) is None:
         return code
     return _fail(f"the command has ended, but its output could not be written ({fault}); write it to another file", 2)
-
-
-def _exit_at_once(code: int) -> None:
-    """End the process with an exit code. Python itself would end with the signal if it arrived during some imports."""
-    atexit._run_exitfuncs()
-    for stream in filter(None, (sys.stdout, sys.stderr)):
-        stream.flush()
-    os._exit(code)
 
 
 def respond(words: list[str], interruption: Interruption) -> int:
@@ -124,7 +117,7 @@ def carry_out(verb: str, words: list[str], interruption: Interruption) -> None:
         from datafree.runs.hardware import plain_faults
 
         if interruption.arrived:  # and was caught by a module that was being imported
-            raise KeyboardInterrupt
+            raise Interrupt
         with plain_faults(given.batch_sizes):
             command(words)
     finally:

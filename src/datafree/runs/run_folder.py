@@ -7,6 +7,7 @@ pickle. A run folder may come from elsewhere: links and special files in it are 
 import errno
 import json
 import secrets
+import shlex
 import shutil
 import stat
 from collections.abc import Iterator, Mapping
@@ -92,8 +93,9 @@ class RunFolder:
             self._require_resumable(experiment)
             self._take()
         self.checkpoints.mkdir(exist_ok=True)
-        for folder in (path, self.checkpoints):
-            delete_temporary(folder)
+        for folder in (path, *(path / name for name in FOLDERS)):
+            if folder.is_dir():
+                delete_temporary(folder)
 
     def _require_empty(self) -> None:
         names = {child.name for child in self.path.iterdir()}
@@ -101,13 +103,13 @@ class RunFolder:
             raise InputError(f"{self.path} is not empty and is not a run folder; choose another --out")
 
     def _require_resumable(self, experiment: Any) -> None:
-        path = self.path
+        path, name = self.path, shlex.quote(str(self.path))
         if (path / SUMMARY).exists():
             other = "" if self.resume else " or choose another --out"
-            raise InputError(f"{path} is a finished run; see it with `datafree report {path}`{other}")
+            raise InputError(f"{path} is a finished run; see it with `datafree report {name}`{other}")
         if not self.resume:
             raise InputError(
-                f"{path} is an unfinished run; continue it with `datafree resume {path}` or choose another --out"
+                f"{path} is an unfinished run; continue it with `datafree resume {name}` or choose another --out"
             )
         if read_experiment(path) != experiment:
             raise InputError(f"{path} is a run of another experiment; choose another --out")

@@ -1,6 +1,7 @@
 """What a run leaves for its reader: the student with its card, the HTML report, and the tables on the console."""
 
 import base64
+import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +13,7 @@ from rich.table import Table
 from datafree.classifier import Classifier
 from datafree.evaluation import score
 from datafree.files import atomic_file, read_bytes, read_json, write_json, write_text
+from datafree.files.temporary import delete_leftovers
 from datafree.files.validation import from_plain
 from datafree.real.ledger import LEDGER, Entry
 from datafree.runs.logger import read_log
@@ -108,7 +110,9 @@ def write_results(
 
 
 def write_page(path: Path, summary: Mapping[str, Any]) -> None:
-    """Write `report.html` of a finished run."""
+    """Write `report.html` of a finished run, and delete what a killed process has left in its folder."""
+    if (path / "synthetic").is_dir():
+        delete_leftovers(path / "synthetic")
     write_text(path / "report.html", page(path, summary))
 
 
@@ -121,7 +125,7 @@ def read_summary(path: str | Path) -> dict[str, Any]:
     path = Path(path)
     read_experiment(path)
     if not (path / SUMMARY).exists():
-        raise InputError(f"{path} has no finished run; continue it with `datafree resume {path}`")
+        raise InputError(f"{path} has no finished run; continue it with `datafree resume {shlex.quote(str(path))}`")
     summary = read_json(path / SUMMARY, root=path)
     from_plain(Summary, summary, str(path / SUMMARY), ignore_unknown=True)
     return summary
