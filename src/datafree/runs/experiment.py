@@ -3,7 +3,7 @@
 import math
 from collections.abc import Iterator
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -34,15 +34,15 @@ from datafree.runs.hardware import (
 )
 from datafree.runs.logger import RunLogger, with_progress
 from datafree.runs.reporting.console import say
+from datafree.runs.reporting.methods import method_name, part_results
 from datafree.runs.reporting.report import write_results
 from datafree.runs.run_folder import EXPERIMENT, RunFolder, read_experiment
 from datafree.runs.serialization import from_json, serializable, to_json
 from datafree.runs.task_data import TaskData, open_data, open_task_data, require_data
 from datafree.runs.tasks import AmalgamationTask, ExtensionTask, Task, student_start
-from datafree.sets.saved import ALL_METHODS
 from datafree.synthesis import Method, Schedule, Stream
 from datafree.synthesis.per_teacher import PerTeacher
-from datafree.teachers.doctor import require_capabilities
+from datafree.teachers.inspection import require_capabilities
 from datafree.types import (
     Batch,
     Diverged,
@@ -189,7 +189,7 @@ def run(experiment: Experiment, out: str | Path, *, console: Console | None = No
         summary = summarize(setup, logger, console)
         if folder:
             folder.require_owner()
-            write_results(folder.path, summary, setup.student, logger.first_batch)
+            write_results(folder.path, summary, setup.student, logger.first_batches)
             folder.delete_checkpoints()
     return Result(setup.student, summary, out)
 
@@ -335,6 +335,7 @@ def summarize(setup: Setup, logger: RunLogger, console: Console | None) -> dict[
         "teacher": assess(teacher, teacher, data.test, console),
         "student": assess(student, teacher, data.test, console),
     }
+    parts = part_results(experiment.method, logger.first_batches, logger.part_images, teacher, student)
     for note in (note for note in data.notes if note not in logger.notes):  # files that could not be read
         logger.note(note)
     return {
@@ -351,6 +352,7 @@ def summarize(setup: Setup, logger: RunLogger, console: Console | None) -> dict[
         "new_class_images_seen": data.ledger.count("student training (new classes)") if data.new_classes else None,
         "real_images_measured": data.ledger.images_measured(),
         "health": logger.health,
+        **({"parts": parts} if parts else {}),
         "notes": logger.notes,
         "ledger": data.ledger.to_json(),
         "seconds": round(logger.seconds(), 2),
@@ -378,17 +380,3 @@ def assess(
         return costs
     batches = with_progress(test.batches_for(model, teacher), len(test), "evaluate", console)
     return costs | asdict(evaluate(model, teacher, batches))
-
-
-def method_name(method: Method | None) -> str:
-    """Return the name of the preset that is most similar to a method, by which settings are on and which are off."""
-    if method is None:
-        return "real images"
-
-    def differences(preset: Method) -> int:
-        return sum(bool(getattr(method, f.name)) != bool(getattr(preset, f.name)) for f in fields(method))
-
-    presets = {name: preset for name, preset in ALL_METHODS.items() if type(preset) is type(method)}
-    if not presets:
-        return type(method).__name__.removesuffix("Config")
-    return min(presets, key=lambda name: differences(presets[name]))

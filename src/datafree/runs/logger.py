@@ -41,6 +41,8 @@ HEALTH_EVERY = 50
 MIN_LABELS_PER_IMAGE = 0.1
 """mean number of predicted labels per image below which images count as collapsed"""
 RANDOM = "random_state"
+NOT_PLAIN = ("states", "health", "first_batch", "first_batches")
+"""entries of a checkpoint with tensors; `first_batch` is that of earlier versions"""
 PHASES = ("synthesis", "application", "evaluation")
 
 
@@ -82,6 +84,8 @@ class Saved:
     """The plain values in a checkpoint; the tensors and the states of objects are beside them."""
 
     images_synthesized: int
+    part_images: Mapping[str, int] = field(default_factory=dict)
+    """images synthesized by each part of a mixture"""
     log_bytes: int
     seconds: float
     dependencies: Mapping[str, Any] = field(default_factory=dict)
@@ -128,7 +132,8 @@ class RunLogger(Callback):
         self.resume_notes: list[str] = []
         self.health: dict[str, float] = {}
         self.images_synthesized = 0
-        self.first_batch: Batch | None = None
+        self.part_images: dict[str, int] = {}
+        self.first_batches: dict[str, Batch] = {}
         self.start = self.last_save = self.last_evaluation = time.monotonic()
         self.save_seconds = 0.0
         self.lines: list[str] = []
@@ -171,8 +176,9 @@ class RunLogger(Callback):
     def on_batch(self, batch: Batch, count: int, due: int) -> None:
         self.keep_folder()
         self.images_synthesized += len(batch)
-        if self.first_batch is None:
-            self.first_batch = batch
+        if batch.part:
+            self.part_images[batch.part] = self.part_images.get(batch.part, 0) + len(batch)
+        self.first_batches.setdefault(batch.part, batch)
         if count <= 8 or count % HEALTH_EVERY == 0:
             self.check_health(batch, count)
         self.save_if_due()
@@ -183,11 +189,13 @@ class RunLogger(Callback):
         Raises:
             Diverged: If a pixel is not finite.
         """
+        prefix, of_part = (f"{batch.part}/", f" of {batch.part}") if batch.part else ("", "")
         if not torch.isfinite(batch.images).all():
-            raise Diverged(f"batch {count} has non-finite pixels; lower the learning rate of the method")
+            raise Diverged(f"batch {count}{of_part} has non-finite pixels; lower the learning rate of the method")
         self.health = health(self.teacher, self.student, batch)
-        terms = {name: float(term) for name, term in batch.terms.items()}
-        self.write("synthesis", count, {**terms, **{f"health/{name}": value for name, value in self.health.items()}})
+        terms = {f"{prefix}{name}": float(term) for name, term in batch.terms.items()}
+        signals = {f"health/{prefix}{name}": value for name, value in self.health.items()}
+        self.write("synthesis", count, {**terms, **signals})
         if count % HEALTH_EVERY == 0:
             self.warn_of_collapse()
 
@@ -234,20 +242,22 @@ class RunLogger(Callback):
             InputError: If something that decides the result has changed, or the state is not that of this run.
         """
         assert self.file is not None
-        plain = {name: value for name, value in state.items() if name not in ("states", "health", "first_batch")}
+        plain = {name: value for name, value in state.items() if name not in NOT_PLAIN}
         saved = from_plain(Saved, plain, "the checkpoint", ignore_unknown=True)
         self.resume_notes = list(dict.fromkeys([*saved.notes, *compare(saved.dependencies, self.dependencies)]))
         for note in self.resume_notes:
             self.note(note)
-        states, first = state["states"], state["first_batch"]
+        states, firsts = state["states"], state.get("first_batches") or {"": state.get("first_batch")}
         for name, stateful in self.states.items():
             if name != RANDOM:
                 restore(name, stateful, states[name])
         restore(RANDOM, self.states[RANDOM], states[RANDOM])  # last, since loading may draw random numbers
         self.images_synthesized, self.health = saved.images_synthesized, dict(state["health"])
+        self.part_images = dict(saved.part_images)
         self.start = time.monotonic() - saved.seconds
-        if first:
-            self.first_batch = Batch(first["images"], first["targets"], {})
+        for part, first in firsts.items():
+            if first:
+                self.first_batches[part] = Batch(first["images"], first["targets"], {}, part=part)
         os.truncate(self.file, min(saved.log_bytes, os.fstat(self.file).st_size))
 
     def log(self, step: int, terms: Terms) -> None:
@@ -311,14 +321,15 @@ class RunLogger(Callback):
         """Save a checkpoint of all registered objects."""
         assert self.file is not None and self.folder is not None
         self.flush()
-        first = self.first_batch
+        firsts = self.first_batches.items()
         checkpoint = {
             "states": {name: stateful.state_dict() for name, stateful in self.states.items()},
             "dependencies": self.dependencies,
             "notes": self.resume_notes,
             "images_synthesized": self.images_synthesized,
             "health": self.health,
-            "first_batch": None if first is None else {"images": first.images, "targets": first.targets},
+            "part_images": self.part_images,
+            "first_batches": {part: {"images": first.images, "targets": first.targets} for part, first in firsts},
             "log_bytes": os.fstat(self.file).st_size,
             "seconds": self.seconds(),
         }

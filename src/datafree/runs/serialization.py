@@ -9,13 +9,22 @@ from datafree.methods import METHODS
 from datafree.sets.saved import SavedConfig
 from datafree.synthesis import Schedule
 from datafree.synthesis.augmentation import Augmentation
+from datafree.synthesis.mixture import Mixture, Part
 from datafree.types import InputError
 
 T = TypeVar("T")
 
 CONFIGS: dict[str, type[Any]] = {
     kind.__name__: kind
-    for kind in (Schedule, Augmentation, SavedConfig, *map(type, METHODS.values()), *map(type, APPLICATIONS.values()))
+    for kind in (
+        Schedule,
+        Augmentation,
+        SavedConfig,
+        Mixture,
+        Part,
+        *map(type, METHODS.values()),
+        *map(type, APPLICATIONS.values()),
+    )
 }
 """settings classes by name: a fixed table, so that a run folder cannot name other code"""
 
@@ -57,7 +66,12 @@ def from_json(node: Any, where: str = "the settings") -> Any:
 
 
 def flatten(node: Any, name: str = "") -> dict[str, Any]:
-    """Return the JSON of settings as one dict, whose keys are paths such as `method.batch_size`."""
+    """Return the JSON of settings as one dict, whose keys are paths such as `method.batch_size`.
+
+    The parts of a mixture are listed by their names, as on the command line: `method.deep-inversion.batch_size`.
+    """
+    if isinstance(node, list) and node and all(isinstance(item, dict) and CONFIG in item for item in node):
+        return {key: value for item in node for key, value in _flatten_part(item, name).items()}
     if not isinstance(node, dict):
         return {name: node}
     rows: dict[str, Any] = {}
@@ -67,3 +81,10 @@ def flatten(node: Any, name: str = "") -> dict[str, Any]:
         elif name:
             rows[name] = value
     return rows
+
+
+def _flatten_part(part: dict[str, Any], name: str) -> dict[str, Any]:
+    path = f"{name.rpartition('.')[0]}.{part.get('name')}"
+    rows = {f"{path}.share": part.get("share"), **flatten(part.get("method"), path)}
+    schedule = part.get("schedule") or {}
+    return rows | {f"{path}.{key}": value for key, value in schedule.items() if key not in (CONFIG, "batch_size")}

@@ -55,8 +55,7 @@ class Part:
     """when the part synthesizes and how many batches it stores; its batch_size is not used; None: that of the method"""
 
     def __post_init__(self) -> None:
-        if not NAME.fullmatch(self.name):
-            raise InputError(f"a part is called {self.name[:50]!r}; use letters, digits and dashes")
+        require_name(self.name)
         require_share(self.name, self.share)
         if isinstance(self.method, Mixture):
             raise InputError(f"{self.name} is a mixture in a mixture; list its parts instead")
@@ -195,6 +194,16 @@ class Mixed(Synthesizer):
         self.drawn = list(state["drawn"])
         for name, stream in self.streams.items():
             stream.load_state_dict(state["streams"][name])
+
+
+def require_name(name: str) -> None:
+    """Check the name of a part.
+
+    Raises:
+        InputError: If it is no plain word.
+    """
+    if not NAME.fullmatch(name):
+        raise InputError(f"a part of a mixture is called {name[:50]!r}; use letters, digits and dashes")
 
 
 def require_share(name: str, share: float) -> None:

@@ -20,6 +20,7 @@ from datafree.runs.logger import read_log
 from datafree.runs.reporting.card import card, old_and_new_classes, percent, pruning, real_images
 from datafree.runs.reporting.console import plain
 from datafree.runs.reporting.drawing import bar_chart, curves
+from datafree.runs.reporting.methods import PartResult, sheet_batch
 from datafree.runs.run_folder import SUMMARY, read_experiment
 from datafree.runs.serialization import flatten
 from datafree.runs.tasks import StudentStart
@@ -79,6 +80,7 @@ class Summary:
     new_class_images_seen: int | None = None
     real_images_measured: int = 0
     pruned: Pruned | None = None
+    parts: tuple[PartResult, ...] = ()
 
     def __post_init__(self) -> None:
         for network in (self.teacher, self.student):
@@ -88,7 +90,7 @@ class Summary:
 
 
 def write_results(
-    path: Path, summary: Mapping[str, Any], student: Classifier, first_batch: Batch | None = None
+    path: Path, summary: Mapping[str, Any], student: Classifier, first_batches: Mapping[str, Batch] | None = None
 ) -> None:
     """Write all files of a finished run. `summary.json` is the last: it marks the run as finished.
 
@@ -96,12 +98,17 @@ def write_results(
         path: The run folder.
         summary: The summary of the run.
         student: The student.
-        first_batch: The first synthesized batch, shown in the report; None if the run used real images.
+        first_batches: The first synthesized batch by part of the mixture, with an empty name if the method is none; shown in
+            the report. Empty if the run used real images.
     """
-    if first_batch is not None:
+    first_batches = first_batches or {}
+    sheets = {f"part-{name}": batch for name, batch in first_batches.items() if name}
+    if (all_parts := sheet_batch(first_batches)) is not None:
+        sheets["grid"] = all_parts
         (path / "synthetic").mkdir(exist_ok=True)
-        with atomic_file(path / "synthetic" / "grid.png") as new:
-            contact_sheet(first_batch).save(new)
+    for name, batch in sheets.items():
+        with atomic_file(path / "synthetic" / f"{name}.png") as new:
+            contact_sheet(batch).save(new)
     model_card = card(summary, narrowed="widths" in pruned_config(student), home=registering_module(student.model))
     save_folder(student, path / "student", model_card)
     write_json(path / LEDGER, summary["ledger"])
@@ -226,6 +233,7 @@ def table_rows(summary: Mapping[str, Any]) -> list[dict[str, Any]]:
 def page(path: Path, summary: Mapping[str, Any]) -> str:
     """Return the report of a run as one HTML file without scripts and external resources."""
     grid = path / "synthetic" / "grid.png"
+    parts = [(part, path / "synthetic" / f"part-{part['name']}.png") for part in summary.get("parts", ())]
     return render(
         "run.html",
         summary=summary,
@@ -236,7 +244,8 @@ def page(path: Path, summary: Mapping[str, Any]) -> str:
         curves=curves(read_log(path)),
         classes=summary["classes"],
         settings=flatten(summary["experiment"]),
-        grid=_data_url(grid) if grid.exists() else "",
+        grid=_data_url(grid) if grid.exists() and not parts else "",
+        parts=[(part, _data_url(sheet) if sheet.exists() else "") for part, sheet in parts],
     )
 
 
