@@ -44,3 +44,28 @@ def noise(count: int, teacher: Classifier, spectrum: Spectrum = "white") -> Floa
     frequency = torch.hypot(down[:, None], across).clamp_min(1 / max(height, width))
     pixels = torch.fft.irfft2(torch.fft.rfft2(pixels) / frequency, s=(height, width))
     return pixels / pixels.std()
+
+
+def power_law(exponents: Tensor, planes: int, height: int, width: int) -> Float[Tensor, "n p h w"]:
+    r"""Return Gaussian noise whose amplitudes fall with a power of the spatial frequency, :math:`\lvert\omega\rvert^{-a}`.
+
+    It is drawn in the frequency domain. Each plane has mean 0 and expected variance 1; a plane of one pixel is 0.
+
+    Args:
+        exponents: :math:`a` of each image, of shape `(n,)`; 1 for photographs, 0 for white noise.
+        planes: Number of planes per image.
+        height: Rows of a plane.
+        width: Columns of a plane.
+    """
+    device = exponents.device
+    down, across = torch.fft.fftfreq(height, device=device), torch.fft.rfftfreq(width, device=device)
+    frequency = torch.hypot(down[:, None], across)
+    amplitude = frequency.clamp_min(1 / (2 * max(height, width))).pow(-exponents[:, None, None])
+    amplitude[:, 0, 0] = 0
+    # Columns without a mirror image count once, all others twice.
+    single = torch.zeros_like(across, dtype=torch.bool)
+    single[:: max(1, width // 2) if width % 2 == 0 else max(1, width)] = True
+    energy = (amplitude.square() * torch.where(single, 1.0, 2.0)).sum((1, 2), keepdim=True)
+    amplitude = amplitude * torch.where(single, math.sqrt(2), 1.0) * energy.clamp_min(1e-12).rsqrt() * height * width
+    spectrum = torch.randn(len(exponents), planes, height, len(across), dtype=torch.complex64, device=device)
+    return torch.fft.irfft2(spectrum * amplitude[:, None], s=(height, width))

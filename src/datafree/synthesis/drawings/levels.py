@@ -1,0 +1,98 @@
+r"""The levels of a teacher's images: what mean, standard deviation and ground the pictures for it have.
+
+The teacher's normalisation tells the mean :math:`\mu` and the standard deviation :math:`\sigma` of its training data, by
+channel. Pictures are drawn with levels of their own and then mapped to these:
+
+.. math:: x' = \operatorname{clip}_{[0, 1]}(g x + o)
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from datafree.classifier import Classifier
+from datafree.types import Images
+
+USUAL_MEAN, USUAL_STD = 0.45, 0.25
+"""levels of photographs, where the normalisation tells nothing"""
+DARK = 0.25
+"""largest mean of images whose ground is dark"""
+LARGEST_VARIANCE = 0.9
+"""largest variance that was measured, as a fraction of the variance of black and white pixels of the same mean"""
+
+
+@dataclass(frozen=True)
+class Levels:
+    """The levels of pictures: by channel, of shape `(c, 1, 1)`."""
+
+    gain: Tensor
+    """g"""
+    offset: Tensor
+    """o"""
+    light_ground: float = 0.0
+    """probability that strokes are dark on white ground instead of light on black ground"""
+
+    def __call__(self, pictures: Images) -> Images:
+        """Return pictures with these levels, in [0, 1]."""
+        return torch.addcmul(self.offset, pictures, self.gain).clamp_(0, 1)
+
+    def on_ground(self, strokes: Images) -> Images:
+        """Return light strokes on black as strokes on the ground of these levels."""
+        inverted = torch.rand(len(strokes), 1, 1, 1, device=strokes.device) < self.light_ground
+        return torch.where(inverted, 1 - strokes, strokes)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the levels, for a checkpoint."""
+        return {"gain": self.gain, "offset": self.offset, "light_ground": self.light_ground}
+
+    @classmethod
+    def restored(cls, state: Mapping[str, Any], device: torch.device) -> "Levels":
+        """Return the levels with this state."""
+        return cls(state["gain"].to(device), state["offset"].to(device), state["light_ground"])
+
+
+def known_levels(teacher: Classifier) -> tuple[Tensor, Tensor] | None:
+    """Return the mean and standard deviation of a teacher's images, of shape `(c, 1, 1)`, from its normalisation.
+
+    Returns:
+        None if no images in [0, 1] have such values, as with the mean 0.5 and standard deviation 0.5 that many networks use.
+    """
+    channels = teacher.shape[0]
+    mean, std = teacher.mean.expand(channels, 1, 1), teacher.std.expand(channels, 1, 1)
+    plausible = (mean > 0) & (mean < 1) & (std.square() < LARGEST_VARIANCE * mean * (1 - mean))
+    return (mean, std) if bool(plausible.all()) else None
+
+
+def light_ground(teacher: Classifier) -> float:
+    """Return the probability that the ground of a teacher's images is light: 0, 1, or 0.5 if it is not known."""
+    known = known_levels(teacher)
+    if known is None or bool((known[0] - 0.5).abs().max() < 0.5 - DARK):
+        return 0.5
+    return float(known[0].mean() > 0.5)
+
+
+def has_plain_ground(teacher: Classifier) -> bool:
+    """Return whether a teacher may classify symbols on plain ground: it takes grey images, or dark or light ones."""
+    return teacher.shape[0] == 1 or light_ground(teacher) != 0.5
+
+
+def match_levels(pictures: Images, teacher: Classifier) -> Levels:
+    """Return the levels that give pictures the mean and the standard deviation of a teacher's images, before clipping.
+
+    Args:
+        pictures: Some hundreds of pictures, as they are drawn.
+        teacher: The teacher. If its normalisation tells nothing, its images are taken for photographs.
+    """
+    usual = pictures.new_full((teacher.shape[0], 1, 1), USUAL_MEAN), pictures.new_full((1, 1, 1), USUAL_STD)
+    mean, std = known_levels(teacher) or usual
+    own_mean, own_std = (statistic[:, None, None] for statistic in moments(pictures))
+    gain = std / own_std.clamp_min(1e-6)
+    return Levels(gain, mean - gain * own_mean, light_ground(teacher))
+
+
+def moments(pictures: Images) -> tuple[Tensor, Tensor]:
+    """Return the mean and the standard deviation of each channel."""
+    return pictures.mean((0, 2, 3)), pictures.std((0, 2, 3), unbiased=False)
