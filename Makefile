@@ -22,7 +22,7 @@ test: $(VENV)/installed  ## the default tests; those that need a browser are ski
 slow: $(VENV)/installed  ## the long tests; MNIST is looked for in $$DATAFREE_DATA
 	$(BIN)/python -m pytest -m slow
 
-torture: $(VENV)/installed  ## kills, faults, corruptions, hostile files, random command lines: long, resumable
+torture: $(VENV)/installed  ## kills, faults, corruptions, hostile files, random command lines: 22 minutes on two cores, resumable
 	PYTHONPATH=tests $(BIN)/python -m torture --out runs/torture
 
 check: $(VENV)/installed  ## what CI runs: format, lint, types, tests

@@ -2,7 +2,8 @@
 
     python -m torture --out runs/torture
 
-Trials that are done are read from `trials.jsonl` in that folder and not repeated; what failed stays there to be looked at.
+Trials that are done are read from `trials.jsonl` in that folder and not repeated; what failed stays there to be looked at, and
+is tried once more with `--again`.
 """
 
 import argparse
@@ -56,14 +57,21 @@ def table(results: dict[str, dict[str, str]]) -> str:
     return "\n".join([*lines, "", *(failures or ["No trial failed."]), ""])
 
 
-def campaign(out: Path, counts: dict[str, int], jobs: int = 1) -> dict[str, dict[str, str]]:
-    """Do all trials that are not done yet; return the reason of failure, or nothing, by family and name."""
+def campaign(out: Path, counts: dict[str, int], jobs: int = 1, again: bool = False) -> dict[str, dict[str, str]]:
+    """Do all trials that are not done yet; return the reason of failure, or nothing, by family and name.
+
+    Args:
+        out: Folder of the campaign.
+        counts: Number of trials by family.
+        jobs: Trials at a time.
+        again: Also repeat the trials that have failed.
+    """
     out.mkdir(parents=True, exist_ok=True)
     workshop = Workshop(out / "workshop")
     workshop.build()
     log = out / "trials.jsonl"
     done = read_log(log)
-    todo = [trial for trial in trials(workshop, counts) if trial.name not in done.get(trial.family, {})]
+    todo = [trial for trial in trials(workshop, counts) if _is_due(done.get(trial.family, {}).get(trial.name), again)]
     context = multiprocessing.get_context("fork")  # trials fork as well, so that no thread may run here
     workers = [context.Process(target=work, args=(todo[place::jobs], out, log)) for place in range(jobs)]
     for worker in workers:
@@ -72,6 +80,10 @@ def campaign(out: Path, counts: dict[str, int], jobs: int = 1) -> dict[str, dict
         worker.join()
     done = read_log(log)
     return {family: done.get(family, {}) for family in counts}
+
+
+def _is_due(outcome: str | None, again: bool) -> bool:
+    return outcome is None or (again and bool(outcome))
 
 
 def work(todo: Sequence[Trial], out: Path, log: Path) -> None:
@@ -100,11 +112,12 @@ def main() -> int:
     arguments.add_argument("--only", nargs="+", choices=FAMILIES, default=list(FAMILIES), help="only these families")
     arguments.add_argument("--share", type=float, default=1.0, help="fraction of the trials of each family")
     arguments.add_argument("--jobs", type=int, default=min(2, os.cpu_count() or 1), help="trials at a time")
+    arguments.add_argument("--again", action="store_true", help="repeat the trials that have failed")
     options = arguments.parse_args()
     torch.set_num_threads(1)
     begin = time.monotonic()
     counts = {family: max(1, round(options.share * FAMILIES[family][1])) for family in options.only}
-    results = campaign(options.out.resolve(), counts, options.jobs)
+    results = campaign(options.out.resolve(), counts, options.jobs, options.again)
     text = table(results)
     (options.out / "table.md").write_text(text)
     print(text)
