@@ -18,7 +18,7 @@ from datafree.randomness import RandomNumbers, RandomState
 from datafree.runs.experiment import resume, run
 from datafree.runs.logger import RunLogger
 from datafree.synthesis import Method, Schedule, Stream
-from datafree.synthesis.per_teacher import PerTeacher
+from datafree.synthesis.turns import PerTeacher
 from datafree.types import Batch
 
 GENERATOR = {"batch_size": 4, "latent_size": 4, "reset_every": 5, "discard_first": 3}

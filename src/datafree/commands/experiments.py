@@ -9,6 +9,7 @@ from datafree.applications.base import Application
 from datafree.applications.continual import RECIPES
 from datafree.applications.distillation import DistillationConfig
 from datafree.applications.pruning import PruningConfig
+from datafree.commands.mixtures import MixtureOptions, MixtureSize, mixture_options, preset
 from datafree.commands.options.parsing import Flat, Form, Positional, Repeated
 from datafree.commands.options.table import Selector
 from datafree.commands.runs import finish, start
@@ -16,6 +17,7 @@ from datafree.runs.experiment import Experiment, RuntimeConfig
 from datafree.runs.tasks import AmalgamationTask, ExtensionTask, SingleTeacherTask, Task
 from datafree.sets.saved import ALL_METHODS
 from datafree.synthesis import Method, Schedule
+from datafree.synthesis.mixture import Mixture
 
 TaskType = TypeVar("TaskType", Task, ExtensionTask, AmalgamationTask)
 
@@ -57,15 +59,16 @@ def method_selector(default: str) -> Selector:
     return Selector(
         name="--method",
         help="how images are synthesized: {}; saved reads a folder that `datafree synthesize` wrote, real uses the "
-        "real images of --data instead",
+        "real images of --data instead; or a mixture with the share of each method, such as noise:0.7,deep-inversion:0.3",
         choices=(*ALL_METHODS, "real"),
         default=default,
+        mixes=True,
     )
 
 
 def method_named(name: str) -> Method | None:
-    """Return a method by name; `real`, the ceiling, has none."""
-    return None if name == "real" else ALL_METHODS[name]
+    """Return a method by name, or a mixture; `real`, the ceiling, has none."""
+    return None if name == "real" else preset(name, ALL_METHODS)
 
 
 def options_of(task: type[Any], name: str, application: Application) -> type[Any]:
@@ -77,13 +80,20 @@ def options_of(task: type[Any], name: str, application: Application) -> type[Any
         application: The defaults of the training settings.
     """
     method = method_named(name)
+    schedule = method.schedule if method else Schedule()
+    settings = [("method", type(method), field(default=method)), ("schedule", Flat[Schedule], field(default=schedule))]
+    if isinstance(method, Mixture):
+        kind = mixture_options(method)
+        settings = [
+            ("method", kind, field(default_factory=kind)),
+            ("schedule", Flat[MixtureSize], field(default=MixtureSize())),
+        ]
     return make_dataclass(
         "Options",
         [
             ("task", Flat[task]),
             ("output", Flat[Output], field(default=Output())),
-            *([("method", type(method), field(default=method))] if method else []),
-            ("schedule", Flat[Schedule], field(default=method.schedule if method else Schedule())),
+            *settings[0 if method else 1 :],
             ("application", Flat[type(application)], field(default=application)),
             ("runtime", Flat[RuntimeConfig], field(default=RuntimeConfig())),
         ],
@@ -94,8 +104,8 @@ def options_of(task: type[Any], name: str, application: Application) -> type[Any
 
 def distill_options(method: str) -> type[Any]:
     """Return the options of `datafree distill`; a method may bring defaults for the student's training."""
-    preset = method_named(method)
-    return options_of(DistillTask, method, DistillationConfig(**preset.distillation if preset else {}))
+    paper = method_named(method)
+    return options_of(DistillTask, method, DistillationConfig(**paper.distillation if paper else {}))
 
 
 def extend_options(recipe: str, method: str) -> type[Any]:
@@ -105,16 +115,16 @@ def extend_options(recipe: str, method: str) -> type[Any]:
 
 def amalgamate_options(method: str, into: str) -> type[Any]:
     """Return the options of `datafree amalgamate`; a method may bring defaults for the training of one student."""
-    preset, application = method_named(method), INTO[into]
-    if preset and isinstance(application, DistillationConfig):
-        application = replace(application, **preset.distillation)
+    paper, application = method_named(method), INTO[into]
+    if paper and isinstance(application, DistillationConfig):
+        application = replace(application, **paper.distillation)
     return options_of(AmalgamateTask, method, application)
 
 
 def prune_options(method: str) -> type[Any]:
     """Return the options of `datafree prune`; a method may bring defaults for the recovery."""
-    preset = method_named(method)
-    return options_of(PruneTask, method, PruningConfig(**preset.distillation if preset else {}))
+    paper = method_named(method)
+    return options_of(PruneTask, method, PruningConfig(**paper.distillation if paper else {}))
 
 
 INTO: dict[str, Application] = {"target-net": AmalgamationConfig(), "student": DistillationConfig()}
@@ -177,10 +187,14 @@ def run_experiment(form: Form, arguments: list[str], task: type[TaskType]) -> No
 def experiment_of(options: Any, task: type[TaskType]) -> Experiment:
     """Return the experiment, whose task is of the type that a run folder stores."""
     given = {f.name: getattr(options.task, f.name) for f in fields(task) if hasattr(options.task, f.name)}
+    method, schedule = getattr(options, "method", None), options.schedule
+    if isinstance(method, MixtureOptions):
+        method = method.mixture(schedule.batch_size)
+        schedule = method.schedule
     return Experiment(
         task=task(**given),
-        method=getattr(options, "method", None),
-        schedule=options.schedule,
+        method=method,
+        schedule=schedule,
         application=options.application,
         **{f.name: getattr(options.runtime, f.name) for f in fields(RuntimeConfig)},
     )

@@ -9,6 +9,7 @@ from rich.table import Table
 
 from datafree import evaluation, teachers
 from datafree.classifier import Classifier
+from datafree.commands.mixtures import MixtureOptions, mixture_options, preset
 from datafree.commands.options.parsing import Flat, Form, Positional
 from datafree.commands.options.table import Selector
 from datafree.commands.runs import console, refuse_existing
@@ -19,6 +20,7 @@ from datafree.runs.hardware import set_threads, to_device
 from datafree.runs.reporting import report
 from datafree.runs.reporting.console import plain, say
 from datafree.sets.image_set import Format, ImageSet, read, reordered
+from datafree.synthesis.mixture import Mixture
 from datafree.types import Batch, InputError
 
 
@@ -48,8 +50,12 @@ class Synthesize:
 
 def synthesize_options(method: str) -> type[Any]:
     """Return the options of `datafree synthesize`."""
-    preset = METHODS[method]
-    parts = [("task", Flat[Synthesize]), ("method", type(preset), field(default=preset))]
+    default = preset(method, METHODS)
+    settings = ("method", type(default), field(default=default))
+    if isinstance(default, Mixture):
+        kind = mixture_options(default, schedules=False)
+        settings = ("method", kind, field(default_factory=kind))
+    parts = [("task", Flat[Synthesize]), settings]
     return make_dataclass("Options", parts, frozen=True, kw_only=True)
 
 
@@ -72,7 +78,12 @@ SYNTHESIZE = Form(
     options=synthesize_options,
     selectors=[
         Selector(
-            name="--method", help="how images are synthesized: {}", choices=tuple(METHODS), default="deep-inversion"
+            name="--method",
+            help="how images are synthesized: {}; or a mixture with the share of each method, such as "
+            "noise:0.7,deep-inversion:0.3",
+            choices=tuple(METHODS),
+            default="deep-inversion",
+            mixes=True,
         ),
     ],
 )
@@ -85,7 +96,8 @@ def synthesize(arguments: list[str]) -> None:
     options = SYNTHESIZE.parse(arguments)
     refuse_existing(options.task.out)
     settings = {f.name: getattr(options.task, f.name) for f in fields(Synthesize)}
-    count = synthesis_job.synthesize(options.method, console=console, **settings)
+    method = options.method.mixture() if isinstance(options.method, MixtureOptions) else options.method
+    count = synthesis_job.synthesize(method, console=console, **settings)
     say(console, "images", f"{options.task.out}  ({count:,})")
 
 

@@ -17,7 +17,7 @@ from datafree.applications.distillation import DistillationConfig
 from datafree.applications.trainer import Fabric
 from datafree.classifier import Classifier, ClassSubset, fingerprint
 from datafree.ensemble import Ensemble
-from datafree.evaluation import evaluate, measure
+from datafree.evaluation import agreement, evaluate, measure
 from datafree.matching import Resized
 from datafree.real.data import RealImages
 from datafree.runs.dependencies import dependencies_of
@@ -41,7 +41,7 @@ from datafree.runs.serialization import from_json, serializable, to_json
 from datafree.runs.task_data import TaskData, open_data, open_task_data, require_data
 from datafree.runs.tasks import AmalgamationTask, ExtensionTask, Task, student_start
 from datafree.synthesis import Method, Schedule, Stream
-from datafree.synthesis.per_teacher import PerTeacher
+from datafree.synthesis.turns import PerTeacher
 from datafree.teachers.inspection import require_capabilities
 from datafree.types import (
     Batch,
@@ -249,7 +249,7 @@ def new_logger(setup: Setup, folder: RunFolder | None, console: Console | None) 
         | setup.data.dependencies,
         tensorboard=experiment.tensorboard,
         evaluation_interval=experiment.evaluation_interval,
-        evaluate=(lambda: evaluate(student, teacher, test.batches_for(student, teacher)).score) if test else None,
+        evaluate=(lambda: evaluate(student, teacher, test.batches_for(student, teacher)).score) if test and test.labelled else None,
     )
 
 
@@ -373,10 +373,12 @@ def assess(
         console: Where progress is shown; default: nowhere.
 
     Returns:
-        The fields of `Cost` and, given real images, of `Evaluation`.
+        The fields of `Cost` and, given real images, of `Evaluation`; only `agreement` and `images` if they have no labels.
     """
     costs = asdict(measure(model))
     if test is None:
         return costs
     batches = with_progress(test.batches_for(model, teacher), len(test), "evaluate", console)
+    if not test.labelled:
+        return costs | dict(zip(("agreement", "images"), agreement(model, teacher, batches), strict=True))
     return costs | asdict(evaluate(model, teacher, batches))

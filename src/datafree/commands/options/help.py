@@ -50,14 +50,27 @@ def help_text(verb: str, arguments: Sequence[str]) -> str:
     of_method = [option for option in named if option.name.startswith("--method.")]
     basic = sorted((o for o in named if o.name in BASIC), key=lambda option: BASIC.index(option.name))
     advanced = [option for option in named if option not in basic and option not in of_method]
-    heading = f"settings of the method {selected.get('--method')}"
-    groups = {"basic options": [*positionals, *basic], heading: of_method, "advanced options": advanced}
+    groups = {
+        "basic options": [*positionals, *basic],
+        **_method_groups(str(selected.get("--method")), of_method),
+        "advanced options": advanced,
+    }
     sections = [_usage_line(verb, positionals, named), _wrapped(_sentence(VERBS[verb][1]))]
     sections += [f"{title}:\n{section(members)}" for title, members in groups.items() if members]
     if of_method:
         closing = f"`datafree {verb} --method NAME --help` shows the settings and defaults of another method."
         sections.append(_wrapped(closing))
     return "\n\n".join(sections)
+
+
+def _method_groups(method: str, options: Sequence[Option]) -> dict[str, list[Option]]:
+    """Return the settings of the method under their heading; those of a mixture under one heading for each part."""
+    groups: dict[str, list[Option]] = {}
+    for option in options:
+        part = option.name.removeprefix("--method.").rpartition(".")[0]
+        heading = f"settings of the part {part} of the mixture" if part else f"settings of the method {method}"
+        groups.setdefault(heading, []).append(option)
+    return groups
 
 
 def section(options: Iterable[Option]) -> str:

@@ -108,7 +108,7 @@ def propose(name: str, verb: str, selected: Sequence[str], commands: Mapping[str
         return note
     command = commands[verb]
     known = [selector.name for selector in command.selectors]
-    known += [option.name for option in command.options[" ".join(selected)]]
+    known += [option.name for option in command.options_of(selected)]
     plain = "--" + name.lstrip("-").lower().replace("_", "-") if name.startswith("--") else name
     short = next(("--" + plain[2 + len(p) :] for p in PREFIXES if plain.startswith("--" + p)), plain)
     candidates = (*SYNONYMS.get(plain, ()), *SYNONYMS.get(short, ()), short)
@@ -117,6 +117,8 @@ def propose(name: str, verb: str, selected: Sequence[str], commands: Mapping[str
             if candidate.isupper():
                 return f"give it without an option: datafree {verb} {_positionals(known)}"
             return f"did you mean {candidate}?"
+    if parts := of_which_part(plain, known):
+        return parts
     if others := [key for key, options in command.options.items() if plain in {option.name for option in options}]:
         return _belongs_to(plain, command, selected, others)
     near = closest(plain, [option for option in known if option.startswith("--")])
@@ -134,6 +136,18 @@ def _belongs_to(name: str, command: "Command", selected: Sequence[str], others: 
         if selected[place] not in values:
             return f"only {selector.name} {', '.join(values)} has it, and {selector.name} is {selected[place]}"
     return f"{name} is an option of another selection"
+
+
+def of_which_part(name: str, known: Iterable[str]) -> str:
+    """Return the end of the error message about an option that only exists for the parts of a mixture; else nothing.
+
+    Args:
+        name: The option as it is given, such as `--method.steps`.
+        known: The options of the mixture.
+    """
+    setting = "." + name.removeprefix("--").removeprefix("method.")
+    owners = [option for option in known if option.startswith("--method.") and option.endswith(setting)]
+    return f"say of which part: {' or '.join(owners)}" if owners else ""
 
 
 def closest(word: str, known: Iterable[str]) -> str:

@@ -12,6 +12,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from datafree.commands.options.mixtures import is_mixture, mixed_options, parse_mixture
 from datafree.commands.options.proposals import closest, propose
 from datafree.errors import InputError
 
@@ -34,6 +35,8 @@ class Selector:
     default: str
     default_by_first: dict[str, str] = field(default_factory=dict)
     """other defaults, by the value of the command's first selector"""
+    mixes: bool = False
+    """whether several of the choices can be mixed, as in `procedural:0.7,deep-inversion:0.3`"""
 
     def resolve(self, values: Sequence[str], selected: Sequence[str]) -> str:
         """Return the chosen value, or the default.
@@ -45,6 +48,9 @@ class Selector:
             raise InputError(f"{self.name} is given more than once; give it once")
         if not values:
             return self.default_by_first.get(selected[0], self.default) if selected else self.default
+        if self.mixes and is_mixture(values[0], self.choices):
+            parse_mixture(values[0], self.choices)
+            return values[0]
         if values[0] not in self.choices:
             word, near = self.name.removeprefix("--"), closest(values[0], self.choices)
             hint = f"did you mean {near}?" if near else f"choose one of {', '.join(self.choices)}"
@@ -120,6 +126,15 @@ class Command:
     options: dict[str, Sequence[Option]]
     """selected values, joined by spaces: options"""
 
+    def options_of(self, selected: Sequence[str]) -> Sequence[Option]:
+        """Return the options for the values of the selectors, of which one may be a mixture."""
+        for place, (selector, value) in enumerate(zip(self.selectors, selected, strict=True)):
+            if value not in selector.choices:
+                parts = parse_mixture(value, selector.choices)
+                before, after = selected[:place], selected[place + 1 :]
+                return mixed_options(parts, {p.name: self.options_of([*before, p.name, *after]) for p in parts})
+        return self.options[" ".join(selected)]
+
 
 def _as_integer(value: str) -> str:
     """Return a proposal for an integer in scientific notation, as part of a sentence."""
@@ -194,7 +209,7 @@ def check(verb: str, arguments: Sequence[str]) -> Given:
     """
     command, see = commands()[verb], f"see `datafree {verb} --help`"
     selected, words = select(command.selectors, arguments)
-    options = command.options[" ".join(selected)]
+    options = command.options_of(selected)
     by_name = {name: o for o in options if not o.positional for name in (o.name, *([o.negation] * (o.count == 0)))}
     given: dict[str, list[str]] = {s.name: [value] for s, value in zip(command.selectors, selected, strict=True)}
     positional_words: list[str] = []
@@ -264,4 +279,4 @@ def rows(verb: str, arguments: Sequence[str]) -> tuple[dict[str, Any], Sequence[
     command = commands()[verb]
     selected, _ = select(command.selectors, arguments)
     names = [selector.name for selector in command.selectors]
-    return dict(zip(names, selected, strict=True)), command.options[" ".join(selected)]
+    return dict(zip(names, selected, strict=True)), command.options_of(selected)
