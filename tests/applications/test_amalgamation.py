@@ -32,8 +32,8 @@ from datafree.runs.experiment import resume, run
 from datafree.runs.tasks import AmalgamationTask, create_student
 from datafree.synthesis import Method, Schedule, Stream
 from datafree.synthesis.generators import GroupStackGenerator
-from datafree.synthesis.per_teacher import PerTeacher, PerTeacherSynthesizer
-from datafree.teachers.doctor import require_capabilities
+from datafree.synthesis.turns import PerTeacher, PerTeacherSynthesizer
+from datafree.teachers.inspection import require_capabilities
 from datafree.teachers.folders import architecture
 from datafree.types import Batch, InputError, Scalar, Terms
 
