@@ -1,8 +1,8 @@
-"""Budgets are read strictly, and divided as computed by hand."""
+"""Budgets are read strictly."""
 
 import pytest
 
-from datafree.runs.planning.budget import Budget, Rates, Split, duration, parse_budget, split
+from datafree.runs.planning.budget import Budget, duration, parse_budget
 from datafree.types import InputError
 
 
@@ -41,32 +41,6 @@ def test_a_budget_is_read(text: str, budget: Budget):
 def test_a_wrong_budget_is_refused(text: str, message: str):
     with pytest.raises(InputError, match=message):
         parse_budget(text)
-
-
-def test_the_split_by_hand():
-    rates = Rates(student=0.1, inversion=0.05, overhead=10)
-    # 110 s - 10 s = 100 s; 40 s for batches of 100 * 0.05 = 5 s: 8 batches; 60 s for steps of 0.1 s: 600.
-    assert split(Budget(seconds=110), rates, share=0.4, inversion_steps=100, max_batches=50) == Split(600, 8)
-    # At most 4 batches take 20 s, so 80 s are left for the student.
-    assert split(Budget(seconds=110), rates, share=0.4, inversion_steps=100, max_batches=4) == Split(800, 4)
-    # No batch of 5 s fits into 40 % of 10 s.
-    assert split(Budget(seconds=20), rates, share=0.4, inversion_steps=100, max_batches=50) == Split(100, 0)
-
-
-def test_a_budget_in_steps_does_not_depend_on_the_overhead():
-    rates = Rates(student=0.1, inversion=0.05, overhead=1000)
-    # 500 steps take 50 s, which is 60 %; 40 % is 33.3 s: 6 batches of 5 s.
-    assert split(Budget(steps=500), rates, share=0.4, inversion_steps=100, max_batches=50) == Split(500, 6)
-
-
-def test_nothing_is_optimized_by_a_method_that_does_not_optimize():
-    rates = Rates(student=0.1, overhead=10)
-    assert split(Budget(seconds=110), rates, share=0.4, inversion_steps=100, max_batches=50) == Split(1000, 0)
-
-
-def test_a_budget_below_one_step_names_the_least():
-    with pytest.raises(InputError, match="a budget of 5 s is too short: .* take 20 s; give a longer --budget"):
-        split(Budget(seconds=5), Rates(student=8, overhead=12), share=0, inversion_steps=1, max_batches=1)
 
 
 @pytest.mark.parametrize(

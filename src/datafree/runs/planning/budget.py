@@ -1,8 +1,4 @@
-"""The budget of a run: reading `10m`, and the counts that fit into it.
-
-The counts are decided once, from measured rates, and written into the run. A resumed or repeated run uses the counts, so it
-does the same on a slower machine.
-"""
+"""The budget of a run, such as `10m` or `500steps`."""
 
 import re
 from dataclasses import dataclass
@@ -30,28 +26,6 @@ class Budget:
         return f"{self.steps:,} steps" if self.steps else duration(self.seconds)
 
 
-@dataclass(frozen=True)
-class Rates:
-    """The measured cost of a run on this machine, in seconds."""
-
-    student: float
-    """one step of the student, with its augmentation and the answers of the teacher"""
-    inversion: float = 0.0
-    """one optimization step of a batch of images; 0: none are optimized"""
-    overhead: float = 0.0
-    """everything else: from the start of the command to the first step, and from the last step to the end"""
-
-
-@dataclass(frozen=True)
-class Split:
-    """How a budget is divided."""
-
-    steps: int
-    """steps of the student"""
-    batches: int
-    """batches of images that are optimized before the student starts"""
-
-
 def parse_budget(text: str) -> Budget:
     """Read a budget: a number and a unit, one of s, m, h, d or steps.
 
@@ -76,36 +50,6 @@ def parse_budget(text: str) -> Budget:
     if seconds > MAX_SECONDS:
         raise InputError(f"budget {text!r} is longer than {MAX_SECONDS // 86400} days; give a shorter one")
     return Budget(seconds=seconds)
-
-
-def split(budget: Budget, rates: Rates, *, share: float, inversion_steps: int, max_batches: int) -> Split:
-    """Divide a budget between the synthesis of images and the student.
-
-    Args:
-        budget: The budget.
-        rates: The measured rates.
-        share: Fraction of the time for images that are optimized, in [0, 1).
-        inversion_steps: Optimization steps of each of these batches.
-        max_batches: Most batches that are worth their time; the rest of the time is for the student.
-
-    Raises:
-        InputError: If the budget is too short for one step of the student. The message names the least that works.
-    """
-    batch = rates.inversion * inversion_steps
-    if budget.steps:
-        affordable = budget.steps * rates.student * share / (1 - share) / batch if batch else 0
-        return Split(budget.steps, min(max_batches, floor(affordable)))
-    seconds = budget.seconds - rates.overhead
-    batches = min(max_batches, floor(seconds * share / batch)) if batch else 0
-    batches = max(0, batches)
-    steps = floor((seconds - batches * batch) / rates.student)
-    if steps < 1:
-        least = rates.overhead + rates.student
-        raise InputError(
-            f"a budget of {duration(budget.seconds)} is too short: loading the networks, one step and saving take "
-            f"{duration(least)}; give a longer --budget"
-        )
-    return Split(steps, batches)
 
 
 def duration(seconds: float) -> str:

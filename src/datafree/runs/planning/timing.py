@@ -1,0 +1,128 @@
+"""The cost of a run, measured: three real steps of the student, and of the synthesis.
+
+Nothing that the run uses is changed: the steps are taken on a copy of the student, with random numbers of their own.
+"""
+
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from copy import deepcopy
+from dataclasses import dataclass
+from itertools import repeat
+from typing import Any
+
+import torch
+from torch import nn
+
+from datafree.applications.base import Application
+from datafree.applications.trainer import Fabric
+from datafree.callback import Callback
+from datafree.classifier import Classifier
+from datafree.randomness import RandomNumbers
+from datafree.synthesis import Method
+from datafree.types import Batch, Terms
+
+STEPS = 3
+"""steps that are timed, after one that is not: the first one allocates memory and chooses kernels"""
+
+
+class Enough(Exception):
+    """Ends a loop of which enough steps have been timed."""
+
+
+class Stopwatch(Callback):
+    """Notes when each step ends, and ends the loop after a few.
+
+    Args:
+        device: Where the steps are computed. A GPU is waited for, since its work is only queued.
+    """
+
+    def __init__(self, device: torch.device) -> None:
+        self.device = device
+        self.ends: list[float] = []
+
+    def on_step(self) -> None:
+        self.stamp()
+
+    def log(self, step: int, terms: Terms) -> None:
+        self.stamp()
+
+    def stamp(self) -> None:
+        """Note the end of a step.
+
+        Raises:
+            Enough: If this was the last step to time.
+        """
+        if self.device.type == "cuda":
+            torch.cuda.synchronize(self.device)
+        self.ends.append(time.monotonic())
+        if len(self.ends) > STEPS:
+            raise Enough
+
+    @property
+    def seconds(self) -> float:
+        """The median time of a step, in seconds. With fewer than two steps, nothing was measured: 0."""
+        durations = sorted(end - start for start, end in zip(self.ends, self.ends[1:], strict=False))
+        return durations[len(durations) // 2] if durations else 0.0
+
+
+@dataclass(frozen=True)
+class SynthesisTime:
+    """How long a method takes."""
+
+    batch: float
+    """seconds per batch"""
+    step: float = 0.0
+    """seconds per optimization step of a batch; 0 if the method does not optimize each batch by itself"""
+
+
+def time_student(
+    application: Application, student: nn.Module, teacher: Classifier, fabric: Fabric, inputs: Mapping[str, Any]
+) -> float:
+    """Return the seconds of one step of an application, with its augmentation and the answers of the teacher.
+
+    Args:
+        application: The settings.
+        student: Copied, not changed.
+        teacher: Not changed.
+        fabric: Device and precision.
+        inputs: What the application takes besides the batches; `batch_size` is the number of images of a step.
+    """
+    watch = Stopwatch(teacher.device)
+    arguments = {name: value for name, value in inputs.items() if name != "batch_size"}
+    with RandomNumbers(0), suppress(Enough):
+        batches = repeat_of(teacher, inputs["batch_size"])
+        application.build()(deepcopy(student), teacher, batches, **arguments, fabric=fabric, callback=watch)
+    return watch.seconds
+
+
+def repeat_of(teacher: Classifier, count: int) -> Iterator[Batch]:
+    """Return an endless stream of one batch of random pixels."""
+    images = torch.rand(count, *teacher.shape, device=teacher.device)
+    return repeat(Batch(images, teacher.sample_targets(count), {}))
+
+
+def time_synthesis(method: Method, teacher: Classifier, student: nn.Module) -> SynthesisTime:
+    """Return how long a method takes for a batch.
+
+    Args:
+        method: The settings.
+        teacher: Not changed.
+        student: Copied, not changed; an adaptive method asks it.
+    """
+    watch = Stopwatch(teacher.device)
+    visible = deepcopy(student).eval() if method.adaptive else None
+    with RandomNumbers(0):
+        synthesizer = method.build(teacher)
+        synthesizer.callback = watch
+        try:
+            start = time.monotonic()
+            synthesizer.synthesize(visible)
+        except Enough:
+            return SynthesisTime(watch.seconds * method.passes, watch.seconds)
+        watch.ends = [start]
+        with suppress(Enough):
+            while True:
+                watch.stamp()
+                synthesizer.synthesize(visible)
+    return SynthesisTime(watch.seconds)
