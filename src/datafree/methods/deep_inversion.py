@@ -109,7 +109,8 @@ class DeepInversionConfig(Method):
 
     @property
     def needs(self) -> tuple[str, ...]:
-        return ("batch-norm statistics",) if self.statistics and not self.feature_statistics else ()
+        statistics = self.statistics and not self.feature_statistics
+        return ("gradients", "batch-norm statistics") if statistics else ("gradients",)
 
     def build(self, teacher: Classifier) -> "DeepInversion":
         return DeepInversion(teacher, self)

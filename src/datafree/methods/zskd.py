@@ -82,7 +82,7 @@ class ZSKDConfig(Method):
 
     @property
     def needs(self) -> tuple[str, ...]:
-        return ("last layer",)
+        return ("gradients", "last layer")
 
     def build(self, teacher: Classifier) -> "ZSKD":
         return ZSKD(teacher, self)

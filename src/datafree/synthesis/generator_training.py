@@ -51,7 +51,7 @@ class GeneratorMethod(Method):
 
     @property
     def needs(self) -> tuple[str, ...]:
-        return ("batch-norm statistics",) if self.statistics else ()
+        return ("gradients", "batch-norm statistics") if self.statistics else ("gradients",)
 
 
 class GeneratorTraining:

@@ -103,11 +103,13 @@ def _after_check(build: Callable[..., Any]) -> Callable[..., Any]:
 def capabilities(teacher: Classifier) -> frozenset[str]:
     """Return what a teacher offers, in the words of `Method.needs`.
 
+    - `gradients`: gradients flow from its logits to the images; they do not in a forward-only network.
     - `batch-norm statistics`: a batch-norm layer whose running statistics are not the initial mean 0 and variance 1.
     - `last layer`: the logits come from a fully connected layer with one output per class, and exactly one class is
       correct.
     """
     available = {
+        "gradients": teacher.differentiable,
         "batch-norm statistics": any(not is_untrained(norm) for norm in batch_norms(teacher)),
         "last layer": teacher.class_weights() is not None and not teacher.multi_label,
     }
