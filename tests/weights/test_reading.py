@@ -84,7 +84,7 @@ class TestReadWeights:
             (b"\n<!doctype html><title>404</title>", "is a web page"),
             (b"version https://git-lfs.github.com/spec/v1\n", "is a Git LFS pointer"),
             (b"\xff" * 100, "is damaged or not a weights file"),
-            (b"PK\x03\x04", "is damaged, or a pickle"),
+            (b"PK\x03\x04", "is truncated: the archive has no end"),
         ],
         ids=["empty", "page", "pointer", "bytes", "zip"],
     )

@@ -4,12 +4,18 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+import torch
 from torch import Tensor, nn
 
-from datafree.weights.reading import matching_weights
+from datafree.types import InputError, printable
+from datafree.weights.names import COUNTER, by_names
+from datafree.weights.order import by_order, not_in_tensors, require_same_order
+from datafree.weights.settings import settings_of
 
 Matching = Literal["names", "order"]
 """by names, with prefixes and known renamings; or by the order and the shapes of the tensors"""
+EXAMPLES = 5
+"""names of each side that a message lists"""
 
 
 @dataclass(frozen=True)
@@ -33,6 +39,10 @@ def match(
 ) -> Match:
     """Match the tensors of a file with those of a network, without using their values.
 
+    By names: the prefix of a wrapper or of a training program is removed, entries that belong to no layer are left out, names
+    of public repositories are translated to those of the network, see `weights.names`. By order: the n-th tensor of the file
+    is the n-th of the network, if all shapes agree, see `weights.order`.
+
     Args:
         network: The network; it may be a blueprint on the meta device.
         tensors: `Checkpoint.tensors`.
@@ -42,6 +52,101 @@ def match(
         ordered: `Checkpoint.ordered`.
 
     Raises:
-        InputError: If the tensors do not match the network.
+        InputError: If the tensors do not match the network. The message lists the first differences and the likely fix.
     """
-    return Match(matching_weights(network, tensors, source))
+    expected, title = network.state_dict(), _name(network)
+    if by == "order":
+        weights = require_same_order(network, tensors, source, title, ordered)
+        notes = (
+            f"the tensors of {source} were mapped to {title} by their order and shapes, {len(weights)} of {len(expected)}; "
+            f"not in the file, and taken from {title}: {not_in_tensors(network)}; check the accuracy",
+        )
+    else:
+        renamed = by_names(expected, tensors, source)
+        weights, notes = renamed.weights, renamed.notes
+    faults = _differences(expected, weights)
+    if faults:
+        named = 2 * sum(name in weights for name in expected) >= len(expected)
+        parts = [_shortened(faults) if named else _both_names(expected, tensors)]
+        parts += [f"the file contains {_listed(keys)}"] if keys and not named else []
+        fix = _fix(network, weights, tensors, ordered)
+        raise InputError(f"{source} does not match the network {title} ({'; '.join(parts)}); {fix}")
+    return Match(weights, notes)
+
+
+def load_weights(model: nn.Module, weights: Mapping[str, Tensor], source: str) -> None:
+    """Load weights into a network, in place. All names and shapes must match, see `match`.
+
+    Args:
+        model: The network.
+        weights: Tensors by name.
+        source: The file or network the weights come from, for the error message.
+
+    Raises:
+        InputError: If the weights do not match. The message lists the first three differences.
+    """
+    model.load_state_dict(matching_weights(model, weights, source))
+
+
+def matching_weights(model: nn.Module, weights: Mapping[str, Tensor], source: str) -> dict[str, Tensor]:
+    """Return weights by the names of a network, without using their values; arguments and errors as for `match`, by names."""
+    return match(model, weights, source).weights
+
+
+def _differences(expected: Mapping[str, Tensor], weights: Mapping[str, Tensor]) -> list[str]:
+    faults = [f"{name} is missing" for name in expected if name not in weights]
+    faults += [f"{printable(name[:80])} is not in the network" for name in weights if name not in expected]
+    for name, tensor in expected.items():
+        given = weights.get(name, tensor)
+        if given.shape != tensor.shape:
+            faults.append(f"{name} has shape {tuple(given.shape)} instead of {tuple(tensor.shape)}")
+        elif given.is_floating_point() != tensor.is_floating_point() and not name.endswith(COUNTER):
+            faults.append(f"{name} has values of type {given.dtype} instead of {tensor.dtype}")
+    return faults
+
+
+def _shortened(faults: Sequence[str]) -> str:
+    return "; ".join(faults[:3]) + (f" and {len(faults) - 3} more" if len(faults) > 3 else "")
+
+
+def _both_names(expected: Mapping[str, Tensor], tensors: Mapping[str, Tensor]) -> str:
+    """Return the first names of the file that the network lacks, beside the first of the network that the file lacks."""
+    theirs = [name for name in tensors if name not in expected and not name.endswith(COUNTER)]
+    ours = [name for name in expected if name not in tensors and not name.endswith(COUNTER)]
+    return f"its names are {_listed(theirs)}; those of the network are {_listed(ours)}"
+
+
+def _listed(names: Sequence[str]) -> str:
+    return ", ".join(printable(name[:60]) for name in names[:EXAMPLES]) + (", ..." if len(names) > EXAMPLES else "")
+
+
+def _fix(network: nn.Module, weights: Mapping[str, Tensor], tensors: Mapping[str, Tensor], ordered: bool) -> str:
+    """Return what the user can do, as far as the tensors tell it."""
+    expected = network.state_dict()
+    different = {name for name in expected if name not in weights or weights[name].shape != expected[name].shape}
+    settings = settings_of(weights, network)
+    if different and different <= settings.explained and weights.keys() <= expected.keys():
+        return f"give {settings.options(network)}"
+    if ordered and by_order(expected, tensors) is not None:
+        return "all shapes agree in this order: give --match order if the file is of this architecture"
+    return "choose the network these weights were saved from"
+
+
+def _name(model: nn.Module) -> str:
+    return (getattr(model, "pretrained_cfg", None) or {}).get("architecture") or type(model).__name__
+
+
+def require_finite(model: nn.Module, source: str) -> None:
+    """Check that all weights and statistics of a network are finite, and that no running variance is negative.
+
+    Raises:
+        InputError: If not. The message names the first such tensor and their number.
+    """
+    for name, layer in model.named_modules():
+        variance = getattr(layer, "running_var", None)
+        if isinstance(variance, Tensor) and (variance < 0).any():
+            raise InputError(f"{source} has a negative variance in {name}.running_var; use other weights")
+    bad = [name for name, tensor in model.state_dict().items() if not torch.isfinite(tensor).all()]
+    if bad:
+        others = f" and {len(bad) - 1} other tensors" if len(bad) > 1 else ""
+        raise InputError(f"{source} has NaN or infinite values in {bad[0]}{others}; use other weights")

@@ -82,6 +82,13 @@ def map_tensors(file: BufferedIOBase, where: str) -> dict[str, Tensor]:
     return {name: _tensor(content, 8 + length, entry) for name, entry in entries.items()}
 
 
+def read_metadata(file: BufferedIOBase) -> dict[str, str]:
+    """Return the metadata of a file that `map_tensors` has accepted."""
+    file.seek(0)
+    header = json.loads(file.read(_header_size(file.read(8))))
+    return header.get("__metadata__", {})
+
+
 def _tensor(content: mmap.mmap, start: int, entry: _Entry) -> Tensor:
     dtype, (begin, end) = DTYPES[entry.dtype], entry.data_offsets
     if begin == end:
@@ -120,10 +127,17 @@ def _checked_entries(header: bytes, data_size: int, where: str) -> dict[str, _En
     return entries
 
 
-def write_tensors(tensors: Mapping[str, Tensor], file: BufferedIOBase) -> None:
-    """Write tensors of the types in `DTYPES` to a file, one after the other, without a copy of all of them."""
-    names, position, header = {dtype: name for name, dtype in DTYPES.items()}, 0, dict[str, Any]()
-    ordered = sorted(tensors.items(), key=lambda item: -item[1].dtype.itemsize)  # so that each is aligned
+def write_tensors(
+    tensors: Mapping[str, Tensor], file: BufferedIOBase, metadata: Mapping[str, str] | None = None
+) -> None:
+    """Write tensors of the types in `DTYPES` to a file, one after the other, without a copy of all of them.
+
+    The header keeps their order; the data are sorted by the size of their values, so that each is aligned.
+    """
+    names, position = {dtype: name for name, dtype in DTYPES.items()}, 0
+    header: dict[str, Any] = {"__metadata__": dict(metadata)} if metadata else {}
+    header |= dict.fromkeys(tensors)
+    ordered = sorted(tensors.items(), key=lambda item: -item[1].dtype.itemsize)
     for name, tensor in ordered:
         end = position + tensor.numel() * tensor.element_size()
         header[name] = {
