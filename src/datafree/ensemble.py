@@ -128,6 +128,13 @@ class Ensemble(Classifier):
         return self.merge([teacher(images) for teacher in self.teachers])
 
 
+def whole_teacher(classifier: Classifier) -> Classifier:
+    """Return the teacher of an ensemble of one, with all its classes; any other classifier is returned unchanged."""
+    if isinstance(classifier, Ensemble) and len(classifier.teachers) == 1:
+        return classifier.teachers[0]
+    return classifier
+
+
 def log_odds(logits: Logits) -> Logits:
     r"""Return the log-odds of each class against all others, :math:`\ln p_c - \ln (1 - p_c)` with :math:`p` the softmax."""
     log_p = logits.log_softmax(1)

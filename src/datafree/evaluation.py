@@ -77,8 +77,40 @@ def evaluate(model: Classifier, teacher: Classifier, batches: Iterable[Batch]) -
     Raises:
         InputError: If both have as many classes but different class names.
     """
-    logits, truth, teacher_logits = [], [], []
     places = class_places(teacher, model)
+    logits, teacher_logits, truth = _answers(model, teacher, batches)
+    predictions = teacher.predict(teacher_logits)
+    evaluate_logits = _evaluate_multi_label if model.multi_label else _evaluate_single_label
+    return evaluate_logits(model, teacher, logits, truth, predictions, places)
+
+
+def agreement(model: Classifier, teacher: Classifier, batches: Iterable[Batch]) -> tuple[float, int]:
+    """Measure how often two classifiers predict the same, on real images whose labels are not known.
+
+    Images are resized to each network, and classes are matched as by `evaluate`. If images have several labels, each label of
+    each image counts as one prediction.
+
+    Args:
+        model: The one classifier.
+        teacher: The other.
+        batches: Images in [0, 1]; their targets are not used.
+
+    Returns:
+        The fraction of equal predictions, and the number of images.
+
+    Raises:
+        InputError: If both have as many classes but different class names.
+    """
+    places = class_places(teacher, model)
+    logits, teacher_logits, _ = _answers(model, teacher, batches)
+    ours, theirs = model.predict(logits), teacher.predict(teacher_logits)
+    equal = ours[:, places] == theirs if model.multi_label else ours == places[theirs]
+    return equal.float().mean().item(), len(logits)
+
+
+def _answers(model: Classifier, teacher: Classifier, batches: Iterable[Batch]) -> tuple[Tensor, Tensor, Tensor]:
+    """Return the logits of a classifier and of its teacher on the same images, and the targets of these images."""
+    logits, truth, teacher_logits = [], [], []
     with frozen(model, teacher), torch.no_grad():
         for batch in batches:
             images = batch.images.to(model.device)
@@ -89,9 +121,7 @@ def evaluate(model: Classifier, teacher: Classifier, batches: Iterable[Batch]) -
                 teacher_logits.append(batch.teacher_logits.cpu())
             else:
                 teacher_logits.append(logits[-1] if teacher is model else teacher(resized_to(images, teacher)).cpu())
-    predictions = teacher.predict(torch.cat(teacher_logits))
-    evaluate_logits = _evaluate_multi_label if model.multi_label else _evaluate_single_label
-    return evaluate_logits(model, teacher, torch.cat(logits), torch.cat(truth), predictions, places)
+    return torch.cat(logits), torch.cat(teacher_logits), torch.cat(truth)
 
 
 def class_places(teacher: Classifier, model: Classifier) -> Tensor:
@@ -114,7 +144,7 @@ def _evaluate_single_label(
     predictions, known = logits.argmax(1), torch.isin(truth, places)
     correct, teacher_predictions = (predictions == truth).float(), places[teacher_predictions]
     shared = None
-    if isinstance(teacher, Ensemble):
+    if isinstance(teacher, Ensemble) and len(teacher.teachers) > 1:
         order = places.argsort()
         shared = teacher.shared_teachers().cpu()[order][:, order]
     return Evaluation(
@@ -327,19 +357,26 @@ class Cost:
 
 def measure(model: Classifier) -> Cost:
     """Measure size and speed of a classifier on one image."""
-    from torch.utils.flop_counter import FlopCounterMode
-
     image = torch.full((1, *model.shape), 0.5, device=model.device)
+    macs = count_macs(model)
     with frozen(model), torch.no_grad():
-        with FlopCounterMode(display=False) as counter:
-            model(image)
         times = sorted(_seconds(model, image) for _ in range(30))
     return Cost(
         parameters=sum(parameter.numel() for parameter in model.parameters()),
-        macs=counter.get_total_flops() // 2,
+        macs=macs,
         bytes=sum(tensor.numel() * tensor.element_size() for tensor in model.state_dict().values()),
         milliseconds=1e3 * times[len(times) // 2],
     )
+
+
+def count_macs(model: Classifier) -> int:
+    """Return the multiply-accumulate operations of a classifier for one image."""
+    from torch.utils.flop_counter import FlopCounterMode
+
+    image = torch.full((1, *model.shape), 0.5, device=model.device)
+    with frozen(model), torch.no_grad(), FlopCounterMode(display=False) as counter:
+        model(image)
+    return counter.get_total_flops() // 2
 
 
 def _seconds(model: nn.Module, image: Images) -> float:

@@ -8,7 +8,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from datafree.classifier import ClassSubset
-from datafree.types import Images, InputError, Logits
+from datafree.types import Images, InputError, Logits, suggestion
 
 
 def resized_to(images: Images, network: nn.Module) -> Float[Tensor, "n c height width"]:
@@ -110,4 +110,38 @@ def is_numbered(classes: Sequence[str]) -> bool:
     return all(
         label.isascii() and label.isdecimal() and label.lstrip("0") == str(place or "")
         for place, label in enumerate(classes)
+    )
+
+
+MAX_LISTED = 20
+"""classes that an error message lists"""
+
+
+def chosen_classes(classes: Sequence[str], labels: Sequence[str], *, multi_label: bool = False) -> tuple[str, ...]:
+    """Return the names of chosen classes, which are given by their names or by their indices.
+
+    Args:
+        classes: All class names, in order. A name comes before an index.
+        labels: The chosen ones.
+        multi_label: Whether images can have several labels; then a single class may be chosen.
+
+    Raises:
+        InputError: If there is no such class, a class is chosen twice, or a single one is chosen without `multi_label`.
+    """
+    chosen = tuple(_chosen_class(classes, label) for label in labels)
+    if twice := next((name for place, name in enumerate(chosen) if name in chosen[:place]), None):
+        raise InputError(f"the label {twice!r} is given twice; give each label once")
+    if len(chosen) == 1 and not multi_label:
+        raise InputError(f"{chosen[0]!r} is the only label, which is then always predicted; give two or more labels")
+    return chosen
+
+
+def _chosen_class(classes: Sequence[str], label: str) -> str:
+    if label in classes:
+        return label
+    if label.isascii() and label.isdecimal() and len(label) < 10 and int(label) < len(classes):
+        return classes[int(label)]
+    listed = f", or a name among {', '.join(classes)}" if len(classes) <= MAX_LISTED else ""
+    raise InputError(
+        f"there is no class {label!r}{suggestion(label, classes)}; give an index from 0 to {len(classes) - 1}{listed}"
     )

@@ -81,6 +81,20 @@ def require_at_most(bound: float, **values: float) -> None:
             raise InputError(f"{_option(name)} is {value}, but it must be at most {bound}")
 
 
+def require_below_one(**values: float) -> None:
+    """Check that settings are below 1.
+
+    Args:
+        values: The settings by name.
+
+    Raises:
+        InputError: Names the setting and its value.
+    """
+    for name, value in values.items():
+        if not value < 1:
+            raise InputError(f"{_option(name)} is {value}, but it must be below 1")
+
+
 def require_seed(seed: int) -> None:
     """Check that a number is a valid random seed.
 

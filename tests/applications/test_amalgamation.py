@@ -237,14 +237,14 @@ class TestOneByOne:
         ensemble = Ensemble([member(names) for names in classes], labels=tuple(labels)).eval()
         per_teacher = self.build(ensemble, origin=False)
         for _ in range(sum(turns)):
-            per_teacher.batches[per_teacher.next_teacher] += 1
+            per_teacher.batches[per_teacher.next_turn] += 1
         assert per_teacher.batches == turns
 
     def test_its_turns_are_in_a_checkpoint(self, ensemble: Ensemble):
         one, other = self.build(ensemble, False), self.build(ensemble, False)
         one.synthesize()
         other.load_state_dict(one.state_dict())
-        assert other.batches == [0, 1] and other.next_teacher == 0
+        assert other.batches == [0, 1] and other.next_turn == 0
 
     def test_an_adaptive_method_sees_its_own_part_of_the_student(self, ensemble: Ensemble, student: Classifier):
         method = DeepInversionConfig(batch_size=6, steps=(2,), statistics=0.0, compete=1.0)

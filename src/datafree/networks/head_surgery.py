@@ -1,4 +1,4 @@
-"""Adding and reordering the classes of a network: only the rows of its last layer change."""
+"""Adding, reordering and removing the classes of a network: only the rows of its last layer change."""
 
 from collections.abc import Sequence
 
@@ -66,6 +66,30 @@ def reorder_classes(classifier: Classifier, order: Sequence[int]) -> Classifier:
         if layer.bias is not None:
             layer.bias.copy_(layer.bias[rows].clone())
     classifier.classes = tuple(classifier.classes[row] for row in rows)
+    return classifier
+
+
+def keep_classes(classifier: Classifier, kept: Sequence[int]) -> Classifier:
+    """Remove all other classes of a classifier, in place; the logits of those kept are the same.
+
+    Args:
+        classifier: A classifier whose logits are the output of one fully connected layer.
+        kept: For each class of the result, its index before.
+
+    Returns:
+        The same classifier.
+
+    Raises:
+        InputError: If there is no such layer.
+    """
+    layer, rows = logit_layer(classifier), list(kept)
+    layer.weight = nn.Parameter(layer.weight.detach()[rows].clone())
+    if layer.bias is not None:
+        layer.bias = nn.Parameter(layer.bias.detach()[rows].clone())
+    layer.out_features = len(rows)
+    classifier.classes = tuple(classifier.classes[row] for row in rows)
+    if hasattr(classifier.model, "num_classes"):
+        classifier.model.num_classes = len(rows)  # type: ignore[assignment]
     return classifier
 
 

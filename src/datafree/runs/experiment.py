@@ -16,10 +16,11 @@ from datafree.applications.continual import ExtensionConfig
 from datafree.applications.distillation import DistillationConfig
 from datafree.applications.trainer import Fabric
 from datafree.classifier import Classifier, ClassSubset, fingerprint
-from datafree.ensemble import Ensemble
+from datafree.ensemble import Ensemble, whole_teacher
 from datafree.evaluation import agreement, evaluate, measure
 from datafree.matching import Resized
 from datafree.real.data import RealImages
+from datafree.real.ledger import Purpose
 from datafree.runs.dependencies import dependencies_of
 from datafree.runs.hardware import (
     MAX_DEVICES,
@@ -41,7 +42,6 @@ from datafree.runs.serialization import from_json, serializable, to_json
 from datafree.runs.task_data import TaskData, open_data, open_task_data, require_data
 from datafree.runs.tasks import AmalgamationTask, ExtensionTask, Task, student_start
 from datafree.synthesis import Method, Schedule, Stream
-from datafree.synthesis.turns import PerTeacher
 from datafree.teachers.inspection import require_capabilities
 from datafree.types import (
     Batch,
@@ -173,7 +173,7 @@ def run(experiment: Experiment, out: str | Path, *, console: Console | None = No
     out = Path(out)
     with plain_faults(where=", in a new run"):
         setup = set_up(experiment, resuming)
-    teacher_sha256 = fingerprint(setup.teacher.model)
+    teacher_sha256 = fingerprint(whole_teacher(setup.teacher).model)
     with ExitStack() as stack:
         folder = None
         if setup.fabric.is_global_zero:
@@ -184,7 +184,7 @@ def run(experiment: Experiment, out: str | Path, *, console: Console | None = No
             note_networks(setup, logger)
             train(setup, logger)
         require_finite(setup.student)
-        if fingerprint(setup.teacher.model) != teacher_sha256:
+        if fingerprint(whole_teacher(setup.teacher).model) != teacher_sha256:
             raise RuntimeError("the run changed the teacher; this is a bug of datafree, please report it")
         summary = summarize(setup, logger, console)
         if folder:
@@ -210,7 +210,7 @@ def set_up(experiment: Experiment, resuming: bool = False) -> Setup:
     )
     if experiment.method is not None and experiment.application.needs_images:
         require_capabilities(teacher, method_of(experiment))
-    return Setup(experiment, fabric, teacher, student, open_data(experiment.task, student))
+    return Setup(experiment, fabric, teacher, student, open_data(experiment.task, student, teacher))
 
 
 def networks(setup: Setup) -> str:
@@ -249,7 +249,9 @@ def new_logger(setup: Setup, folder: RunFolder | None, console: Console | None) 
         | setup.data.dependencies,
         tensorboard=experiment.tensorboard,
         evaluation_interval=experiment.evaluation_interval,
-        evaluate=(lambda: evaluate(student, teacher, test.batches_for(student, teacher)).score) if test and test.labelled else None,
+        evaluate=(lambda: evaluate(student, teacher, test.batches_for(student, teacher)).score)
+        if test and test.labelled
+        else None,
     )
 
 
@@ -278,7 +280,8 @@ def training_batches(setup: Setup, logger: RunLogger) -> Iterator[Batch]:
     if experiment.method is None:
         if not experiment.task.data:
             raise InputError("the ceiling is trained on real images; name them with --data")
-        real = open_task_data(experiment.task, "train", ledger, student, purpose="student training (ceiling)")
+        purpose: Purpose = "student training (ceiling)"
+        real = open_task_data(experiment.task, "train", ledger, student, purpose, teacher)
         if len(student.classes) > len(teacher.classes):
             real = real.select_classes(teacher.classes)
         if student.shape != teacher.shape:
@@ -302,12 +305,9 @@ def training_batches(setup: Setup, logger: RunLogger) -> Iterator[Batch]:
 
 
 def method_of(experiment: Experiment) -> Method:
-    """Return the method of an experiment, applied to one teacher at a time if the task asks for it."""
+    """Return the method of an experiment as its task applies it: to one teacher at a time, or to some of its classes."""
     assert experiment.method is not None
-    task = experiment.task
-    if isinstance(task, AmalgamationTask) and task.per_teacher:
-        return PerTeacher(method=experiment.method, origin=task.gate == "origin")
-    return experiment.method
+    return experiment.task.applied(experiment.method)
 
 
 def experiment_json(experiment: Experiment, out: Path, resuming: bool) -> Any:
@@ -343,7 +343,7 @@ def summarize(setup: Setup, logger: RunLogger, console: Console | None) -> dict[
         "method": experiment.application.label(method_name(experiment.method)),
         "classes": list(student.classes),
         **evaluations,
-        "teacher_sha256": fingerprint(teacher.model),
+        "teacher_sha256": fingerprint(whole_teacher(teacher).model),
         "student_sha256": fingerprint(student.model),
         **experiment.application.summarize(student, teacher),
         "images_synthesized": logger.images_synthesized,

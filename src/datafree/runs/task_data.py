@@ -4,10 +4,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from datafree.classifier import Classifier
+from datafree.ensemble import whole_teacher
 from datafree.networks.head_surgery import widen
 from datafree.real.data import RealImages, open_real, require_downloaded
 from datafree.real.ledger import Ledger, Purpose, Split
-from datafree.runs.tasks import AmalgamationTask, ExtensionTask, SingleTeacherTask, student_start
+from datafree.runs.tasks import AmalgamationTask, ExtensionTask, SingleTeacherTask, Task, student_start
 from datafree.types import InputError
 
 AnyTask = SingleTeacherTask | AmalgamationTask
@@ -53,8 +54,13 @@ def require_data(task: AnyTask, *, ceiling: bool) -> None:
         require_downloaded(task.data, split, task.data_root)
 
 
-def open_data(task: AnyTask, student: Classifier) -> TaskData:
+def open_data(task: AnyTask, student: Classifier, teacher: Classifier | None = None) -> TaskData:
     """Open the real images of a task, and add the new classes of the task to the student.
+
+    Args:
+        task: The task.
+        student: The student.
+        teacher: The teacher, of which the student may have some classes only.
 
     Raises:
         InputError: If a data set is not available or does not fit the student.
@@ -63,7 +69,7 @@ def open_data(task: AnyTask, student: Classifier) -> TaskData:
     new_classes = open_new_classes(task, ledger, student) if isinstance(task, ExtensionTask) else None
     if start := student_start(task):
         ledger.add_start(start.source, start.images)
-    test = open_task_data(task, "test", ledger, student) if task.data else None
+    test = open_task_data(task, "test", ledger, student, teacher=teacher) if task.data else None
     return TaskData(ledger, test, new_classes)
 
 
@@ -73,10 +79,12 @@ def open_task_data(
     ledger: Ledger,
     model: Classifier,
     purpose: Purpose = "evaluation",
+    teacher: Classifier | None = None,
 ) -> RealImages:
     """Open the data set that a task names with `data`, with labels in the order of the model's classes.
 
-    Classes are matched by name; by position, with a note, if the data set or the model has only numbers for names.
+    Images without labels are returned as they are. Classes are matched by name; by position, with a note, if the data set or
+    the model has only numbers for names.
 
     Args:
         task: The task.
@@ -84,6 +92,7 @@ def open_task_data(
         ledger: The ledger of the run.
         model: The network that is trained or evaluated on the images.
         purpose: What the images are used for; recorded in the ledger.
+        teacher: The teacher of a task with `labels`: only images of these classes are opened.
 
     Raises:
         InputError: If the data set lacks classes of the model, or has another kind of labels.
@@ -91,14 +100,30 @@ def open_task_data(
     real = open_real(
         task.data, split, purpose, ledger, shape=model.shape, preprocessing=model.preprocessing, root=task.data_root
     )
+    if not real.labelled:
+        return real
     require_same_label_kind(task.data, real, model)
     if isinstance(task, ExtensionTask):
         require_same_classes(task.data, real, model)
+    elif isinstance(task, Task) and task.labels and teacher is not None:
+        return of_labels(real, model, whole_teacher(teacher))
     elif isinstance(task, AmalgamationTask):
         require_all_labels(task.data, real, model)
     else:
         return real.matched_with(model.classes)
     return real.select_classes(model.classes)
+
+
+def of_labels(real: RealImages, model: Classifier, teacher: Classifier) -> RealImages:
+    """Return the images of the classes of a model, which are some of the classes of its teacher.
+
+    Raises:
+        InputError: If the data set has neither the classes of the model nor those of the teacher.
+    """
+    if set(model.classes) <= set(real.classes):
+        return real.select_classes(model.classes)
+    matched = real.matched_with(teacher.classes, "the teacher")
+    return matched.select_classes([matched.classes[teacher.classes.index(name)] for name in model.classes])
 
 
 def open_new_classes(task: ExtensionTask, ledger: Ledger, student: Classifier) -> RealImages:

@@ -13,15 +13,18 @@ from datafree.classifier import Classifier
 from datafree.ensemble import Ensemble
 from datafree.files import read_json
 from datafree.files.validation import from_plain
-from datafree.matching import is_numbered, match_classes
-from datafree.networks.head_surgery import reorder_classes
+from datafree.matching import chosen_classes, is_numbered, match_classes
+from datafree.networks.head_surgery import keep_classes, reorder_classes
 from datafree.networks.inheritance import inherit
 from datafree.networks.input_fitting import require_accepts_images
-from datafree.networks.pruning_surgery import narrow, widths_from_config
 from datafree.real.ledger import LEDGER, Entry, Ledger
 from datafree.runs.serialization import serializable
-from datafree.teachers.folders import LOCAL, architecture, arguments_of, pruned_config
-from datafree.types import InputError, require_choices, require_one_of
+from datafree.synthesis import Method
+from datafree.synthesis.mixture import of_each_part
+from datafree.synthesis.outputs import inspect_teachers
+from datafree.synthesis.turns import PerTeacher, WithOthers
+from datafree.teachers.folders import LOCAL, architecture, untrained
+from datafree.types import InputError, require_at_least, require_below_one, require_choices, require_one_of
 
 StudentInit = Literal["", "random", "weights"]
 
@@ -46,6 +49,10 @@ class SingleTeacherTask:
     """real images, only used to evaluate the finished student: digits, mnist, cifar10 or folder:PATH; default: none"""
     data_root: str = ""
     """folder of the data sets; default: $DATAFREE_DATA, else ./data"""
+
+    def applied(self, method: Method) -> Method:
+        """Return a method as it is used for this task."""
+        return method
 
     def load_teacher(self, download: bool = True) -> Classifier:
         """Load the teacher.
@@ -80,9 +87,21 @@ class Task(SingleTeacherTask):
     """start of a student given as local-dir:FOLDER: its weights, or random ones; default: weights"""
     inherit: bool = False
     """initialise the student with the teacher's strongest channels; it must be a narrower version of the teacher"""
+    labels: tuple[str, ...] = ()
+    """classes of the student, by name or by index, in this order; default: all classes of the teacher"""
+    others: float = 0.2
+    """with labels, share of the synthesized batches that show the teacher's other classes"""
 
     def __post_init__(self) -> None:
         require_student_init(self.student, self.student_init)
+        require_at_least(0, others=self.others)
+        require_below_one(others=self.others)
+
+    def applied(self, method: Method) -> Method:
+        """Return a method as it is used for this task: with labels, some batches show other classes."""
+        if not self.labels:
+            return method
+        return of_each_part(method, lambda part: WithOthers(method=part, others=self.others))
 
     def load(self, download: bool = True) -> tuple[Classifier, Classifier]:
         """Load the teacher and create the student, with the teacher's normalisation.
@@ -90,13 +109,19 @@ class Task(SingleTeacherTask):
         Raises:
             InputError: If a network cannot be loaded or the two do not fit.
         """
-        teacher = self.load_teacher(download)
+        teacher = whole = self.load_teacher(download)
+        if self.labels:
+            inspect_teachers(whole)
+            labels = chosen_classes(whole.classes, self.labels, multi_label=whole.multi_label)
+            teacher = Ensemble([whole], labels).eval()
         arguments = parse_network_arguments(self.student_args)
         student = (
-            create_student(teacher, self.student, arguments, self.student_init) if self.student else deepcopy(teacher)
+            create_student(teacher, self.student, arguments, self.student_init)
+            if self.student
+            else copy_of(whole, teacher.classes)
         )
         if self.inherit:
-            inherit(student, teacher)
+            inherit(student, copy_of(whole, teacher.classes))
         return teacher, student
 
 
@@ -153,6 +178,12 @@ class AmalgamationTask:
         if self.gate == "origin" and not self.per_teacher:
             raise InputError("gate origin needs images synthesized from single teachers; add --per-teacher")
 
+    def applied(self, method: Method) -> Method:
+        """Return a method as it is used for this task: for one teacher at a time, if the task says so."""
+        if not self.per_teacher:
+            return method
+        return of_each_part(method, lambda part: PerTeacher(method=part, origin=self.gate == "origin"))
+
     def load(self, download: bool = True) -> tuple[Ensemble, Classifier]:
         """Load the teachers as an ensemble, and create the student.
 
@@ -171,6 +202,18 @@ class AmalgamationTask:
         ensemble = Ensemble(members, self.labels, "centred" if self.gate == "origin" else self.gate).eval()
         student = self.student or architecture(members[0].model)
         return ensemble, create_student(ensemble, student, init=self.student_init)
+
+
+def copy_of(teacher: Classifier, classes: Sequence[str]) -> Classifier:
+    """Return a copy of a teacher, with some of its classes.
+
+    Raises:
+        InputError: If classes are removed, and its last layer is not a fully connected one.
+    """
+    copy = deepcopy(teacher)
+    if tuple(classes) == teacher.classes:
+        return copy
+    return keep_classes(copy, [teacher.classes.index(name) for name in classes])
 
 
 def require_unambiguous_labels(members: Sequence[Classifier]) -> None:
@@ -285,25 +328,6 @@ def match_to_teacher(student: Classifier, teacher: Classifier, folder: str) -> N
     elif not is_numbered(teacher.classes):
         student.classes = teacher.classes
     student.notes += (match.note,) if match.note else ()
-
-
-def untrained(classifier: Classifier) -> Classifier:
-    """Return a classifier of the same architecture and settings with random weights, in training mode."""
-    model = classifier.model
-    fresh = teachers.create(
-        architecture(model),
-        classes=classifier.classes,
-        shape=classifier.shape,
-        mean=classifier.mean.flatten().tolist(),
-        std=classifier.std.flatten().tolist(),
-        preprocessing=classifier.preprocessing,
-        arguments=arguments_of(model),
-    )
-    widths = widths_from_config(pruned_config(classifier), fresh.model)
-    if widths:
-        narrow(fresh.model, fresh.shape, widths)
-    fresh.multi_label, fresh.notes = classifier.multi_label, classifier.notes
-    return fresh
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ Streams and applications use it like any other method. It is not in `METHODS`, b
 synthesized images only; real images are opened by `datafree.real.data`, which counts them.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
@@ -13,10 +13,11 @@ import torch
 from torch import nn
 
 from datafree.classifier import Classifier, fingerprint
-from datafree.ensemble import Ensemble
+from datafree.ensemble import Ensemble, whole_teacher
 from datafree.files import sha256_of
 from datafree.matching import match_classes
 from datafree.methods import METHODS
+from datafree.sets.contact_sheet import labels_of
 from datafree.sets.image_set import ImageSet, read, reordered
 from datafree.sets.index import INDEX
 from datafree.synthesis import Method, Schedule, Synthesizer
@@ -71,10 +72,14 @@ class Saved(Synthesizer):
             Path(config.images) / INDEX, follow_links=False
         )  # covers all shards, whose hashes it lists
         require_fit(self.image_set, teacher, config.images)
-        match = match_classes(teacher.classes, self.image_set.classes, "the teacher", config.images)
+        # A teacher over some of its classes takes the images of these classes from a set of all classes.
+        whole = teacher if set(teacher.classes) == set(self.image_set.classes) else whole_teacher(teacher)
+        match = match_classes(whole.classes, self.image_set.classes, "the teacher", config.images)
         self.batch = reordered(self.image_set.batch, match.order) if match.changes_order else self.image_set.batch
+        if len(teacher.classes) < len(whole.classes):
+            self.batch = of_classes(self.batch, list(map(whole.classes.index, teacher.classes)), config.images)
         self.count, self.position = config.batch_size or len(self.batch), 0
-        same_teacher = self.image_set.teacher_sha256 == fingerprint(teacher.model)
+        same_teacher = self.image_set.teacher_sha256 == fingerprint(whole_teacher(teacher).model)
         same_names = self.image_set.classes == teacher.classes
         self.warnings = {
             "the images were synthesized from a different teacher": not same_teacher,
@@ -110,6 +115,28 @@ class Saved(Synthesizer):
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self.position = state["position"]
+
+
+def of_classes(batch: Batch, classes: Sequence[int], folder: str) -> Batch:
+    """Return the images of some classes, with targets over these classes and without logits.
+
+    An image belongs to the class of its target; with soft labels to the most probable one; with several labels, to each.
+
+    Args:
+        batch: The images of a set.
+        classes: The indices of the classes, in the order of the new targets.
+        folder: The set, for the error message.
+
+    Raises:
+        InputError: If the set has no image of these classes.
+    """
+    columns, targets = torch.tensor(classes), batch.targets
+    several = targets.ndim == 2 and bool(((targets == 0) | (targets == 1)).all())
+    kept = targets[:, columns].any(1) if several else torch.isin(labels_of(batch), columns)
+    if not kept.any():
+        raise InputError(f"{folder} has no image of the classes of --labels; use a set with images of these classes")
+    indices = (targets[:, None] == columns).int().argmax(1) if targets.ndim == 1 else targets[:, columns]
+    return Batch(batch.images[kept], indices[kept], {})
 
 
 def require_fit(image_set: ImageSet, teacher: Classifier, folder: str) -> None:

@@ -25,6 +25,7 @@ from safetensors.torch import load as parse_tensors
 from torch import Tensor, nn
 
 from datafree.classifier import Classifier, LayerCall, fingerprint, frozen, hash_tensors, last_layer, record
+from datafree.ensemble import whole_teacher
 from datafree.files import parse_json, read_bytes
 from datafree.files.validation import from_plain
 from datafree.losses import layer_distance
@@ -66,7 +67,7 @@ class FeatureStatistics:
 
     def by_layer(self, teacher: Classifier) -> dict[nn.Module, tuple[Channels, Channels]]:
         """Return mean and variance by module of the teacher, on its device."""
-        layers = feature_layers(teacher.model)
+        layers = feature_layers(whole_teacher(teacher).model)
         return {layers[n]: (mean.to(teacher.device), var.to(teacher.device)) for n, (mean, var) in self.layers.items()}
 
 
@@ -201,6 +202,7 @@ def load(path: str, teacher: Classifier) -> FeatureStatistics:
     Raises:
         InputError: If the file is missing or damaged, was measured on another teacher, or does not fit its layers.
     """
+    teacher = whole_teacher(teacher)
     content = read_bytes(path, FILE_LIMIT, follow_links=True)
     fix = "it is damaged or was not written by `datafree statistics`; measure again"
     try:

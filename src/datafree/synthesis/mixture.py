@@ -136,6 +136,11 @@ class Mixture(Method):
         return Mixed(teacher, self)
 
 
+def of_each_part(method: Method, wrap: Callable[[Method], Method]) -> Method:
+    """Return `wrap(method)`; of a mixture, the mixture whose parts are wrapped."""
+    return method.map(wrap) if isinstance(method, Mixture) else wrap(method)
+
+
 class Mixed(Synthesizer):
     """Draws each batch from the pools of the parts, after each part has synthesized what its schedule asks for.
 
