@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from datafree.synthesis.augmentation import Augmentation
     from datafree.teachers.creation import create
     from datafree.teachers.folders import load_folder, save_folder
+    from datafree.teachers.inspection import Inspection, inspect
     from datafree.types import Batch, Diverged, InputError
 
 _MODULES = {
@@ -45,6 +46,7 @@ _MODULES = {
     "synthesis.augmentation": ("Augmentation",),
     "teachers.creation": ("create",),
     "teachers.folders": ("load_folder", "save_folder"),
+    "teachers.inspection": ("Inspection", "inspect"),
     "types": ("Batch", "Diverged", "InputError"),
 }
 _HOMES = {name: module for module, names in _MODULES.items() for name in names}

@@ -297,7 +297,7 @@ def record(*modules: nn.Module, function: Callable[[LayerCall], Any] | None = No
     """
     calls: list[Any] = []
 
-    def append(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+    def append(module: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
         call = LayerCall(module, inputs[0], output)
         calls.append(call if function is None else function(call))
 

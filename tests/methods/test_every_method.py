@@ -18,7 +18,7 @@ from datafree.methods.dafl import DAFLConfig
 from datafree.methods.deep_inversion import DeepInversionConfig
 from datafree.networks.zoo import ConvNet
 from datafree.synthesis import Method, Schedule, Stream
-from datafree.teachers.doctor import require_capabilities
+from datafree.teachers.inspection import require_capabilities
 from datafree.types import InputError
 
 

@@ -10,7 +10,7 @@ from torch import nn
 from datafree.classifier import Classifier
 from datafree.methods import METHODS
 from datafree.methods.zskd import ZSKD, ZSKDConfig, class_similarity
-from datafree.teachers.doctor import require_capabilities
+from datafree.teachers.inspection import require_capabilities
 from datafree.types import InputError
 
 

@@ -27,7 +27,7 @@ from datafree.runs.tasks import Task
 from datafree.sets.image_set import read
 from datafree.synthesis import Schedule, features
 from datafree.synthesis.features import FeatureStatistics, feature_layers, measure_features, measured_distance
-from datafree.teachers.doctor import require_capabilities
+from datafree.teachers.inspection import require_capabilities
 from datafree.types import Batch, InputError
 
 

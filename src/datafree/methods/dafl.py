@@ -79,9 +79,12 @@ class DAFLConfig(GeneratorMethod):
         return Schedule(refresh_every=8, pool_batches=512) if self.reset_every else Schedule()
 
     @property
+    def images_per_batch(self) -> int:
+        return self.batch_size if self.reuse_batch else self.student_batch_size
+
+    @property
     def passes(self) -> float:
-        images = self.batch_size if self.reuse_batch else self.student_batch_size
-        return self.batch_size / images * self.steps_per_batch
+        return self.batch_size / self.images_per_batch * self.steps_per_batch
 
     @property
     def burn_in(self) -> int:

@@ -16,7 +16,7 @@ from datafree.runs.tasks import create_student
 from datafree.sets import image_set
 from datafree.sets.pictures import require_pyarrow
 from datafree.synthesis import Method, Schedule, Stream
-from datafree.teachers.doctor import require_capabilities
+from datafree.teachers.inspection import require_capabilities
 from datafree.types import Diverged, require_at_least, require_seed
 
 

@@ -1,4 +1,4 @@
-"""Creating, loading, saving and diagnosing classifiers."""
+"""Creating, loading, saving and inspecting classifiers."""
 
 from datafree.teachers.creation import create as create
 from datafree.teachers.folders import load_folder as load_folder
