@@ -136,14 +136,15 @@ def evaluation_table(evaluations: Mapping[str, Mapping[str, Any]], *, agreement:
         evaluations: By the name of the network.
         agreement: Whether to show the agreement with another network.
     """
+    labelled = all("accuracy" in row for row in evaluations.values())
     cells: dict[str, Callable[[Mapping[str, Any]], str]] = {
-        "held-out": lambda row: report.percent(score(row)),
+        **({"held-out": lambda row: report.percent(score(row))} if labelled else {}),
         **({"agreement": lambda row: report.percent(row["agreement"])} if agreement else {}),
-        "calibration\nerror": lambda row: report.percent(row["calibration_error"]),
+        **({"calibration\nerror": lambda row: report.percent(row["calibration_error"])} if labelled else {}),
         "parameters": lambda row: f"{row['parameters']:,}",
         "images": lambda row: f"{row['images']:,}",
     }
-    if any(row["new_classes_accuracy"] is not None for row in evaluations.values()):
+    if any(row.get("new_classes_accuracy") is not None for row in evaluations.values()):
         cells |= {
             "old\nclasses": lambda row: report.percent(row["old_classes_accuracy"]),
             "new\nclasses": lambda row: report.percent(row["new_classes_accuracy"]),

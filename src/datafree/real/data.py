@@ -16,8 +16,17 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from datafree.classifier import Classifier, frozen
-from datafree.matching import match_classes
-from datafree.real.datasets import DOWNLOADED, Stored, read_cifar10, read_digits, read_folder, read_mnist, read_mosaic
+from datafree.matching import is_numbered, match_classes
+from datafree.real.datasets import (
+    DOWNLOADED,
+    Stored,
+    read_cifar10,
+    read_digits,
+    read_folder,
+    read_mnist,
+    read_mosaic,
+    read_unlabelled,
+)
 from datafree.real.image_files import ImageFiles
 from datafree.real.ledger import Entry, Ledger, Purpose, Split
 from datafree.types import Batch, InputError, Preprocessing, Targets, suggestion
@@ -27,12 +36,12 @@ MAX_PIXELS = 2**22
 
 
 class RealImages(Dataset[tuple[Tensor, int]]):
-    """Labelled real images. Each image that is read is counted in the ledger; use `open_real` to create one.
+    """Real images with their labels. Each image that is read is counted in the ledger; use `open_real` to create one.
 
     Args:
         images: The images as they are stored.
         labels: Class indices `(m,)` or 0/1 labels `(m, k)`.
-        classes: Class names.
+        classes: Class names; none if the images have no labels.
         entry: The ledger entry in which distinct images are counted.
         size: Height and width to which images are resized; default: their own.
         indices: The stored image of each label; default: all images in order.
@@ -55,6 +64,11 @@ class RealImages(Dataset[tuple[Tensor, int]]):
 
     def __len__(self) -> int:
         return len(self._labels)
+
+    @property
+    def labelled(self) -> bool:
+        """Whether the images have labels. If not, two networks can be compared on them, but no accuracy is known."""
+        return bool(self.classes)
 
     @property
     def multi_label(self) -> bool:
@@ -88,6 +102,13 @@ class RealImages(Dataset[tuple[Tensor, int]]):
         match = match_classes(classes, self.classes, name, self.entry.source)
         matched = self._with_classes(match.order) if match.changes_order else copy.copy(self)
         matched.match_note = match.note
+        if (
+            isinstance(self._images, ImageFiles)
+            and len(classes) > 10
+            and is_numbered(self.classes)
+            and is_numbered(classes)
+        ):
+            matched.match_note = match.note or NUMBERED_FOLDERS.format(source=self.entry.source, name=name)
         return matched
 
     def _with_classes(self, columns: Sequence[int]) -> "RealImages":
@@ -213,6 +234,11 @@ class RealImages(Dataset[tuple[Tensor, int]]):
         self.entry.images = int(self._seen.sum())
 
 
+NUMBERED_FOLDERS = (
+    "the folders of {source} are numbers: folder 10 was matched with output 10 of {name}; if it was trained by torchvision's "
+    "ImageFolder, which sorts 0, 1, 10, 11, 2, give the order of its outputs with --class-names"
+)
+"""what is said if folders and classes have only numbers, of which torchvision sorts those above 9 in another way"""
 READERS = {"digits": read_digits, "mnist": read_mnist, "mosaic": read_mosaic, "cifar10": read_cifar10}
 
 
@@ -230,8 +256,9 @@ def open_real(
 
     Args:
         name: `digits` (bundled with scikit-learn), `mnist`, `cifar10`, `mosaic` (multi-label scenes of up to four MNIST
-            digits), or `folder:PATH` with one subfolder per class in `PATH/train` and `PATH/test`. All but `folder:`
-            accept a selection of classes by index, in the given order, e.g. `mnist:0-4` or `mnist:7,2`.
+            digits), `folder:PATH` with one subfolder per class in `PATH/train` and `PATH/test`, or `unlabelled:PATH`, a
+            folder of images without labels, to compare networks or to measure statistics. The others accept a selection
+            of classes by index, in the given order, e.g. `mnist:0-4` or `mnist:7,2`.
             Image files may have any size and are read on demand; see `ImageFiles`.
         split: `train` or `test`.
         purpose: What the images are used for; recorded in the ledger.
@@ -245,12 +272,18 @@ def open_real(
     """
     folder = _folder(root)
     kind, _, rest = name.partition(":")
-    if kind not in (known := [*READERS, "folder"]):
+    if kind not in (known := [*READERS, "folder", "unlabelled"]):
         raise InputError(f"unknown data set {name!r}; choose one of {', '.join(known)}{suggestion(kind, known)}")
-    images, labels, classes = (
-        read_folder(Path(rest) / split, shape, preprocessing) if kind == "folder" else READERS[kind](folder, split)
-    )
-    selected = [classes[index] for index in _class_indices(classes, rest, name)] if rest and kind != "folder" else []
+    if kind == "unlabelled" and purpose not in ("evaluation", "statistics"):
+        raise InputError(f"{name} has no labels, which {purpose} needs; give images with labels, such as folder:PATH")
+    selected: list[str] = []
+    if kind == "folder":
+        images, labels, classes = read_folder(Path(rest) / split, shape, preprocessing)
+    elif kind == "unlabelled":
+        images, labels, classes = read_unlabelled(Path(rest), shape, preprocessing)
+    else:
+        images, labels, classes = READERS[kind](folder, split)
+        selected = [classes[index] for index in _class_indices(classes, rest, name)] if rest else []
     if shape and shape[0] != images.shape[1]:
         raise _other_channels(name, images.shape[1], shape[0])
     entry = Entry(source=name, split=split, purpose=purpose)

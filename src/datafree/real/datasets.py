@@ -13,7 +13,7 @@ from datafree.files import open_regular
 from datafree.randomness import RandomNumbers
 from datafree.real.decoding import Unreadable, decode
 from datafree.real.image_files import ImageFiles
-from datafree.real.image_folders import find_images
+from datafree.real.image_folders import find_images, find_unlabelled
 from datafree.real.ledger import Split
 from datafree.types import Images, InputError, Labels, Preprocessing, Targets
 
@@ -155,6 +155,28 @@ def read_folder(root: Path, shape: tuple[int, int, int] | None, preprocessing: P
                 f"{root / name} contains no readable image ({skipped.note}); remove this folder or add images"
             )
     return images, targets, classes
+
+
+def read_unlabelled(
+    root: Path, shape: tuple[int, int, int] | None, preprocessing: Preprocessing | None
+) -> LabelledImages:
+    """Return a folder of image files without labels: all labels are 0, and there are no class names.
+
+    Raises:
+        InputError: If it is no folder, or has no image that can be read.
+    """
+    from torchvision.datasets.folder import IMG_EXTENSIONS
+
+    if not root.is_dir():
+        raise InputError(f"{root} is not a folder; give a folder of images")
+    try:
+        paths, skipped = find_unlabelled(root, IMG_EXTENSIONS)
+    except OSError as fault:
+        raise InputError(f"{root} cannot be read ({fault.strerror}); give a folder that you may read") from fault
+    if not paths:
+        raise InputError(f"{root} contains no image file; give a folder of images")
+    images = ImageFiles(paths, shape, preprocessing, skipped)
+    return images, torch.zeros(len(images), dtype=torch.long), ()
 
 
 def _not_found(name: str, root: Path) -> InputError:

@@ -74,6 +74,20 @@ def find_images(root: Path, extensions: Sequence[str]) -> tuple[list[Path], list
     return paths, labels, tuple(names), skipped
 
 
+def find_unlabelled(root: Path, extensions: Sequence[str]) -> tuple[list[Path], Skipped]:
+    """Find the image files of a folder and of the folders below it, in the order of their paths; they have no classes.
+
+    Args:
+        root: The folder.
+        extensions: Endings of image files, in lower case.
+
+    Returns:
+        The files, and the files that are not images by their name or kind.
+    """
+    skipped = Skipped(root)
+    return list(_files_below(root, extensions, skipped)), skipped
+
+
 def require_utf8(root: Path, names: Sequence[str]) -> None:
     """Check that the names of subfolders can be written as class names.
 
