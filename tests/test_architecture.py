@@ -143,7 +143,10 @@ def test_methods_do_not_import_each_other(name: str):
 
 @pytest.mark.parametrize("name", APPLICATIONS)
 def test_applications_share_only_trainer_losses_and_distillation(name: str):
-    shared = {f"applications.{file}" for file in ("base", "trainer", "distillation", "continual_losses")}
+    shared = {
+        f"applications.{file}"
+        for file in ("base", "trainer", "distillation", "continual_losses", "selection", "running_statistics")
+    }
     assert {module for module in own_imports(name) if room(module) == "applications"} <= shared
 
 
@@ -201,7 +204,7 @@ def test_modules_are_imported_by_name_only_for_public_names_and_verbs():
     assert {name for name in FILES for called, _ in calls(name) if called.endswith("import_module")} <= {
         "__init__",
         "commands.main",
-        "teachers.code",
+        "teachers.code.running",
     }
 
 

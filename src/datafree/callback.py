@@ -35,6 +35,13 @@ class Callback:
             due: Number of batches that are needed before the next student step.
         """
 
+    def note(self, text: str) -> None:
+        """Handle a sentence for the user.
+
+        Args:
+            text: The sentence, without a full stop.
+        """
+
     def register(self, **state: Stateful) -> int:
         """Register what a checkpoint of the loop must contain.
 

@@ -12,8 +12,10 @@ from torch import Tensor
 
 from datafree.applications.distillation import DistillationConfig, Distiller, distill
 from datafree.callback import Callback
-from datafree.classifier import Classifier
+from datafree.classifier import Classifier, batch_norms, record
 from datafree.ensemble import EXCLUDED_LOGIT
+from datafree.methods.noise import NoiseConfig
+from datafree.synthesis import Schedule, Stream
 from datafree.synthesis.augmentation import Augmentation
 from datafree.types import Batch, InputError, Terms
 
@@ -115,10 +117,94 @@ def test_the_moving_average_by_hand(teacher: Classifier, student: Classifier, ba
     averaged = distill(student, teacher, forever(bars), replace(PLAIN, steps=3, ema=0.75), callback=recorder)
     one, two, three = recorder.weights
     for name, average in averaged.state_dict().items():
-        if average.is_floating_point():
+        if average.is_floating_point() and "running" not in name:  # those are measured again, see below
             expected = 0.75 * (0.75 * one[name] + 0.25 * two[name]) + 0.25 * three[name]
             assert torch.allclose(average, expected, atol=1e-6), name
     assert not torch.allclose(averaged.model.head.weight, three["model.head.weight"])  # type: ignore[union-attr]
+
+
+def test_statistics_of_the_moving_average_are_those_of_its_own_features(teacher: Classifier, bars: Batch):
+    """With a batch that is always the same and a high decay, the average changes little over the measured steps."""
+    student = toys.conv_net((4, 4))
+    distill(student, teacher, itertools.repeat(bars), replace(PLAIN, steps=60, ema=0.99))
+    norm = batch_norms(student)[0]
+    with record(norm) as calls, torch.no_grad():
+        student(bars.images)
+    assert norm.running_mean is not None and norm.running_var is not None
+    assert torch.allclose(norm.running_mean, calls[0].input.mean((0, 2, 3)), atol=0.02)
+    assert torch.allclose(norm.running_var, calls[0].input.var((0, 2, 3)), rtol=0.1)
+
+
+class TestSelect:
+    def test_learns_from_one_of_several_candidates_per_image(
+        self, teacher: Classifier, student: Classifier, bars: Batch
+    ):
+        sizes: list[int] = []
+        handle = student.register_forward_hook(lambda model, inputs, _: sizes.append(len(inputs[0])))
+        taken: list[int] = []
+
+        def counted() -> Iterator[Batch]:
+            for batch in forever(bars, 16):
+                taken.append(len(batch))
+                yield batch
+
+        distill(student, teacher, counted(), replace(PLAIN, steps=2, select=3))
+        handle.remove()
+        assert taken == [16] * 6, "three batches per step"
+        assert sizes == [48, 16, 48, 16], "all candidates are predicted, a third of them learned"
+
+    def test_prefers_images_on_which_the_student_is_wrong(self, teacher: Classifier, bars: Batch):
+        """A student that equals the teacher, except on half of the images."""
+        half = Batch(torch.cat([bars.images[:32], 1 - bars.images[:32]]), bars.targets[:64], {})
+
+        class Wrong(torch.nn.Module):
+            def forward(self, images: Tensor) -> Tensor:
+                logits = teacher(images)
+                return torch.where(images.mean((1, 2, 3), keepdim=True)[:, :, 0, 0] > 0.5, logits.flip(1) * 3, logits)
+
+        distiller = Distiller(toys.conv_net((4, 4)), teacher, replace(PLAIN, select=2))
+        distiller.student = Wrong()
+        images, logits = distiller.select(half.images, teacher(half.images).detach())
+        assert len(images) == 32
+        assert (images.mean((1, 2, 3)) > 0.5).float().mean() > 0.9
+        assert torch.allclose(teacher(images), logits, atol=1e-5)
+
+    def test_uses_stored_logits_and_spares_the_teacher(self, teacher: Classifier, student: Classifier, bars: Batch):
+        stored = Batch(bars.images, bars.targets, {}, teacher(bars.images).detach())
+        calls = []
+        handle = teacher.register_forward_hook(lambda *_: calls.append(1))
+        distill(student, teacher, [stored] * 4, replace(PLAIN, steps=2, select=2))
+        handle.remove()
+        assert not calls
+
+    def test_one_candidate_changes_no_number(self, teacher: Classifier, bars: Batch):
+        results = []
+        for config in (replace(PLAIN, steps=5), replace(PLAIN, steps=5, select=1)):
+            torch.manual_seed(3)
+            results.append(distill(toys.conv_net((4, 4)), teacher, forever(bars), config))
+        assert toys.same(*(toys.snapshot(result)["weights"] for result in results))
+
+    def test_a_stream_counts_the_steps_of_the_student(self, teacher: Classifier, student: Classifier):
+        for refresh, expected in ((2, 1 + 2), (0, 1), (1, 10)):
+            schedule = Schedule(warmup_batches=1, refresh_every=refresh, pool_batches=4, batch_size=8)
+            stream = Stream.of(NoiseConfig(batch_size=8), teacher, student, schedule)
+            distill(student, teacher, stream, replace(PLAIN, steps=5, select=2))
+            assert stream.batch_count == expected
+
+    def test_passes_are_counted(self, teacher: Classifier, student: Classifier):
+        assert DistillationConfig().passes == 4, "forward twice, backward as much as two forward passes"
+        config = DistillationConfig(select=2)
+        assert config.passes == 2 + 2 + 3, "both networks predict two candidates, the student learns one"
+        assert config.summarize(student, teacher) == {"select": 2, "passes_per_image": 7}
+        assert DistillationConfig().summarize(student, teacher) == {}
+
+    def test_too_few_batches_are_refused(self, teacher: Classifier, student: Classifier, bars: Batch):
+        with pytest.raises(InputError, match="the batches ended after 1 of 2 steps"):
+            distill(student, teacher, [bars] * 3, replace(PLAIN, steps=2, select=2))
+
+    def test_zero_candidates_are_refused(self):
+        with pytest.raises(InputError, match="select is 0, but it must be at least 1"):
+            DistillationConfig(select=0)
 
 
 def test_the_learning_rate_rises_and_then_falls_along_a_cosine():

@@ -5,13 +5,15 @@ from dataclasses import replace
 
 import pytest
 import torch
+import toys
 
 from datafree.applications.continual import ExtensionConfig
+from datafree.classifier import Classifier
 from datafree.runs.training import TrainingConfig
-from datafree.synthesis.augmentation import Augmentation, jitter
-from datafree.types import Images, InputError
+from datafree.synthesis.augmentation import Augmentation, flip_divergence, is_flip_invariant, jitter
+from datafree.types import Batch, Images, InputError
 
-ALL = Augmentation(shift=1.0, rotate=10, scale=0.1, flip=True, mix=0.5)
+ALL = Augmentation(shift=1.0, rotate=10, scale=0.1, flip=True, mix=0.5, cutmix=0.5)
 
 
 def centres(images: Images) -> torch.Tensor:
@@ -93,7 +95,7 @@ def test_square_images_are_rotated_as_the_grid_says():
 
 
 def test_each_image_is_transformed_differently():
-    augmented = replace(ALL, mix=0.0)(torch.rand(1, 1, 8, 8).repeat(20, 1, 1, 1))
+    augmented = replace(ALL, mix=0.0, cutmix=0.0)(torch.rand(1, 1, 8, 8).repeat(20, 1, 1, 1))
     assert len({round(image.sum().item(), 4) for image in augmented}) > 15
 
 
@@ -139,6 +141,88 @@ class TestMix:
         for config in (TrainingConfig, ExtensionConfig):
             with pytest.raises(InputError, match="a blended image has no label.*; set mix to 0"):
                 config(augment=Augmentation(mix=0.5))
+
+
+class TestCutmix:
+    def cut(self, count: int, fraction: float = 1.0, height: int = 20, width: int = 30) -> tuple[Images, torch.Tensor]:
+        """Return cut images whose pixels are the number of the image they come from, and which pixels are another's."""
+        numbers = torch.arange(float(count))[:, None, None, None].expand(count, 2, height, width)
+        images = Augmentation(cutmix=fraction)(numbers)
+        return images, (images != numbers)[:, 0]
+
+    def test_replaces_one_rectangle_of_one_other_image(self):
+        images, other = self.cut(300)
+        assert torch.equal(images[:, 0], images[:, 1]), "the same in every channel"
+        for image, mask in zip(images[:, 0], other, strict=True):
+            rows, columns = mask.any(1), mask.any(0)
+            assert torch.equal(mask, rows[:, None] & columns), "a rectangle"
+            for line in (rows, columns):
+                inside = line.nonzero().flatten()
+                assert inside.numel() == 0 or inside[-1] - inside[0] + 1 == len(inside)
+            assert len(image[mask].unique()) <= 1, "from one image"
+
+    def test_the_given_fraction_of_images_is_cut(self):
+        _, other = self.cut(2000, 0.3)
+        # Some rectangles are smaller than a pixel.
+        assert other.flatten(1).any(1).float().mean().item() == pytest.approx(0.3, abs=0.04)
+
+    def test_the_area_is_uniform_and_the_aspect_that_of_the_image(self):
+        _, other = self.cut(4000, height=40, width=80)
+        rows, columns = other.any(2), other.any(1)
+        whole = ~(rows[:, 0] | rows[:, -1] | columns[:, 0] | columns[:, -1]) & rows.any(1)
+        assert (columns.sum(1) / rows.sum(1))[whole & (rows.sum(1) > 5)].mean().item() == pytest.approx(2, abs=0.05)
+        # E[covered share of a pixel] = E over the side s of (the share of [0, 1] that a centred interval of s covers)^2:
+        # 1 - s / 4 of a side s lies inside of the image on average, so E[s^2 (1 - s / 4)^2] with s^2 uniform.
+        expected = 1 / 2 - 2 / 5 / 2 + 1 / 3 / 16
+        assert other.float().mean().item() == pytest.approx(expected, abs=0.02)
+
+    def test_gradients_pass_to_the_image_a_pixel_comes_from(self):
+        images = torch.rand(8, 1, 6, 6, requires_grad=True)
+        Augmentation(cutmix=1.0)(images).sum().backward()
+        assert images.grad is not None and images.grad.sum().item() == images.numel()
+
+    @pytest.mark.parametrize("cutmix", [-0.1, 1.1, math.nan])
+    def test_refuses_an_invalid_fraction(self, cutmix: float):
+        with pytest.raises(InputError, match="cutmix is .*, but it must be between 0 and 1"):
+            Augmentation(cutmix=cutmix)
+
+    def test_is_refused_where_labels_are_learned(self):
+        for config in (TrainingConfig, ExtensionConfig):
+            with pytest.raises(InputError, match="an image with a part of another one has no label.*set cutmix to 0"):
+                config(augment=Augmentation(cutmix=0.5))
+
+    def test_a_single_image_is_not_changed(self):
+        images = torch.rand(1, 3, 5, 5)
+        assert torch.equal(Augmentation(cutmix=1.0, mix=1.0)(images), images)
+
+
+class TestFlipInvariance:
+    def test_a_teacher_of_edges_depends_on_left_and_right(self, teacher: Classifier, bars: Batch):
+        assert flip_divergence(teacher, bars.images) > 0.4
+        upright = bars.images[bars.targets < 2]
+        assert flip_divergence(teacher, upright) < 0.1 and is_flip_invariant(teacher, upright)
+
+    def test_by_hand(self):
+        """Classes left and right, by the side of the one bright pixel; the second half of the images is empty."""
+        images = torch.zeros(4, 1, 1, 2)
+        images[0, 0, 0, 0] = images[1, 0, 0, 1] = 20
+        halves = Classifier(torch.nn.Flatten(), shape=(1, 1, 2), classes=2)
+        # predictions L, R, ?, ?: mirrored R, L, ?, ?; of the next image: R, ?, ?, L
+        far, near = math.log(2), 0.5 * math.log(4 / 3) + 0.5 * (0.5 * math.log(2 / 3) + 0.5 * math.log(2))
+        expected = 2 * far / (far + 2 * near)
+        assert flip_divergence(halves, images) == pytest.approx(expected, rel=1e-3)
+
+    def test_a_teacher_that_always_predicts_the_same_is_not_invariant(self, teacher: Classifier):
+        assert flip_divergence(teacher, torch.full((4, *toys.SHAPE), 0.5)) == 1.0
+
+    def test_the_teacher_is_not_changed_and_no_random_number_is_drawn(self, teacher: Classifier, bars: Batch):
+        before, random = toys.snapshot(teacher), torch.get_rng_state()
+        is_flip_invariant(teacher, bars.images[:8])
+        assert toys.same(toys.snapshot(teacher), before) and torch.equal(torch.get_rng_state(), random)
+
+    def test_one_image_is_refused(self, teacher: Classifier):
+        with pytest.raises(InputError, match="1 image cannot show what mirroring changes; give two or more"):
+            flip_divergence(teacher, torch.rand(1, *toys.SHAPE))
 
 
 @pytest.mark.parametrize("name", ["shift", "rotate", "scale"])

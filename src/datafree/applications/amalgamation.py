@@ -123,6 +123,7 @@ def amalgamate(
             dual.enter_stage(step, source)
             terms = dual.objective(next_batch(source, step, config.steps))
             callback.log(step + 1, dual.trainer.step(terms))
+    dual.trainer.report(callback)
     return student.eval()
 
 
@@ -189,7 +190,7 @@ class DualGenerator:
         self.student.train(is_last)
         model = self.student if is_last else FilteredBlock(self.blocks[stage], self.stage_filters(stage))
         model.train()
-        self.trainer = Trainer(model, self.config, self.fabric, lambda step: cosine_factor(step, steps))
+        self.trainer = Trainer(model, self.config, self.fabric, lambda step: cosine_factor(step, steps), steps)
 
     def stage_filters(self, stage: int) -> nn.ModuleList:
         """Return the filters after a block, one for each teacher."""
@@ -200,8 +201,8 @@ class DualGenerator:
         images = batch.images.to(self.ensemble.device)
         teacher_logits = self.teacher_logits(batch, images)
         if self.branch_points:
-            return {"distillation": self.loss(self.trainer.module(images), teacher_logits)}
-        filtered = self.trainer.module(self.block_input(batch, images, self.stage))
+            return {"distillation": self.loss(self.trainer(images), teacher_logits)}
+        filtered = self.trainer(self.block_input(batch, images, self.stage))
         logits = self.ensemble.merge(self.discriminate(filtered, self.stage))
         return {f"block {self.stage + 1}": self.loss(logits, teacher_logits)}
 

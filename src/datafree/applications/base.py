@@ -31,6 +31,11 @@ class Application(ABC):
         """Whether the application uses synthesized images; if not, the teacher need not meet the method's requirements."""
         return True
 
+    @property
+    def passes(self) -> float:
+        """Passes per image that the student learns from: forward ones of both networks, backward ones of the student twice."""
+        return 4.0
+
     def label(self, method: str) -> str:
         """Return the name in result tables of a student trained with this method."""
         return method

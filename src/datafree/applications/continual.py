@@ -215,10 +215,9 @@ def extend(
             new_batch = next_batch(new_source, step, config.steps)
             require_new_classes(new_batch, teacher, new_classes)
             images = torch.cat([part.to(teacher.device) for part in (old_images, new_batch.images)])
-            outputs = compute_outputs(
-                trainer.module, teacher, config.augment(images), new_batch.targets, head, old_head
-            )
+            outputs = compute_outputs(trainer, teacher, config.augment(images), new_batch.targets, head, old_head)
             callback.log(step + 1, trainer.step(config.objective(outputs, head, old_head)))
+    trainer.report(callback)
     return student.eval()
 
 
@@ -257,7 +256,7 @@ def require_new_classes(batch: Batch, teacher: Classifier, new_classes: int) -> 
 
 
 def compute_outputs(
-    student: nn.Module,
+    student: Callable[[Images], Tensor],
     teacher: Classifier,
     images: Images,
     new_labels: Tensor,

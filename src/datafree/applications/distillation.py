@@ -2,30 +2,33 @@ r"""Distillation: train a student to reproduce the predictions of a teacher on t
 
 .. math:: \min_{W_S} \sum_x \tau^2 \, \text{KL}\bigl(p_T^\tau(x) \Vert p_S^\tau(x)\bigr)
 
-No labels are used.
+No labels are used. With `select` above 1 there are more candidates than images, see `datafree.applications.selection`.
 
 References:
     | Distilling the Knowledge in a Neural Network (Hinton et al., 2015), section 2
     | https://arxiv.org/abs/1503.02531
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import partial
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from datafree.applications.base import AugmentedLearning, require_fraction
+from datafree.applications.running_statistics import RunningStatistics
+from datafree.applications.selection import divergence_per_image, draw_in_proportion
 from datafree.applications.trainer import Fabric, Trainer, fabric_for, next_batch
 from datafree.callback import Callback, silent
 from datafree.classifier import Classifier, frozen
 from datafree.ensemble import exclude
 from datafree.losses import distillation_loss
 from datafree.matching import resized_to
-from datafree.types import Batch, Stateful, Terms
+from datafree.synthesis import Stream
+from datafree.types import Batch, Images, Logits, Stateful, Terms, require_at_least
 
 Model = TypeVar("Model", bound=nn.Module)
 
@@ -36,13 +39,24 @@ class DistillationConfig(AugmentedLearning):
 
     ema: float = 0.0
     """decay of the exponential moving average of the student's weights, which is then the result; 0: no average"""
+    select: int = 1
+    """candidates per image; those on which the student differs from the teacher are preferred; 1: no selection"""
 
     def __post_init__(self) -> None:
         super().__post_init__()
         require_fraction(ema=self.ema)
+        require_at_least(1, select=self.select)
 
     def build(self) -> Callable[..., nn.Module]:
         return partial(distill, config=self)
+
+    @property
+    def passes(self) -> float:
+        selection = 2 * self.select if self.select > 1 else 1
+        return 3 + selection
+
+    def summarize(self, student: Classifier, teacher: Classifier) -> Mapping[str, Any]:
+        return {"select": self.select, "passes_per_image": self.passes} if self.select > 1 else {}
 
 
 class Distiller:
@@ -68,10 +82,15 @@ class Distiller:
         first_step: int = 0,
     ) -> None:
         self.student, self.teacher, self.config, self.first_step = student, teacher, config, first_step
+        steps = config.steps - first_step
         self.trainer = Trainer(
-            student, config, fabric or fabric_for(student), lambda step: config.lr_factor(first_step + step)
+            student, config, fabric or fabric_for(student), lambda step: config.lr_factor(first_step + step), steps
         )
         self.average = moving_average(student, config.ema) if config.ema else None
+        self.statistics = (
+            RunningStatistics(self.average.module, steps, config.ema) if self.average else self.trainer.statistics
+        )
+        """those of the result"""
 
     @property
     def state(self) -> dict[str, Stateful]:
@@ -80,27 +99,50 @@ class Distiller:
         return {"student": self.student, **self.trainer.state, **average}
 
     def step(self, batch: Batch) -> Terms:
-        """Take one training step on a batch and return its loss."""
+        """Take one training step on a batch and return its loss.
+
+        Args:
+            batch: The images; with `config.select`, the candidates.
+        """
         augment = self.config.augment
         images = augment(batch.images.to(self.teacher.device))
         if batch.teacher_logits is not None and not augment:
             teacher_logits = batch.teacher_logits.to(images.device)
         else:
             with torch.no_grad():
-                teacher_logits = exclude(self.teacher(images), None if augment.mix else batch.teacher_logits)
+                teacher_logits = exclude(self.teacher(images), None if augment.combines else batch.teacher_logits)
+        if self.config.select > 1:
+            images, teacher_logits = self.select(images, teacher_logits)
         decisions = self.teacher.decisions
-        student_logits = self.trainer.module(resized_to(images, self.student))
+        inputs = resized_to(images, self.student)
+        student_logits = self.trainer(inputs)
         loss = distillation_loss(decisions(student_logits), decisions(teacher_logits), self.config.temperature)
         terms = self.trainer.step({"distillation": self.teacher.decisions_per_image * loss})
         if self.average:
-            self.average.update_parameters(self.student)
+            with self.statistics.kept():
+                self.average.update_parameters(self.student)
+            self.statistics.measure(self.trainer.steps_taken - 1, inputs)
         return terms
 
-    def finish(self) -> None:
+    def select(self, images: Images, teacher_logits: Logits) -> tuple[Tensor, Tensor]:
+        """Return the images to learn from, drawn from the candidates, and the teacher's logits on them.
+
+        The student predicts the candidates in evaluation mode.
+        """
+        with frozen(self.student), torch.no_grad():
+            student_logits = self.student(resized_to(images, self.student))
+        temperature = self.config.temperature
+        divergence = divergence_per_image(self.teacher, teacher_logits, student_logits, temperature)
+        chosen = draw_in_proportion(divergence, max(1, len(images) // self.config.select))
+        return images[chosen], teacher_logits[chosen]
+
+    def finish(self, callback: Callback = silent) -> None:
         """Put the student in evaluation mode, with its averaged weights if there is an average."""
         if self.average:
             self.student.load_state_dict(self.average.module.state_dict())
         self.student.eval()
+        for note in self.statistics.notes:
+            callback.note(note)
 
 
 def moving_average(student: nn.Module, decay: float) -> AveragedModel:
@@ -124,7 +166,8 @@ def distill(
     Args:
         student: Takes pixels in [0, 1] of shape `(n, c, h, w)`, returns logits `(n, k)`. Trained in place.
         teacher: Takes the same images, returns logits of the same shape. Not changed.
-        batches: A stream, a data loader or a list with at least `config.steps` batches. Their targets are not used.
+        batches: A stream, a data loader or a list with at least `config.steps * config.select` batches. Their targets are
+            not used.
         config: Settings of the training.
         fabric: Device and precision; default: one process on the student's device.
         callback: Receives the loss of every step and registers the state that a checkpoint needs.
@@ -142,10 +185,12 @@ def distill(
     """
     distiller = Distiller(student, teacher, config, fabric)
     start = callback.register(**distiller.state)
+    if isinstance(batches, Stream):
+        batches.batches_per_step = config.select
     source = iter(batches)
     with frozen(teacher):
         student.train()
         for step in callback.track(range(start, config.steps), "distill"):
-            callback.log(step + 1, distiller.step(next_batch(source, step, config.steps)))
-    distiller.finish()
+            callback.log(step + 1, distiller.step(next_batch(source, step, config.steps, config.select)))
+    distiller.finish(callback)
     return student

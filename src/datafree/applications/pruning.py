@@ -35,6 +35,7 @@ from datafree.callback import Callback, silent
 from datafree.classifier import Classifier, frozen
 from datafree.networks.importance import gate_gradients, hardware_aware_scores, lowest_scoring, macs_saved
 from datafree.networks.pruning_surgery import Channels, layers_of, narrow, require_removable, widths_of
+from datafree.synthesis import Stream
 from datafree.types import Batch, InputError, Logits, Scalar, Stateful, require_at_least, require_at_most
 
 
@@ -79,7 +80,8 @@ class PruningConfig(DistillationConfig):
 
     def summarize(self, student: Classifier, teacher: Classifier) -> Mapping[str, Any]:
         before, after = (Channels(network.model, network.shape).filters for network in (teacher, student))
-        return {"pruned": {"filters_before": before, "filters_after": after, "rounds": self.rounds}}
+        pruned = {"filters_before": before, "filters_after": after, "rounds": self.rounds}
+        return {"pruned": pruned, **super().summarize(student, teacher)}
 
     def rounds_due(self, step: int) -> int:
         """Return the number of rounds that must be complete before a step, counted from 0."""
@@ -101,7 +103,8 @@ def prune(
     Args:
         student: A copy of the teacher. Pruned and trained in place, so an adaptive method sees its current state.
         teacher: The unpruned network. Not changed.
-        batches: A stream, a data loader or a list. Each round takes `config.importance_batches` batches, each step one.
+        batches: A stream, a data loader or a list. Each round takes `config.importance_batches` batches, each step
+            `config.select`.
             Their targets are not used.
         config: Settings of pruning and recovery.
         fabric: Device and precision; default: one process on the student's device.
@@ -121,17 +124,19 @@ def prune(
     """
     pruner = Pruner(student, teacher, config, fabric)
     start = callback.register(pruning=pruner)
+    if isinstance(batches, Stream):
+        batches.batches_per_step = config.select
     source = iter(batches)
     with frozen(teacher):
         student.train()
         for step in callback.track(range(start, config.steps), "prune"):
             pruner.complete_rounds(config.rounds_due(step), step, source, callback)
             assert pruner.distiller is not None, "the first round comes before the first step"
-            terms = pruner.distiller.step(next_batch(source, step, config.steps))
+            terms = pruner.distiller.step(next_batch(source, step, config.steps, config.select))
             callback.log(step + 1, {**terms, "filters": torch.tensor(float(pruner.channels.filters))})
         pruner.complete_rounds(config.rounds, config.steps, source, callback)
     if pruner.distiller:
-        pruner.distiller.finish()
+        pruner.distiller.finish(callback)
     return student.eval()
 
 

@@ -9,6 +9,9 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
 from datafree.applications.base import Learning
+from datafree.applications.running_statistics import RunningStatistics
+from datafree.applications.selection import joined
+from datafree.callback import Callback
 from datafree.synthesis import total
 from datafree.types import Batch, InputError, Stateful, Terms
 
@@ -69,21 +72,40 @@ class Trainer:
         config: Optimiser settings.
         fabric: Device and precision.
         lr_factor: Learning rate at each step, counted from 0, as a fraction of the peak; default: `config.lr_factor`.
+        steps: Number of steps; default: `config.steps`.
 
     Attributes:
-        module: The model as Fabric wraps it; the objective must call this one.
+        module: The model as Fabric wraps it. The objective must call the trainer itself, which runs this one.
+        statistics: Measures the running statistics of batch norm again where the training is too short for them.
 
     Raises:
         InputError: If the optimiser is unknown.
     """
 
     def __init__(
-        self, model: nn.Module, config: Learning, fabric: Fabric, lr_factor: Callable[[int], float] | None = None
+        self,
+        model: nn.Module,
+        config: Learning,
+        fabric: Fabric,
+        lr_factor: Callable[[int], float] | None = None,
+        steps: int | None = None,
     ) -> None:
         self.fabric = fabric
         self.module, self.optimizer = fabric.setup(model, config.create_optimizer(model), move_to_device=False)
         factor = lr_factor or config.lr_factor
         self.schedule = LambdaLR(self.optimizer, lambda step: factor(step))  # a checkpoint can hold no other callable
+
+        self.statistics = RunningStatistics(model, config.steps if steps is None else steps)
+
+    @property
+    def steps_taken(self) -> int:
+        """Number of steps taken."""
+        return self.schedule.last_epoch
+
+    def __call__(self, inputs: Tensor) -> Any:
+        """Return the outputs of the model for the inputs of the next step. Each step calls it once."""
+        with self.statistics.at(self.steps_taken):
+            return self.module(inputs)
 
     @property
     def state(self) -> dict[str, Stateful]:
@@ -98,6 +120,11 @@ class Trainer:
         self.schedule.step()
         return {name: term.detach() for name, term in terms.items()}
 
+    def report(self, callback: Callback) -> None:
+        """Say after the last step what the user should know about the training."""
+        for note in self.statistics.notes:
+            callback.note(note)
+
 
 def fabric_for(model: nn.Module) -> Fabric:
     """Return a Fabric for one process on the device of a model."""
@@ -106,18 +133,22 @@ def fabric_for(model: nn.Module) -> Fabric:
     return LightningFabric(accelerator=next(model.parameters()).device.type, devices=1)
 
 
-def next_batch(batches: Iterator[Batch], step: int, steps: int) -> Batch:
-    """Return the next batch.
+def next_batch(batches: Iterator[Batch], step: int, steps: int, count: int = 1) -> Batch:
+    """Return the next batch, or several joined to one.
 
     Args:
         batches: The batches.
-        step: Number of batches taken so far.
-        steps: Number of batches needed in all.
+        step: Number of steps for which batches were taken so far.
+        steps: Number of steps in all.
+        count: Number of batches per step.
 
     Raises:
         InputError: If there are no more batches.
     """
-    batch = next(batches, None)
-    if batch is None:
-        raise InputError(f"the batches ended after {step} of {steps} steps; use a stream that does not end")
-    return batch
+    taken: list[Batch] = []
+    for _ in range(count):
+        batch = next(batches, None)
+        if batch is None:
+            raise InputError(f"the batches ended after {step} of {steps} steps; use a stream that does not end")
+        taken.append(batch)
+    return joined(taken)

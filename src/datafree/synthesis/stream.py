@@ -46,6 +46,8 @@ class Stream:
         synthesizer.callback = callback
         self.pool = Pool(schedule.pool_batches)
         self.step = 0
+        self.batches_per_step = 1
+        """batches that the application takes for each step of the student"""
         self.batch_count = 0
 
     @classmethod
@@ -81,7 +83,9 @@ class Stream:
         return self
 
     def __next__(self) -> Batch:
-        self.synthesize_until(self.schedule.batches_needed(self.step), with_student=self.step > 0)
+        # A stream that hands out each batch once needs a new one even if a step takes several.
+        due = self.step if self.schedule.refresh_every == 1 else self.step // self.batches_per_step
+        self.synthesize_until(self.schedule.batches_needed(due), with_student=self.step > 0)
         self.step += 1
         return self.pool.newest if self.schedule.refresh_every == 1 else self.pool.draw(self.schedule.batch_size)
 
