@@ -136,7 +136,11 @@ def archive_kind(file: IO[bytes]) -> str:
     except (zipfile.BadZipFile, ValueError, NotImplementedError, OSError, IndexError):
         file.seek(max(0, file.seek(0, io.SEEK_END) - 2**17))
         ends = b"PK\x05\x06" in file.read()
-        state = "damaged: the list of contents of the archive cannot be read" if ends else "truncated: the archive has no end"
+        state = (
+            "damaged: the list of contents of the archive cannot be read"
+            if ends
+            else "truncated: the archive has no end"
+        )
         return f"is {state}; {AGAIN}"
     finally:
         file.seek(0)
@@ -163,7 +167,7 @@ def _other_archive(names: Sequence[str]) -> str:
     return f"is a zip archive{found}; unpack it and give the weights file inside"
 
 
-GLOBAL = re.compile(r"(?:GLOBAL|global:?) ([A-Za-z_][\w.<>]{0,200})")
+GLOBAL = re.compile(r"GLOBAL ([A-Za-z_][\w.<>]{0,200})")
 NETWORK_MODULES = re.compile(
     r"^torch\.nn\.modules\.|^torchvision\.models\.|^timm\.|^transformers\.|(^|\.)(models?|nets?|networks?)(\.|$)"
 )

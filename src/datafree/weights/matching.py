@@ -1,5 +1,6 @@
 """Matching the tensors of a file with those of a network, by their names or by their order."""
 
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -8,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from datafree.types import InputError, printable
-from datafree.weights.names import COUNTER, by_names
+from datafree.weights.names import COUNTER, by_names, common_prefix, unwrapped
 from datafree.weights.order import by_order, not_in_tensors, require_same_order
 from datafree.weights.settings import settings_of
 
@@ -65,6 +66,9 @@ def match(
         renamed = by_names(expected, tensors, source)
         weights, notes = renamed.weights, renamed.notes
     faults = _differences(expected, weights)
+    if faults and by == "names" and (converted := _converted_by_timm(network, tensors)) is not None:
+        note = f"{source} has other names than {title}; they were translated by timm's own conversion for this family"
+        return Match(converted, (note,))
     if faults:
         named = 2 * sum(name in weights for name in expected) >= len(expected)
         parts = [_shortened(faults) if named else _both_names(expected, tensors)]
@@ -91,6 +95,24 @@ def load_weights(model: nn.Module, weights: Mapping[str, Tensor], source: str) -
 def matching_weights(model: nn.Module, weights: Mapping[str, Tensor], source: str) -> dict[str, Tensor]:
     """Return weights by the names of a network, without using their values; arguments and errors as for `match`, by names."""
     return match(model, weights, source).weights
+
+
+def _converted_by_timm(network: nn.Module, tensors: Mapping[str, Tensor]) -> dict[str, Tensor] | None:
+    """Return the weights of a paper's own program by timm's names, where timm has a conversion and all of them match."""
+    module = sys.modules.get(type(network).__module__)
+    convert = getattr(module, "checkpoint_filter_fn", None) or getattr(module, "_filter_fn", None)
+    if convert is None or not type(network).__module__.startswith("timm.models."):
+        return None
+    prefix, expected = common_prefix(tensors), network.state_dict()
+    given = {name.removeprefix(prefix): tensor for name, tensor in unwrapped(tensors).items()}
+    sizes = {tensor.numel() for tensor in given.values()}
+    try:
+        converted = by_names(expected, convert(given, network), "").weights
+    except Exception:  # written for the files of one program, it may raise anything for others
+        return None
+    # A conversion may resample positions for another size of images, which is not for a check of names to do.
+    resampled = any("pos" in name and tensor.numel() not in sizes for name, tensor in converted.items())
+    return None if resampled or _differences(expected, converted) else converted
 
 
 def _differences(expected: Mapping[str, Tensor], weights: Mapping[str, Tensor]) -> list[str]:

@@ -89,20 +89,24 @@ def by_names(expected: Tensors, tensors: Tensors, source: str) -> Renamed:
     best = max((count for count, *_ in candidates), default=0)
     if not best:
         return Renamed(dict(unwrapped(tensors)))
-    chosen = [(prefix, rule, renamed) for count, prefix, rule, renamed in candidates if count == best]
-    prefix, rule, renamed = chosen[0]
-    twins = sorted({other for other, *_ in chosen} - {prefix})
+    _, prefix, rule, renamed = next(candidate for candidate in candidates if candidate[0] == best)
+    twins = [other for count, other, translation, _ in candidates if count == best and translation == rule]
     notes = []
-    if twins:
-        prefix, note = _one_of(sorted({prefix, *twins}), source)
-        renamed = next(found for other, _, found in chosen if other == prefix)
+    if len(twins) > 1:
+        prefix, note = _one_of(twins, source)
         notes.append(note)
     if rule:
         notes.append(f"{source} has {rule}; they were translated to those of the network")
+    renamed = {name: tensor for name, tensor in renamed.items() if not name.startswith(_others(prefix, twins))}
     weights, dropped = _inside(expected, renamed, prefix)
     if dropped:
         notes.append(f"{source} has entries that are not part of the network and were left out: {listed(dropped)}")
     return Renamed(_completed(expected, weights), tuple(notes), best)
+
+
+def _others(prefix: str, twins: list[str]) -> tuple[str, ...]:
+    """Return the prefixes under which a file contains the network again."""
+    return tuple(twin for twin in twins if twin and twin != prefix and not prefix.startswith(twin))
 
 
 def _one_of(prefixes: list[str], source: str) -> tuple[str, str]:

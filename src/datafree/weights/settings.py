@@ -13,6 +13,8 @@ from datafree.weights.order import by_order
 
 TOKEN_MIXERS = (".mlp_tokens.fc1.weight", ".linear_tokens.weight")
 """layers whose inputs are the patches of an image"""
+TOKEN_OUTPUTS = (".mlp_tokens.fc2.weight", ".mlp_tokens.fc2.bias", ".linear_tokens.bias")
+"""layers whose outputs are the patches of an image"""
 
 
 @dataclass(frozen=True)
@@ -139,10 +141,10 @@ def _size(
     weights: Mapping[str, Tensor], network: nn.Module, expected: Mapping[str, Tensor], patch: int | None
 ) -> tuple[tuple[int, int] | None, list[str]]:
     """Return the height and width for which a network with positions for its patches was built."""
-    names = list(_token_tensors(network, expected))
+    names = list(_token_tensors(expected))
     grid = getattr(getattr(network, "patch_embed", None) or getattr(network, "stem", None), "grid_size", None)
     grid = grid if grid is not None else _square(network)
-    if not grid or patch is None or not names or any(name not in weights for name in names):
+    if not grid or patch is None or not names or any(name not in weights for name, _ in names):
         return None, []
     name, axis = names[0]
     # Tokens beside the patches, such as that of the class, are as many as in the network.
@@ -159,11 +161,12 @@ def _square(network: nn.Module) -> tuple[int, int] | None:
     return side // patch, side // patch
 
 
-def _token_tensors(network: nn.Module, expected: Mapping[str, Tensor]) -> Iterator[tuple[str, int]]:
+def _token_tensors(expected: Mapping[str, Tensor]) -> Iterator[tuple[str, int]]:
     """Yield the names of the tensors with one row for each patch, and the axis of the rows."""
-    del network
     for name, tensor in expected.items():
         if name.rpartition(".")[2] in ("pos_embed", "pos_embedding") and tensor.ndim == 3:
             yield name, 1
         elif name.endswith(TOKEN_MIXERS):
             yield name, tensor.ndim - 1
+        elif name.endswith(TOKEN_OUTPUTS):
+            yield name, 0

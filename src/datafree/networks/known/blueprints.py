@@ -3,11 +3,9 @@
 from collections.abc import Iterator
 from typing import Any
 
-import torch
 from torch import nn
 
-from datafree.networks.building import blueprint
-from datafree.randomness import RandomNumbers
+from datafree.networks.building import blueprint, sketch
 
 TORCHVISION = "torchvision:"
 """prefix of the name of a network that torchvision builds"""
@@ -31,7 +29,7 @@ def _torchvision_classifiers() -> Any:
 
 
 def known_blueprint(name: str, **arguments: Any) -> nn.Module:
-    """Create a network without memory for its weights.
+    """Create a network without memory for its weights, with its auxiliary heads.
 
     Args:
         name: A timm name, or `torchvision:NAME`.
@@ -45,8 +43,8 @@ def known_blueprint(name: str, **arguments: Any) -> nn.Module:
         return blueprint(name, **arguments)
     from torchvision.models import get_model
 
-    with RandomNumbers(0), torch.device("meta"):
-        return get_model(name.removeprefix(TORCHVISION), weights=None, **_settings(name), **arguments)
+    settings = {**_settings(name), **arguments}
+    return sketch(lambda: get_model(name.removeprefix(TORCHVISION), weights=None, **settings))
 
 
 def _settings(name: str) -> dict[str, Any]:
