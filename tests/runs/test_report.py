@@ -143,7 +143,8 @@ def test_the_student_has_a_model_card(finished: Path):
 
 def test_notes_of_a_card_are_literal(finished: Path):
     hostile = "the set says <script>`x`</script> [a](b)\x1b[31m"
-    text = card.card(report.read_summary(finished) | {"notes": [hostile]})
+    config = json.loads((finished / "student" / "config.json").read_text())
+    text = card.card(report.read_summary(finished) | {"notes": [hostile]}, config)
     assert "Note: ``the set says <script>`x`</script> [a](b)\ufffd[31m``." in text
 
 

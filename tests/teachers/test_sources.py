@@ -85,9 +85,15 @@ class TestFolders:
         config = json.loads((tmp_path / "net" / "config.json").read_text())["pretrained_cfg"]
         assert config["mean"] == [0.5, 0.5] and config["std"] == [0.25, 0.25]
 
-    def test_a_network_outside_timm_is_refused(self, tmp_path: Path):
-        with pytest.raises(InputError, match="Sequential is not registered in timm; register it to save it"):
-            teachers.save_folder(toys.plain_net(), tmp_path / "net")
+    def test_a_network_that_only_its_own_code_builds_is_saved_with_what_builds_it(self, tmp_path: Path):
+        saved = toys.plain_net()
+        saved.code, saved.dependencies = "net.py:build", {"net.py": "0" * 64}
+        teachers.save_folder(saved, tmp_path / "net")
+        config = json.loads((tmp_path / "net" / "config.json").read_text())
+        assert config["code"]["spec"] == "net.py:build" and config["code"]["files"] == {"net.py": "0" * 64}
+        assert toys.same(load_file(tmp_path / "net" / "model.safetensors"), cpu_state_dict(saved.model))
+        with pytest.raises(InputError, match=r"--teacher net.py:build --weights .*net/model.safetensors"):
+            teachers.load_folder(tmp_path / "net")
 
     @pytest.mark.parametrize(
         ("text", "fault"),
@@ -98,7 +104,6 @@ class TestFolders:
             ("[]", "its content is a list, but must be an object"),
             ("null", "its content is null, but must be an object"),
             ("{}", "architecture is missing"),
-            ('{"architecture": "convnet_w16"}', "pretrained_cfg is missing"),
             ('{"architecture": 3, "pretrained_cfg": {}}', "architecture is 3, but must be a text"),
         ],
     )
@@ -118,7 +123,7 @@ class TestFolders:
             ("std", [0.0, 1.0], "it must be positive"),
             ("std", [1e39, 1.0], "has NaN or infinite values|must be finite"),
             ("std", "abc", "pretrained_cfg.std is 'abc', but must be a list"),
-            ("mean", [0.1, 0.2, 0.3], "mean has 3 values for 2 channels"),
+            ("mean", [0.1, 0.2, 0.3, 0.4], "mean has 4 values for 2 channels"),
             ("input_size", [2, 8], "pretrained_cfg.input_size has 2 entries, but must have 3"),
             ("input_size", [2, 8, True], r"pretrained_cfg.input_size.2. is true, but must be an integer"),
             ("input_size", [2, 10**5, 10**5], "images of shape .2, 100000, 100000. are not possible"),
@@ -215,8 +220,14 @@ class TestCreate:
         assert grey.mean.flatten().tolist() == pytest.approx([sum(timm.get_pretrained_cfg("test_resnet").mean) / 3])  # type: ignore[union-attr]
 
 
-def test_options_that_a_folder_defines_are_refused(folder: Path):
-    with pytest.raises(InputError, match="config.json already defines classes, mean; remove these options"):
-        teachers.load(f"local-dir:{folder}", classes=3, mean=(0.5,))
+def test_what_the_user_says_is_used_instead_of_the_folder(folder: Path):
+    loaded = teachers.load(f"local-dir:{folder}", classes=("x", "y", "z"), mean=(0.5,))
+    assert loaded.classes == ("x", "y", "z") and loaded.mean.flatten().tolist() == [0.5]
+    said = f"the classes and mean given with the teacher are used instead of those in {folder / 'config.json'}"
+    assert loaded.notes == (said,)
+    assert teachers.load(f"local-dir:{folder}", classes=3).classes == ("a", "b", "c")
+
+
+def test_weights_for_a_folder_are_refused(folder: Path):
     with pytest.raises(InputError, match="already contains weights; remove --weights"):
         teachers.load(f"local-dir:{folder}", weights="other.pt")

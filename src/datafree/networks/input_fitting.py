@@ -41,6 +41,25 @@ def arguments_for_size(name: str, size: tuple[int, int], arguments: Mapping[str,
     return fitted
 
 
+def own_size_arguments(name: str, size: tuple[int, int], arguments: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the arguments with which timm creates a network for images of the given size, with its own patch size.
+
+    This is for networks that get weights: only networks that are built for one size of images need to know it.
+
+    Args:
+        name: A timm name.
+        size: Height and width of the images.
+        arguments: Arguments chosen by the user or by a file. They take precedence.
+    """
+    import timm
+
+    cfg = timm.get_pretrained_cfg(name)
+    flexible = arguments.get("dynamic_img_size") or arguments.get("strict_img_size") is False
+    if cfg is None or not cfg.fixed_input_size or flexible or cfg.input_size[1:] == tuple(size):
+        return dict(arguments)
+    return {"img_size": list(size), **arguments}
+
+
 def accepts_arguments(name: str, **arguments: Any) -> bool:
     """Return whether timm can create a network with these arguments; some mixers have a fixed patch size."""
     try:

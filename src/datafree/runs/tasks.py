@@ -19,10 +19,14 @@ from datafree.networks.inheritance import inherit
 from datafree.networks.input_fitting import require_accepts_images
 from datafree.real.ledger import LEDGER, Entry, Ledger
 from datafree.runs.serialization import serializable
+from datafree.teachers.options import TeacherOptions, parse_arguments
 from datafree.synthesis import Method
 from datafree.synthesis.mixture import of_each_part
 from datafree.synthesis.outputs import inspect_teachers
 from datafree.synthesis.turns import PerTeacher, WithOthers
+from datafree.teachers import code
+from datafree.teachers.code import is_code
+from datafree.teachers.copying import require_copyable
 from datafree.teachers.folders import LOCAL, architecture, untrained
 from datafree.types import InputError, require_at_least, require_below_one, require_choices, require_one_of
 
@@ -30,23 +34,15 @@ StudentInit = Literal["", "random", "weights"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class SingleTeacherTask:
+class SingleTeacherTask(TeacherOptions):
     """One teacher, and the real images for evaluation, if any."""
 
     teacher: str
-    """teacher: a timm name, or local-dir:FOLDER with config.json and model.safetensors"""
-    weights: str = ""
-    """file with the teacher's weights, with a timm name; default: timm's pretrained weights"""
-    classes: int = 0
-    """number of classes of a teacher given by its timm name; 0: the network's own"""
-    input: tuple[int, ...] = ()
-    """channels, height and width of a teacher given by its timm name; default: the network's own"""
-    mean: tuple[float, ...] = ()
-    """mean of a teacher given by its timm name, per channel, for pixels in [0, 1]; default: the network's own"""
-    std: tuple[float, ...] = ()
-    """standard deviation of a teacher given by its timm name, per channel; default: the network's own"""
+    """teacher: a folder, a weights file, an ONNX file, a timm name, torchvision:NAME, transformers:NAME, hf-hub:NAME, or
+    FILE.py:FUNCTION"""
     data: str = ""
-    """real images, only used to evaluate the finished student: digits, mnist, cifar10 or folder:PATH; default: none"""
+    """real images, only used to evaluate the finished student: digits, mnist, cifar10, folder:PATH, or unlabelled:PATH for the
+    agreement with the teacher; default: none"""
     data_root: str = ""
     """folder of the data sets; default: $DATAFREE_DATA, else ./data"""
 
@@ -55,23 +51,8 @@ class SingleTeacherTask:
         return method
 
     def load_teacher(self, download: bool = True) -> Classifier:
-        """Load the teacher.
-
-        Args:
-            download: Download timm's weights if they are not on this machine yet.
-
-        Raises:
-            InputError: If a setting is invalid or the network cannot be loaded.
-        """
-        if self.input and (len(self.input) != 3 or not all(1 <= size <= 4096 for size in self.input)):
-            raise InputError(f"input is {self.input}; give channels, height and width, each from 1 to 4096")
-        settings: dict[str, Any] = {"shape": self.input, "mean": self.mean, "std": self.std, "classes": self.classes}
-        return teachers.load(
-            self.teacher,
-            weights=self.weights,
-            download=download,
-            **{name: value for name, value in settings.items() if value},
-        )
+        """Load the teacher; see `TeacherOptions.load_network`."""
+        return self.load_network(self.teacher, download)
 
 
 @serializable
@@ -82,7 +63,7 @@ class Task(SingleTeacherTask):
     student: str = ""
     """student: a timm name (including the papers' networks) or local-dir:FOLDER; default: a copy of the teacher"""
     student_args: tuple[str, ...] = ()
-    """arguments of a student given by its timm name, as NAME=NUMBER: patch_size=2 depth=4"""
+    """arguments of a student given by its timm name, as NAME=VALUE: patch_size=2 depth=4"""
     student_init: StudentInit = ""
     """start of a student given as local-dir:FOLDER: its weights, or random ones; default: weights"""
     inherit: bool = False
@@ -93,6 +74,7 @@ class Task(SingleTeacherTask):
     """with labels, share of the synthesized batches that show the teacher's other classes"""
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         require_student_init(self.student, self.student_init)
         require_at_least(0, others=self.others)
         require_below_one(others=self.others)
@@ -114,7 +96,7 @@ class Task(SingleTeacherTask):
             inspect_teachers(whole)
             labels = chosen_classes(whole.classes, self.labels, multi_label=whole.multi_label)
             teacher = Ensemble([whole], labels).eval()
-        arguments = parse_network_arguments(self.student_args)
+        arguments = parse_arguments(self.student_args, "student-args")
         student = (
             create_student(teacher, self.student, arguments, self.student_init)
             if self.student
@@ -137,11 +119,12 @@ class ExtensionTask(SingleTeacherTask):
         """Load the teacher, and copy it as the student; the new classes are added when their images are opened.
 
         Raises:
-            InputError: If the teacher cannot be loaded or is multi-label.
+            InputError: If the teacher cannot be loaded, is multi-label, or cannot be trained and saved.
         """
         teacher = self.load_teacher(download)
         if teacher.multi_label:
             raise InputError("the teacher is multi-label; only single-label teachers can be extended")
+        require_copyable(teacher)
         return teacher, deepcopy(teacher)
 
 
@@ -151,7 +134,7 @@ class AmalgamationTask:
     """Several teachers that are amalgamated into one student."""
 
     teacher: tuple[str, ...]
-    """two or more teachers: timm names, or local-dir:FOLDER; repeat --teacher for each"""
+    """two or more teachers: folders or names; repeat --teacher for each"""
     labels: tuple[str, ...] = ()
     """labels of the student, in this order; default: all labels of all teachers"""
     student: str = ""
@@ -166,7 +149,8 @@ class AmalgamationTask:
     shared_labels: Literal["", "same", "distinct"] = ""
     """meaning of a label that several teachers have: same: one label; distinct: separate labels 1/NAME, 2/NAME, ..."""
     data: str = ""
-    """real images, only used to evaluate the finished student: digits, mnist, cifar10 or folder:PATH; default: none"""
+    """real images, only used to evaluate the finished student: digits, mnist, cifar10, folder:PATH, or unlabelled:PATH for the
+    agreement with the teacher; default: none"""
     data_root: str = ""
     """folder of the data sets; default: $DATAFREE_DATA, else ./data"""
 
@@ -204,12 +188,23 @@ class AmalgamationTask:
         return ensemble, create_student(ensemble, student, init=self.student_init)
 
 
+def networks_in(task: SingleTeacherTask | AmalgamationTask) -> dict[str, tuple[str, ...]]:
+    """Return the teachers and the student that a task names, by the options that name them."""
+    teacher, student = task.teacher, getattr(task, "student", "")
+    return {
+        "--teacher": teacher if isinstance(teacher, tuple) else (teacher,),
+        "--student": (student,) if student else (),
+    }
+
+
 def copy_of(teacher: Classifier, classes: Sequence[str]) -> Classifier:
     """Return a copy of a teacher, with some of its classes.
 
     Raises:
-        InputError: If classes are removed, and its last layer is not a fully connected one.
+        InputError: If it cannot be trained and saved; or if classes are removed, and its last layer is not a fully connected
+            one.
     """
+    require_copyable(teacher)
     copy = deepcopy(teacher)
     if tuple(classes) == teacher.classes:
         return copy
@@ -232,22 +227,6 @@ def require_unambiguous_labels(members: Sequence[Classifier]) -> None:
                 )
 
 
-def parse_network_arguments(words: Sequence[str]) -> dict[str, Any]:
-    """Parse the arguments of a network, such as `patch_size=2`.
-
-    Raises:
-        InputError: If one is not of the form NAME=NUMBER.
-    """
-    arguments: dict[str, Any] = {}
-    for word in words:
-        name, _, value = word.partition("=")
-        try:
-            arguments[name] = json.loads(value)
-        except ValueError as fault:
-            raise InputError(f"student-args has {word!r}; write NAME=NUMBER, such as patch_size=2") from fault
-    return arguments
-
-
 def require_student_init(student: str, init: str) -> None:
     """Check that a student can start as requested.
 
@@ -266,8 +245,9 @@ def create_student(
 
     Args:
         teacher: The teacher.
-        name: A timm name, including the papers' networks; or `local-dir:FOLDER` for a network with weights.
-        arguments: Arguments of a network given by its timm name; see `create`.
+        name: A timm name, including the papers' networks; `local-dir:FOLDER` for a network with weights; or the user's own
+            code, as for `teachers.load`.
+        arguments: Arguments of a network given by its timm name or as code; see `create`.
         init: Whether the network of a folder starts from its weights, or from random ones; default: weights.
 
     Returns:
@@ -277,6 +257,8 @@ def create_student(
         InputError: If the network of a folder has other channels or classes than the teacher, or the network cannot
             take images of the teacher's size.
     """
+    if is_code(name):
+        return code.create_student(name, teacher, arguments or {})
     kind, _, folder = name.partition("local-dir:")
     if not kind:
         if arguments:

@@ -1,9 +1,9 @@
-"""Creating classifiers from the timm name of their network."""
+"""Creating classifiers from the name of their network: one of timm's, of the papers', or of torchvision's."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, cast
 
-from torch import Tensor, nn
+from torch import nn
 
 from datafree.classifier import Classifier
 from datafree.networks.building import (
@@ -12,10 +12,10 @@ from datafree.networks.building import (
     require_known_network,
     require_plain_arguments,
 )
-from datafree.networks.input_fitting import arguments_for_size
+from datafree.networks.input_fitting import arguments_for_size, own_size_arguments
 from datafree.teachers.hub import downloaded_weights, pretrained_source
+from datafree.teachers.libraries import torchvision_networks
 from datafree.types import InputError, Preprocessing
-from datafree.weights.reading import matching_weights
 
 
 def create(
@@ -30,13 +30,12 @@ def create(
     download: bool = True,
     arguments: Mapping[str, Any] | None = None,
     multi_label: bool = False,
-    weights: Mapping[str, Tensor] | None = None,
-    source: str = "",
+    fits: Callable[[nn.Module], object] | None = None,
 ) -> Classifier:
-    """Create a classifier from the timm name of its network. The papers' networks are included.
+    """Create a classifier from the name of its network.
 
     Args:
-        name: One of `timm.list_models()` or `datafree.networks.zoo.NETWORKS`.
+        name: One of `timm.list_models()` or `datafree.networks.zoo.NETWORKS`; or `torchvision:NAME`.
         classes: Names or number of the classes. Default: the network's own.
         shape: Channels, height and width of an image. Default: the network's own.
         mean: Mean of the pixels, in [0, 1], per channel. Default: the network's own.
@@ -47,13 +46,27 @@ def create(
         arguments: Further arguments of the network: numbers and short words, e.g. `{"patch_size": 2, "act_layer": "gelu"}`.
             If a network built for one image size needs other arguments for `shape`, they are added.
         multi_label: Whether an image can have several labels.
-        weights: Tensors that the network must match. This is checked before memory is allocated; they are not loaded.
-        source: The file that `weights` come from, for the error message.
+        fits: Checks the blueprint of the network before memory is allocated, if it is to get weights. It keeps its own patch
+            size then, as one with `pretrained` weights does; only networks to be trained are fitted to a size.
 
     Raises:
-        InputError: If the network is unknown, too large, cannot have this shape or these arguments, does not match the
-            weights, or its weights cannot be downloaded.
+        InputError: If the network is unknown, too large, cannot have this shape or these arguments, its weights cannot be
+            downloaded, or `fits` raises it.
     """
+    if name.startswith(torchvision_networks.PREFIX):
+        if pretrained:
+            raise InputError(f"create makes no pretrained network of torchvision's; use datafree.load({name!r})")
+        return torchvision_networks.create(
+            name,
+            classes=classes,
+            shape=shape,
+            mean=mean,
+            std=std,
+            preprocessing=preprocessing,
+            arguments=arguments,
+            multi_label=multi_label,
+            fits=fits,
+        )
     import datafree.networks.target_net
     import datafree.networks.zoo  # noqa: F401  both register networks in timm
 
@@ -63,17 +76,20 @@ def create(
     require_bounded(shape, count)
     numbers = {"num_classes": count, "in_chans": shape[0] if shape else None}
     numbers = {argument: number for argument, number in numbers.items() if number is not None}
+    fitted = own_size_arguments if pretrained or fits is not None else arguments_for_size
     try:
-        model_args = arguments_for_size(name, shape[1:], arguments or {}) if shape else dict(arguments or {})
+        model_args = fitted(name, shape[1:], arguments or {}) if shape else dict(arguments or {})
         plan = require_buildable(name, model_args, **numbers)
     except Exception as fault:  # timm and the network may raise anything
         raise _not_created(name, fault, "give arguments that it accepts") from fault
-    if weights is not None and plan is not None:
-        matching_weights(plan, weights, source)
+    if fits is not None and plan is not None:
+        fits(plan)
     overlay = {"file": str(downloaded_weights(name))} if pretrained and not download else None
     model = _build(name, pretrained, {**model_args, **numbers, "pretrained_cfg_overlay": overlay})
     cfg = cast(dict[str, Any], model.pretrained_cfg)
     cfg["model_args"] = model_args  # so that `save_folder` can save them
+    if fits is not None and plan is None:
+        fits(model)
     classifier = Classifier(
         model,
         shape=shape or tuple(cfg["input_size"]),

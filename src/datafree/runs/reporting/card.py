@@ -7,6 +7,9 @@ from typing import Any
 from datafree.evaluation import score
 from datafree.runs.tasks import StudentStart
 from datafree.sets.image_set import PRIVACY, literal
+from datafree.teachers.folders import CODE as CODE_ENTRY
+from datafree.teachers.folders import registering_module
+from datafree.teachers.libraries import torchvision_networks
 
 LOADING = """\
 Load it in the folder that contains `student`:
@@ -14,6 +17,41 @@ Load it in the folder that contains `student`:
     import timm
     {registers}
     model = timm.create_model("local-dir:student", pretrained=True)
+"""
+TORCHVISION = """\
+Load it with torchvision, in the folder that contains `student`:
+
+    import json, pathlib, torch, torchvision
+    from safetensors.torch import load_file
+
+    folder = pathlib.Path("student")
+    config = json.loads((folder / "config.json").read_text())
+    arguments = {{name: value for name, value in config["model_args"].items() if name != "in_chans"}}
+    model = torchvision.models.get_model("{name}", num_classes=config["num_classes"]{settings}, **arguments)
+{channels}    model.load_state_dict(load_file(folder / "model.safetensors"))
+    model.eval()
+"""
+CHANNELS = """\
+    name, layer = next((n, m) for n, m in model.named_modules() if isinstance(m, torch.nn.Conv2d))
+    settings = {{word: getattr(layer, word) for word in ("stride", "padding", "dilation", "padding_mode")}}
+    new = torch.nn.Conv2d({channels}, layer.out_channels, layer.kernel_size, bias=layer.bias is not None, **settings)
+    setattr(model.get_submodule(name.rpartition(".")[0]), name.rpartition(".")[2], new)
+"""
+TRANSFORMERS = """\
+Load it with transformers, in the folder that contains `student`:
+
+    from transformers import AutoImageProcessor, AutoModelForImageClassification
+    model = AutoModelForImageClassification.from_pretrained("student")
+    processor = AutoImageProcessor.from_pretrained("student")
+"""
+CODE = """\
+Its network is built by code that is not in this folder: {where}. Load its weights into what this code builds:
+
+    from safetensors.torch import load_file
+    model.load_state_dict(load_file("student/model.safetensors"))
+    model.eval()
+
+or name the code to datafree: `--teacher {spec} --weights student/model.safetensors`.
 """
 REBUILDING = """\
 Its layers are narrower than those of its architecture; `config.json` has their widths. datafree loads it with
@@ -84,18 +122,54 @@ def old_and_new_classes(evaluation: Mapping[str, Any]) -> str:
     return f"Old classes {percent(old)}, new classes {percent(new)}, mean of both {percent((old + new) / 2)}."
 
 
-def loading(narrowed: bool, home: str) -> str:
-    """Return how to load the student; an architecture that is not timm's own is registered first."""
+def loading(config: Mapping[str, Any]) -> str:
+    """Return how to load the student without datafree, where that is possible.
+
+    Args:
+        config: Its `config.json`. An architecture that is not timm's own is registered first.
+    """
+    if CODE_ENTRY in config:
+        return code_loading(config[CODE_ENTRY])
+    name = config.get("architecture", "")
+    if not name:
+        return TRANSFORMERS.rstrip()
+    if name.startswith(torchvision_networks.PREFIX):
+        return torchvision_loading(name.removeprefix(torchvision_networks.PREFIX), config)
+    home = registering_module(name)
     registers = "" if home.startswith("timm.") else f"import {home}  # registers its architecture in timm"
-    lines = (REBUILDING if narrowed else LOADING).splitlines()
+    lines = (REBUILDING if "widths" in config else LOADING).splitlines()
     return "\n".join(line.replace("{registers}", registers) for line in lines if registers or "{registers}" not in line)
+
+
+def torchvision_loading(name: str, config: Mapping[str, Any]) -> str:
+    """Return how to load one of torchvision's networks with torchvision alone."""
+    shape = tuple(config["pretrained_cfg"]["input_size"])
+    settings = {**torchvision_networks.size_arguments(name, shape), **torchvision_networks.fixed_arguments(name)}
+    words = "".join(f", {word}={value!r}" for word, value in settings.items())
+    channels = "" if shape[0] == torchvision_networks.CHANNELS else CHANNELS.format(channels=shape[0])
+    return TORCHVISION.format(name=name, settings=words, channels=channels).rstrip()
+
+
+def code_loading(code: Mapping[str, Any]) -> str:
+    """Return which code builds a network, and what to do with it."""
+    files = ", ".join(f"`{file}` (SHA-256 `{digest}`)" for file, digest in code["files"].items())
+    where = f"`{code['spec'] or code['class']}`" + (f", of {files}" if files else "")
+    return CODE.format(where=where, spec=code["spec"] or "FILE.py:FUNCTION").rstrip()
+
+
+def library_of(config: Mapping[str, Any]) -> str:
+    """Return the library that loads a student, by the name that the Hugging Face hub has for it."""
+    name = config.get("architecture", "")
+    if CODE_ENTRY in config or name.startswith(torchvision_networks.PREFIX):
+        return "pytorch"
+    return "timm" if name else "transformers"
 
 
 def results(summary: Mapping[str, Any]) -> str:
     """Return the held-out accuracy of student and teacher in one or two sentences."""
     student, teacher = summary["student"], summary["teacher"]
     if "accuracy" not in student:
-        return "The student was not evaluated, since no real images were given."
+        return unscored(student)
     measure = "mean average precision" if student.get("average_precision") else "accuracy"
     sentence = (
         f"Held-out {measure}: {percent(score(student))} (teacher: {percent(score(teacher))}), evaluated once, at the end, "
@@ -104,24 +178,33 @@ def results(summary: Mapping[str, Any]) -> str:
     return f"{sentence} {old_and_new_classes(student)}".strip()
 
 
+def unscored(student: Mapping[str, Any]) -> str:
+    """Return what is known about a student without labelled images: its agreement with the teacher, or nothing."""
+    if student.get("agreement") is None:
+        return "The student was not evaluated, since no real images were given."
+    return (
+        f"The student predicts the same as the teacher on {percent(student['agreement'])} of {student['images']:,} real images, "
+        "compared once, at the end. They have no labels, so no accuracy is known."
+    )
+
+
 def as_sentence(note: str) -> str:
     """Return a note as a sentence of a card. It may quote a file from elsewhere, so that no markup in it works."""
     return f"Note: {literal(note)}."
 
 
-def card(summary: Mapping[str, Any], narrowed: bool = False, home: str = "timm.models") -> str:
+def card(summary: Mapping[str, Any], config: Mapping[str, Any]) -> str:
     """Return the model card of a student in Markdown.
 
     Args:
         summary: The summary of the run.
-        narrowed: Whether `config.json` lists the widths of layers, which timm does not read.
-        home: The module that registers the student's architecture in timm.
+        config: The student's `config.json`.
     """
     student, teacher = summary["student"], summary["teacher"]
     facts = [pruning(summary), real_images(summary), results(summary), *map(as_sentence, summary["notes"])]
     return f"""---
-library_name: timm
-tags: [image-classification, timm, data-free, {"pruning" if "pruned" in summary else "knowledge-distillation"}]
+library_name: {library_of(config)}
+tags: [image-classification, {library_of(config)}, data-free, {"pruning" if "pruned" in summary else "knowledge-distillation"}]
 datasets: []
 ---
 # Student of a data-free run
@@ -132,7 +215,7 @@ Method: *{summary["method"]}*. Synthesized images: {summary["images_synthesized"
 
 Student: {costs(student)}. Teacher: {costs(teacher)}.
 
-{loading(narrowed, home)}
+{loading(config)}
 
 Inputs are pixels in [0, 1], normalised with the mean and std in `config.json`.
 

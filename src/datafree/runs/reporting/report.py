@@ -17,7 +17,7 @@ from datafree.files.temporary import delete_leftovers
 from datafree.files.validation import from_plain
 from datafree.real.ledger import LEDGER, Entry
 from datafree.runs.logger import read_log
-from datafree.runs.reporting.card import card, old_and_new_classes, percent, pruning, real_images
+from datafree.runs.reporting.card import card, old_and_new_classes, percent, pruning, real_images, unscored
 from datafree.runs.reporting.console import plain
 from datafree.runs.reporting.drawing import bar_chart, curves
 from datafree.runs.reporting.methods import PartResult, sheet_batch
@@ -26,7 +26,7 @@ from datafree.runs.serialization import flatten
 from datafree.runs.tasks import StudentStart
 from datafree.sets.contact_sheet import contact_sheet
 from datafree.sets.image_set import PRIVACY
-from datafree.teachers.folders import pruned_config, registering_module, save_folder
+from datafree.teachers.folders import save_folder
 from datafree.types import Batch, InputError
 
 
@@ -109,8 +109,7 @@ def write_results(
     for name, batch in sheets.items():
         with atomic_file(path / "synthetic" / f"{name}.png") as new:
             contact_sheet(batch).save(new)
-    model_card = card(summary, narrowed="widths" in pruned_config(student), home=registering_module(student.model))
-    save_folder(student, path / "student", model_card)
+    save_folder(student, path / "student", lambda config: card(summary, config))
     write_json(path / LEDGER, summary["ledger"])
     write_page(path, summary)
     write_json(path / SUMMARY, summary)
@@ -140,6 +139,8 @@ def read_summary(path: str | Path) -> dict[str, Any]:
 
 PICTURE_LIMIT = 2**26
 """bytes of a contact sheet"""
+UNLABELLED_COLUMNS = ("parameters", "agreement", "real\nimages", "seconds")
+"""columns if the real images have no labels"""
 COLUMNS = ("parameters", "held-out", "vs\nteacher", "real\nimages", "seconds")
 EXTENSION_COLUMNS = ("held-out", "old\nclasses", "new\nclasses", "real\nold", "real\nnew", "seconds")
 """columns if new classes were learned: the accuracy on old and new classes, and the real images seen of each"""
@@ -152,7 +153,8 @@ def results_table(rows: Sequence[Mapping[str, Any]]) -> Table:
         rows: The rows, as of `table_rows`; the teacher comes first.
     """
     extended = any(row.get("new_class_images_seen") is not None for row in rows)
-    columns = EXTENSION_COLUMNS if extended else COLUMNS
+    unlabelled = all(row.get("accuracy") is None and row.get("agreement") is not None for row in rows)
+    columns = UNLABELLED_COLUMNS if unlabelled else EXTENSION_COLUMNS if extended else COLUMNS
     table = _new_table(columns)
     for row in rows:
         cells = _cells(row, None if row is rows[0] else held_out(rows[0]))
@@ -175,6 +177,7 @@ def _cells(row: Mapping[str, Any], teacher_score: float | None) -> dict[str, str
     return {
         "parameters": _count(row["parameters"]),
         "held-out": percent(held_out_score),
+        "agreement": percent(row.get("agreement")),
         "vs\nteacher": "-" if gap is None else f"{gap:+.2f}",
         "old\nclasses": percent(row.get("old_classes_accuracy")),
         "new\nclasses": percent(row.get("new_classes_accuracy")),
@@ -276,7 +279,7 @@ def render(template: str, **values: Any) -> str:
         lstrip_blocks=True,
     )
     environment.filters |= {"percent": percent, "score": score, "held_out": held_out, "number": _count}
-    environment.filters["setting"] = _setting
+    environment.filters |= {"setting": _setting, "unscored": unscored}
     return environment.get_template(template).render(privacy=PRIVACY, **values)
 
 

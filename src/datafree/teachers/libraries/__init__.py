@@ -1,0 +1,1 @@
+"""Networks of other libraries than timm: torchvision and transformers."""
