@@ -56,7 +56,9 @@ ROOMS: dict[str, set[str]] = {
         *("types", "files", "randomness", "functions", "classifier", "ensemble", "matching", "evaluation"),
         *("synthesis", "weights", "networks", "methods"),
     },
-    "sets": {"types", "files", "classifier", "ensemble", "matching", "synthesis", "methods"},
+    "sets": {
+        *("types", "callback", "files", "randomness", "classifier", "ensemble", "matching", "synthesis", "methods"),
+    },
     "real": {"types", "files", "randomness", "classifier", "matching", "synthesis"},
     "runs": {*TOP_LEVEL, "synthesis", "networks", "methods", "applications", "teachers", "sets", "real"},
     "benchmarks": {*TOP_LEVEL, "synthesis", "networks", "methods", "applications", "teachers", "sets", "real", "runs"},

@@ -7,20 +7,22 @@ from pathlib import Path
 from rich.console import Console
 
 from datafree.commands.advice import Unfinished, begin_run, unfinished
-from datafree.commands.options.parsing import Form, Positional
+from datafree.commands.options.parsing import Form, Positional, Repeated
 from datafree.files import unwritable
 from datafree.runs.experiment import Experiment, Result, resume, run
 from datafree.runs.numbering import is_reserved
 from datafree.runs.reporting import report
 from datafree.runs.reporting.console import say
+from datafree.runs.tasks import networks_in
+from datafree.teachers.code import code_words
 from datafree.types import InputError
 
 console = Console(quiet=int(os.environ.get("LOCAL_RANK", "0")) > 0)  # only the first of several processes prints
 
 
 def start(experiment: Experiment, out: Path) -> Result:
-    """Run an experiment; if it is interrupted, `how_to_continue` names its folder."""
-    begin_run(out)
+    """Run an experiment; if it is interrupted, `how_to_continue` names its folder, and the code that it uses."""
+    begin_run(out, code_words(networks_in(experiment.task)))
     return run(experiment, out, console=console)
 
 
@@ -39,16 +41,28 @@ class RunOptions:
     """folder of the run"""
 
 
-RESUME = Form(verb="resume", options=lambda: RunOptions)
+@dataclass(frozen=True, kw_only=True)
+class ResumeOptions(RunOptions):
+    """A run that is continued."""
+
+    teacher: Repeated[tuple[str, ...]] = ()
+    """teacher of the run that is your own code, as it was given then; repeat the option for each"""
+    student: str = ""
+    """student of the run if it is your own code, as it was given then"""
+
+
+RESUME = Form(verb="resume", options=lambda: ResumeOptions)
 REPORT = Form(verb="report", options=lambda: RunOptions)
 FORMS = (RESUME, REPORT)
 
 
 def resume_run(arguments: list[str]) -> None:
     """`datafree resume`."""
-    path = RESUME.parse(arguments).run
-    unfinished.append(Unfinished(path, is_run=True))
-    finish(resume(path, console))
+    options: ResumeOptions = RESUME.parse(arguments)
+    path, student = options.run, (options.student,) if options.student else ()
+    words = code_words({"--teacher": options.teacher, "--student": student})
+    unfinished.append(Unfinished(path, is_run=True, words=tuple(words)))
+    finish(resume(path, console, teacher=options.teacher, student=options.student))
 
 
 def show_report(arguments: list[str]) -> None:

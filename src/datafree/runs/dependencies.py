@@ -23,7 +23,7 @@ NOTED = ("datafree version", "torch version", "number of threads", "device")
 """what may change: it alters the last bits of the result, and is said"""
 FREE = ("threads", "device", "checkpoint_interval", "evaluation_interval", "tensorboard")
 """settings that do not decide the result, or that are compared as `NOTED`"""
-PLACES = ("task.teacher", "task.weights", "task.data_root")
+PLACES = ("task.teacher", "task.weights", "task.class_names", "task.data_root")
 """settings that only say where something is; what is found there is compared instead"""
 
 
@@ -49,8 +49,10 @@ def dependencies_of(
     for number, member in enumerate(members, 1):
         name = "the teacher" if len(members) == 1 else f"teacher {number}"
         values[name] = fingerprint(member.model)
+        values |= {f"the file {file} of {name}": digest for file, digest in member.dependencies.items()}
         values |= {f"the {what} of {name}": value for what, value in _description(member)}
     values |= {f"the {what} of the student": value for what, value in _description(student)}
+    values |= {f"the file {file} of the student": digest for file, digest in student.dependencies.items()}
     noted = (__version__, torch.__version__, threads, device)
     return {name: _short(value) for name, value in values.items()} | dict(zip(NOTED, noted, strict=True))
 

@@ -107,7 +107,7 @@ def simplify(graph: Any) -> None:
     names: dict[str, str] = {}
     nodes = []
     for node in graph.node:
-        inputs = [names.get(name, name) for name in node.input]
+        inputs = [names.get(str(name), str(name)) for name in node.input]
         if node.op_type == "Identity" and inputs[0] in weights and node.output[0] not in kept:
             names[node.output[0]] = inputs[0]
             continue
@@ -130,8 +130,9 @@ def rename_values(graph: Any) -> None:
     def renamed(name: str) -> str:
         if name not in names:
             word = re.sub(r"\W", "_", name, flags=re.ASCII)[:80]
-            names[name] = word if word not in taken else f"{word}_{len(names)}_"
-            taken.add(names[name])
+            word = word if word not in taken else f"{word}_{len(names)}_"
+            names[name] = word
+            taken.add(word)
         return names[name]
 
     for value in (*graph.input, *graph.output, *graph.initializer):

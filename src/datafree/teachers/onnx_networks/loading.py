@@ -51,7 +51,11 @@ def load_onnx(
     Raises:
         InputError: If a package is missing, or the file is damaged, unsafe, or no image classifier.
     """
-    for option, given in (("--weights", weights), ("--teacher-args", arguments), ("--match", match.removeprefix("names"))):
+    for option, given in (
+        ("--weights", weights),
+        ("--teacher-args", arguments),
+        ("--match", match.removeprefix("names")),
+    ):
         if given:
             raise InputError(f"{path} already contains the network and its weights; remove {option}")
     import_onnx(path)
