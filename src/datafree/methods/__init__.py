@@ -9,6 +9,7 @@ from datafree.methods.dafl import DAFLConfig
 from datafree.methods.deep_inversion import DeepInversionConfig
 from datafree.methods.group_stack import GroupStackConfig
 from datafree.methods.noise import NoiseConfig
+from datafree.methods.procedural import ProceduralConfig
 from datafree.methods.zskd import ZSKDConfig
 from datafree.synthesis import Method
 
@@ -18,6 +19,8 @@ class Presets(dict[str, Method]):
 
     @overload
     def __getitem__(self, name: Literal["noise"], /) -> NoiseConfig: ...
+    @overload
+    def __getitem__(self, name: Literal["procedural"], /) -> ProceduralConfig: ...
     @overload
     def __getitem__(self, name: Literal["deep-dream", "deep-inversion", "adi"], /) -> DeepInversionConfig: ...
     @overload
@@ -35,6 +38,7 @@ class Presets(dict[str, Method]):
 METHODS = Presets(
     {
         "noise": NoiseConfig(),
+        "procedural": ProceduralConfig(),
         "deep-dream": DeepInversionConfig(statistics=0.0),
         "deep-inversion": DeepInversionConfig(),
         "adi": DeepInversionConfig(compete=10.0),

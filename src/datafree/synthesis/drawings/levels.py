@@ -20,8 +20,11 @@ USUAL_MEAN, USUAL_STD = 0.45, 0.25
 """levels of photographs, where the normalisation tells nothing"""
 DARK = 0.25
 """largest mean of images whose ground is dark"""
+CONTRAST = 0.5
+"""variance, as a fraction of that of black and white pixels of the same mean, from which the ground is plain; photographs
+have about a quarter"""
 LARGEST_VARIANCE = 0.9
-"""largest variance that was measured, as a fraction of the variance of black and white pixels of the same mean"""
+"""largest such fraction of images; a larger one is a convention, such as mean 0.5 and standard deviation 0.5"""
 
 
 @dataclass(frozen=True)
@@ -67,15 +70,21 @@ def known_levels(teacher: Classifier) -> tuple[Tensor, Tensor] | None:
 
 
 def light_ground(teacher: Classifier) -> float:
-    """Return the probability that the ground of a teacher's images is light: 0, 1, or 0.5 if it is not known."""
+    """Return the probability that the ground of a teacher's images is light: 0, 1, or 0.5 if it is not known.
+
+    Images have plain ground if their mean is dark or light in all channels, or if most pixels are nearly black or white.
+    """
     known = known_levels(teacher)
-    if known is None or bool((known[0] - 0.5).abs().max() < 0.5 - DARK):
+    if known is None:
         return 0.5
-    return float(known[0].mean() > 0.5)
+    mean, std = known
+    contrast = std.square() / (mean * (1 - mean))
+    is_plain = bool((mean < DARK).all() or (mean > 1 - DARK).all() or (contrast > CONTRAST).all())
+    return float(mean.mean() > 0.5) if is_plain else 0.5
 
 
 def has_plain_ground(teacher: Classifier) -> bool:
-    """Return whether a teacher may classify symbols on plain ground: it takes grey images, or dark or light ones."""
+    """Return whether a teacher may classify symbols on plain ground: it takes grey images, or its levels say so."""
     return teacher.shape[0] == 1 or light_ground(teacher) != 0.5
 
 
