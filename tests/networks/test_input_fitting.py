@@ -15,7 +15,8 @@ from safetensors.torch import load_file, save_file
 from datafree import teachers
 from datafree.classifier import Classifier
 from datafree.networks.input_fitting import choose_patch_size
-from datafree.runs.tasks import Task, create_student, parse_network_arguments
+from datafree.runs.tasks import Task, create_student
+from datafree.teachers.options import parse_arguments
 from datafree.types import InputError, Preprocessing
 
 NETWORKS: dict[str, dict[str, Any]] = {
@@ -110,17 +111,19 @@ class TestArguments:
         assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0])
 
     def test_parsed_arguments_by_hand(self):
-        assert parse_network_arguments(("depth=4", "mlp_ratio=1.5", "dims=[8, 16]", "qkv_bias=false")) == {
+        words = ("depth=4", "mlp_ratio=1.5", "dims=[8, 16]", "qkv_bias=false", "act_layer=gelu")
+        assert parse_arguments(words, "student-args") == {
             "depth": 4,
             "mlp_ratio": 1.5,
             "dims": [8, 16],
             "qkv_bias": False,
+            "act_layer": "gelu",
         }
 
-    @pytest.mark.parametrize("word", ["depth", "depth=four", "=", "depth="])
+    @pytest.mark.parametrize("word", ["depth", "=4", "=", "depth="])
     def test_arguments_in_another_form_are_refused(self, word: str):
-        with pytest.raises(InputError, match="write NAME=NUMBER"):
-            parse_network_arguments((word,))
+        with pytest.raises(InputError, match="student-args has .*; write NAME=VALUE"):
+            parse_arguments((word,), "student-args")
 
     def test_a_task_passes_them_to_the_student(self, tmp_path: Path):
         teachers.save_folder(teacher_of(1, 8, 8), tmp_path / "teacher")

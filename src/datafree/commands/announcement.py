@@ -12,6 +12,8 @@ LABELS = {
     "TABLE": "table",
     "IMAGES": "images",
     "NETWORK": "network",
+    "CHECKPOINT": "checkpoint",
+    "--network": "network",
     "--teacher": "teacher",
     "--student": "student",
     "--recipe": "recipe",
@@ -52,7 +54,7 @@ def announce(verb: str, words: list[str], given: Given) -> tuple[list[str], Path
         sys.argv += (
             ["--out", str(out)] if sys.argv[2:] == words[:-2] else []
         )  # other processes of a run start with these
-    if verb not in SILENT:
+    if verb not in SILENT and "--json" not in given.values:
         parts = [f"{label} {' '.join(given.values[name])}" for name, label in LABELS.items() if name in given.values]
         print(printable(f"{verb:<8} {', '.join(parts)}"), flush=True)
     return words, out

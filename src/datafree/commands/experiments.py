@@ -35,7 +35,8 @@ class AmalgamateTask(AmalgamationTask):
     """A task whose teachers are given one by one."""
 
     teacher: Repeated[tuple[str, ...]] = field()
-    """a teacher: a timm name, or local-dir:FOLDER; give the option once for each of two or more teachers"""
+    """a teacher: a folder or a name, see `distill`; once for each of two or more; one that needs options becomes a folder by
+    `datafree import`"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,7 +44,8 @@ class PruneTask(SingleTeacherTask):
     """A task whose student is a copy of the network."""
 
     teacher: Positional[str] = field()
-    """the network to prune: a timm name, or local-dir:FOLDER with config.json and model.safetensors"""
+    """the network to prune: a folder, a weights file, a timm name, torchvision:NAME, transformers:NAME, hf-hub:NAME, or
+    FILE.py:FUNCTION"""
 
 
 @dataclass(frozen=True, kw_only=True)

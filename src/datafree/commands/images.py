@@ -21,23 +21,27 @@ from datafree.runs.reporting import report
 from datafree.runs.reporting.console import plain, say
 from datafree.sets.image_set import Format, ImageSet, read, reordered
 from datafree.synthesis.mixture import Mixture
+from datafree.teachers.options import TeacherOptions
 from datafree.types import Batch, InputError
 
 
 @dataclass(frozen=True, kw_only=True)
-class Synthesize:
+class Synthesize(TeacherOptions):
     """Images from a teacher."""
 
     teacher: str
-    """the teacher: a timm name, or local-dir:FOLDER"""
+    """teacher: a folder, a weights file, an ONNX file, a timm name, torchvision:NAME, transformers:NAME, hf-hub:NAME, or
+    FILE.py:FUNCTION"""
     out: Path
     """output folder; must not exist"""
-    weights: str = ""
-    """file with the teacher's weights, for a timm name"""
     student: str = ""
     """network for the competition term of adaptive methods: a timm name (untrained), or local-dir:FOLDER"""
     images: int = 256
-    """number of images, rounded up to whole batches"""
+    """number of images, rounded up to whole batches unless --only or a mixture is given"""
+    only: tuple[str, ...] = ()
+    """the only classes of the images, by name or by index; default: all classes"""
+    per_class: int = 0
+    """number of images of each class, used in place of --images; 0: classes are not counted"""
     format: tuple[Format, ...] = ("folder",)
     """formats besides the exact tensors: folder (PNG files by class), parquet (for the library datasets)"""
     seed: int = 0
@@ -66,7 +70,8 @@ class Crosscheck:
     images: Positional[Path]
     """folder that `datafree synthesize` wrote"""
     networks: Positional[tuple[str, ...]]
-    """networks with the same classes as the images' teacher, one or more: timm names, or local-dir:FOLDER"""
+    """networks with the same classes as the images' teacher, one or more: folders or names; one that needs options becomes a
+    folder by `datafree import`"""
     device: str = "auto"
     """cpu, cuda, mps, ...; auto: an accelerator if available, else the CPU"""
     threads: int = 1
@@ -95,7 +100,8 @@ def synthesize(arguments: list[str]) -> None:
     """`datafree synthesize`."""
     options = SYNTHESIZE.parse(arguments)
     refuse_existing(options.task.out)
-    settings = {f.name: getattr(options.task, f.name) for f in fields(Synthesize)}
+    own = [f.name for f in fields(Synthesize) if f.name not in {option.name for option in fields(TeacherOptions)}]
+    settings = {name: getattr(options.task, name) for name in own} | {"options": options.task}
     method = options.method.mixture() if isinstance(options.method, MixtureOptions) else options.method
     count = synthesis_job.synthesize(method, console=console, **settings)
     say(console, "images", f"{options.task.out}  ({count:,})")

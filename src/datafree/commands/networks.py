@@ -22,7 +22,8 @@ from datafree.runs.task_data import open_task_data
 from datafree.runs.tasks import Task
 from datafree.runs.training import TrainingConfig, example_teacher
 from datafree.synthesis import features
-from datafree.types import require_at_least, require_seed
+from datafree.teachers.options import TeacherOptions
+from datafree.types import InputError, require_at_least, require_seed
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,17 +49,17 @@ class Train:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Evaluate:
+class Evaluate(TeacherOptions):
     """A network, evaluated on real images."""
 
     network: Positional[str]
-    """the network to evaluate: a timm name, or local-dir:FOLDER"""
+    """the network to evaluate: a folder, a weights file, a timm name, torchvision:NAME, transformers:NAME, hf-hub:NAME, or
+    FILE.py:FUNCTION"""
     data: str
-    """real images, of which the test split is used: digits, mnist, cifar10 or folder:PATH"""
-    weights: str = ""
-    """file with the network's weights, for a timm name"""
+    """real images, of which the test split is used: digits, mnist, cifar10 or folder:PATH; or unlabelled:PATH, for the
+    agreement with --teacher"""
     teacher: str = ""
-    """network to compare with, for the agreement of both: a timm name, or local-dir:FOLDER"""
+    """network to compare with, for the agreement of both: a folder or a name"""
     data_root: str = ""
     """folder of the data sets (default: $DATAFREE_DATA, or ./data)"""
     device: str = "auto"
@@ -68,17 +69,16 @@ class Evaluate:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Statistics:
+class Statistics(TeacherOptions):
     """Which network's features are measured, on which images."""
 
     network: Positional[str]
-    """the network to measure: a timm name, or local-dir:FOLDER"""
+    """the network to measure: a folder, a weights file, a timm name, torchvision:NAME, transformers:NAME, hf-hub:NAME, or
+    FILE.py:FUNCTION"""
     data: str
-    """real images, of which the train split is used: digits, mnist, cifar10 or folder:PATH"""
+    """real images, of which the train split is used: digits, mnist, cifar10 or folder:PATH; or unlabelled:PATH"""
     out: Path
     """output file, .safetensors; must not exist"""
-    weights: str = ""
-    """file with the network's weights, for a timm name"""
     images: int = 1000
     """number of images, drawn at random; all if there are fewer"""
     data_root: str = ""
@@ -91,6 +91,7 @@ class Statistics:
     """CPU threads"""
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         require_at_least(2, images=self.images)
         require_seed(self.seed)
 
@@ -113,7 +114,11 @@ def evaluate_network(arguments: list[str]) -> None:
     """`datafree evaluate`."""
     options: Evaluate = EVALUATE.parse(arguments)
     set_threads(options.threads)
-    network = teachers.load(options.network, weights=options.weights)
+    if options.data.startswith("unlabelled:") and not options.teacher:
+        raise InputError(
+            f"{options.data} has no labels; name another network with --teacher, to measure their agreement"
+        )
+    network = options.load_network(options.network)
     teacher = teachers.load(options.teacher) if options.teacher else network
     class_places(teacher, network)  # refuses other classes
     for model in (network, teacher):
@@ -163,7 +168,7 @@ def measure_statistics(arguments: list[str]) -> None:
     options: Statistics = STATISTICS.parse(arguments)
     refuse_existing(options.out)
     set_threads(options.threads)
-    network = teachers.load(options.network, weights=options.weights)
+    network = options.load_network(options.network)
     to_device(network, options.device)
     statistics = measure_real_images(network, options.data, options.images, options.seed, options.data_root)
     options.out.parent.mkdir(parents=True, exist_ok=True)

@@ -12,6 +12,8 @@ VERBS = {
     "extend": ("experiments:extend", "teach a network new classes, without images of its old classes"),
     "amalgamate": ("experiments:amalgamate", "merge several teachers into one student, without the training data"),
     "prune": ("experiments:prune", "remove filters from a network, without the training data"),
+    "inspect": ("teachers:inspect_teacher", "examine a teacher, and list the methods that support it"),
+    "import": ("teachers:import_checkpoint", "make a folder from a checkpoint, for every other command"),
     "synthesize": ("images:synthesize", "synthesize images from a teacher and save them"),
     "statistics": (
         "networks:measure_statistics",
@@ -28,6 +30,11 @@ VERBS = {
 """command: the function that runs it, and its line in the help"""
 
 VERB_SYNONYMS = {
+    "doctor": "inspect",
+    "diagnose": "inspect",
+    "check": "inspect",
+    "info": "inspect",
+    "convert": "import",
     "verify": "crosscheck",
     "generate": "synthesize",
     "invert": "synthesize",

@@ -1,6 +1,5 @@
 """Tasks: which teacher, which student and which real images an experiment uses, as a value that loads the networks."""
 
-import json
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from copy import deepcopy
@@ -19,7 +18,6 @@ from datafree.networks.inheritance import inherit
 from datafree.networks.input_fitting import require_accepts_images
 from datafree.real.ledger import LEDGER, Entry, Ledger
 from datafree.runs.serialization import serializable
-from datafree.teachers.options import TeacherOptions, parse_arguments
 from datafree.synthesis import Method
 from datafree.synthesis.mixture import of_each_part
 from datafree.synthesis.outputs import inspect_teachers
@@ -28,6 +26,7 @@ from datafree.teachers import code
 from datafree.teachers.code import is_code
 from datafree.teachers.copying import require_copyable
 from datafree.teachers.folders import LOCAL, architecture, untrained
+from datafree.teachers.options import TeacherOptions, parse_arguments
 from datafree.types import InputError, require_at_least, require_below_one, require_choices, require_one_of
 
 StudentInit = Literal["", "random", "weights"]

@@ -12,6 +12,7 @@ from torch import Tensor
 from datafree.classifier import Classifier, frozen
 from datafree.randomness import RandomNumbers
 from datafree.synthesis import Method, Schedule
+from datafree.synthesis.mixture import Mixture
 
 FORWARD, TRAINING = 0.4, 1.5
 """time of a forward pass, and of a training step, in passes forward and backward to the pixels"""
@@ -133,18 +134,26 @@ def estimate_run(
         student: The cost of the student.
     """
     image = 4 * math.prod(shape)
-    batches = schedule.batches_needed(max(0, steps - 1)) if method and method.passes else 0
-    synthesis = space = 0.0
-    if method and batches:
-        passes = method.passes * method.images_per_batch / method.batch_size
-        synthesis = batches * passes * teacher.of_batch(method.batch_size)
-        synthesis += batches * passes * student.cost.of_batch(method.batch_size) if method.adaptive else 0
-        space = method.batch_size * (teacher.kept + PIXEL_COPIES * image)
+    synthesis = space = pool = 0.0
+    for part, own_schedule in sources(method, schedule):
+        batches = own_schedule.batches_needed(max(0, steps - 1)) if steps else 0
+        pool += own_schedule.pool_batches * part.images_per_batch * image
+        if part.passes and batches:
+            passes = batches * part.passes * part.images_per_batch / part.batch_size
+            synthesis += passes * teacher.of_batch(part.batch_size)
+            synthesis += passes * student.cost.of_batch(part.batch_size) if part.adaptive else 0
+            space = max(space, part.batch_size * (teacher.kept + PIXEL_COPIES * image))
     shown = method.images_per_batch if method and schedule.refresh_every == 1 else schedule.batch_size
     training = steps * (TRAINING * student.cost.of_batch(shown) + FORWARD * teacher.of_batch(shown))
     learning = shown * (student.cost.kept + PIXEL_COPIES * image) + WEIGHT_COPIES * 4 * student.parameters
-    pool = schedule.pool_batches * method.images_per_batch * image if method else 0
     return Estimate(synthesis + training, int(pool + max(space, learning if steps else 0)))
+
+
+def sources(method: Method | None, schedule: Schedule) -> list[tuple[Method, Schedule]]:
+    """Return the parts of a mixture with their schedules; the method itself if it is none; nothing for real images."""
+    if isinstance(method, Mixture):
+        return [(part.method, part.own_schedule) for part in method.parts]
+    return [] if method is None else [(method, schedule)]
 
 
 def time_method(method: Method, teacher: Classifier, student: Classifier | None, steps: int = 3) -> float:

@@ -1,0 +1,175 @@
+"""`datafree inspect`, `import`: what a checkpoint is, and a folder from it."""
+
+import json
+from collections.abc import Iterator
+from copy import deepcopy
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from rich.box import SIMPLE_HEAD
+from rich.table import Table
+
+from datafree.classifier import Classifier
+from datafree.commands.options.parsing import Form, Positional
+from datafree.commands.runs import console, refuse_existing
+from datafree.methods import METHODS
+from datafree.runs.hardware import peak_memory, plain_faults, set_threads, to_device
+from datafree.runs.planning.budget import duration
+from datafree.runs.planning.expected import gigabytes
+from datafree.runs.reporting.console import plain, say
+from datafree.teachers import save_folder
+from datafree.teachers.costs import time_method
+from datafree.teachers.inspection import Inspection, inspect, network_name
+from datafree.teachers.options import TeacherOptions
+from datafree.types import InputError, require_one_of
+
+SHOWN_CLASSES = 5
+"""class names that are shown"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Inspect(TeacherOptions):
+    """Which teacher is inspected."""
+
+    teacher: Positional[str]
+    """the network to inspect: a folder, a weights file, an ONNX file, a timm name, torchvision:NAME, transformers:NAME,
+    hf-hub:NAME, or FILE.py:FUNCTION"""
+    time: str = ""
+    """method of which three real steps are timed, such as adi"""
+    json: bool = False
+    """print everything as JSON"""
+    device: str = "auto"
+    """cpu, cuda, mps, ...; auto: an accelerator if available, else the CPU"""
+    threads: int = 1
+    """CPU threads"""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require_one_of(("", *METHODS), time=self.time)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Import(TeacherOptions):
+    """Which checkpoint becomes a folder."""
+
+    checkpoint: Positional[str]
+    """the weights file, ONNX file or folder to read; or a name, see `inspect`"""
+    out: Path
+    """output folder; must not exist"""
+    network: str = ""
+    """network of a weights file that does not say which it is: a timm name, torchvision:NAME or FILE.py:FUNCTION"""
+
+
+INSPECT = Form(verb="inspect", options=lambda: Inspect)
+IMPORT = Form(verb="import", options=lambda: Import)
+FORMS = (INSPECT, IMPORT)
+
+
+def inspect_teacher(arguments: list[str]) -> None:
+    """`datafree inspect`."""
+    options: Inspect = INSPECT.parse(arguments)
+    set_threads(options.threads)
+    teacher = options.load_network(options.teacher)
+    to_device(teacher, options.device)
+    with plain_faults(()):
+        found = inspect(teacher)
+        timing = timed(teacher, options.time) if options.time else {}
+    if options.json:
+        print(json.dumps(found.to_json() | timing, indent=2))
+        return
+    for label, text in facts(found):
+        say(console, label, text)
+    console.print(methods_table(found))
+    for fit in found.methods:
+        if fit.reason:
+            say(console, "not", f"{fit.name}: {fit.reason}")
+    if timing:
+        say(
+            console,
+            "timed",
+            "{method}: {seconds:.3g} s per batch of {images} images, and a peak memory of {memory}".format(
+                memory=gigabytes(timing["timed"]["bytes"]), **timing["timed"]
+            ),
+        )
+
+
+def timed(teacher: Classifier, name: str) -> dict[str, Any]:
+    """Return the time of a batch of a method, and the peak memory of the process."""
+    method = METHODS[name]
+    seconds = time_method(method, teacher, deepcopy(teacher) if method.adaptive else None)
+    memory = peak_memory() * 10**6
+    return {"timed": {"method": name, "seconds": seconds, "images": method.images_per_batch, "bytes": memory}}
+
+
+def facts(found: Inspection) -> Iterator[tuple[str, str]]:
+    """Yield the lines about a teacher: a label of up to eight letters, and a text."""
+    yield "network", f"{found.network}, {found.parameters:,} parameters, {found.macs:,} MACs per image"
+    yield "input", f"{found.shape[0]} channels of {found.shape[1]} x {found.shape[2]} pixels"
+    yield "mean", " ".join(f"{value:g}" for value in found.mean)
+    yield "std", " ".join(f"{value:g}" for value in found.std)
+    more = f", ... ({len(found.classes)} in all)" if len(found.classes) > SHOWN_CLASSES else ""
+    names = (
+        f"only numbers: 0 to {len(found.classes) - 1}"
+        if found.numbered
+        else ", ".join(found.classes[:SHOWN_CLASSES]) + more
+    )
+    yield "classes", names + (", several per image" if found.multi_label else "")
+    yield (
+        "outputs",
+        found.outputs + ("" if found.types in ((), ("float32",)) else f", weights {', '.join(found.types)}"),
+    )
+    empty = f", {found.untrained_batch_norms} of them without statistics" if found.untrained_batch_norms else ""
+    yield "layers", f"{found.batch_norms} of batch norm{empty}"
+    if found.training_mode:
+        yield "training", f"another output in training mode, by {', '.join(found.training_mode)}"
+    yield "has", ", ".join(sorted(found.capabilities)) or "nothing that a method can need"
+    yield "runs on", ", ".join(found.processors)
+    for note in found.notes:
+        yield "note", note
+
+
+def methods_table(found: Inspection) -> Table:
+    """Return the table of the methods that support a teacher, with the expected time and memory of a run."""
+    table = Table(box=SIMPLE_HEAD, pad_edge=False)
+    table.add_column("method")
+    for column in ("time of a run,\nabout", "memory of its images,\nabout"):
+        table.add_column(column, justify="right", no_wrap=True)
+    for fit in found.methods:
+        if fit.seconds is not None and fit.bytes is not None:
+            table.add_row(plain(fit.name), duration(fit.seconds), gigabytes(fit.bytes))
+    return table
+
+
+def import_checkpoint(arguments: list[str]) -> None:
+    """`datafree import`."""
+    options: Import = IMPORT.parse(arguments)
+    refuse_existing(options.out)
+    if options.weights:
+        raise InputError("the checkpoint is the argument of import; give it there, and the network with --network")
+    spec = options.network or options.checkpoint
+    weights = options.checkpoint if options.network else ""
+    network = replace(options, weights=weights).load_network(spec)
+    save_folder(network, options.out)
+    for label, text in imported(network, options):
+        say(console, label, text)
+    say(console, "teacher", options.out)
+
+
+def imported(network: Classifier, options: TeacherOptions) -> Iterator[tuple[str, str]]:
+    """Yield what was found out about an imported network, and where each value came from."""
+
+    def origin(option: str, word: str = "") -> str:
+        if getattr(options, option) or (option == "classes" and options.class_names):
+            return "given"
+        guessed = any(f"--{word or option}" in note and "default" in note for note in network.notes)
+        return "a default, not read from the file" if guessed else "read from the file or the network"
+
+    channels, height, width = network.shape
+    yield "network", network_name(network)
+    yield "input", f"{channels} channels of {height} x {width} pixels ({origin('input')})"
+    for name, values in (("mean", network.mean), ("std", network.std)):
+        yield name, f"{' '.join(f'{value:g}' for value in values.flatten().tolist())} ({origin(name)})"
+    yield "classes", f"{len(network.classes)} ({origin('classes')})"
+    for note in network.notes:
+        yield "note", note
