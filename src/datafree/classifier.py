@@ -77,6 +77,7 @@ class Classifier(nn.Module):
         """whether that was found out"""
         self.notes: tuple[str, ...] = ()
         """what to know about the network, found when it was loaded"""
+        self.target_classes: tuple[int, ...] = ()  # the only classes that `sample_targets` samples; all if empty
         self.code = ""
         """the function that builds the network, if it is the user's own: `FILE.py:function` or `package.module:function`"""
         self.dependencies: Mapping[str, str] = {}
@@ -170,7 +171,7 @@ class Classifier(nn.Module):
         return (1 - targets).long().flatten() if self.multi_label else targets
 
     def sample_targets(self, count: int, extra_label_probability: float = 0.0) -> Targets:
-        """Sample targets uniformly over the classes.
+        """Sample targets uniformly over the classes; with `target_classes` over these, each of them equally often.
 
         Args:
             count: How many images the targets are for.
@@ -180,9 +181,13 @@ class Classifier(nn.Module):
             Class indices of shape `(count,)`; if multi-label, a multi-hot matrix of shape `(count, k)`.
         """
         first = torch.randint(len(self.classes), (count,), device=self.device)
+        allowed = torch.tensor(self.target_classes or range(len(self.classes)), device=self.device)
+        if self.target_classes:
+            first = allowed[torch.randperm(count, device=self.device) % len(allowed)]
         if not self.multi_label:
             return first
         extra = torch.rand(count, len(self.classes), device=self.device) < extra_label_probability
+        extra &= torch.isin(torch.arange(len(self.classes), device=self.device), allowed)
         return (extra | F.one_hot(first, len(self.classes)).bool()).float()
 
     def to_logits(self, output: Any) -> Logits:

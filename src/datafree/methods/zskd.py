@@ -81,6 +81,10 @@ class ZSKDConfig(Method):
         return {"temperature": self.temperature, "augment": Augmentation(shift=1.0, rotate=10.0, scale=0.1)}
 
     @property
+    def aims(self) -> bool:
+        return True
+
+    @property
     def needs(self) -> tuple[str, ...]:
         return ("gradients", "last layer")
 
@@ -106,8 +110,9 @@ class ZSKD(DescentSynthesizer):
         """
         index = torch.arange(self.drawn, self.drawn + count, device=self.teacher.device)
         self.drawn += count
-        classes, scales = len(self.concentration), torch.tensor(self.config.scales, device=index.device)
-        return index % classes, scales[index // classes % len(scales)]
+        chosen = self.teacher.target_classes or range(len(self.concentration))
+        classes, scales = (torch.tensor([*values], device=index.device) for values in (chosen, self.config.scales))
+        return classes[index % len(classes)], scales[index // len(classes) % len(scales)]
 
     def soft_labels(self, count: int) -> Probabilities:
         """Sample soft labels of shape `(count, k)` for the classes and scales that have their turn."""

@@ -7,16 +7,18 @@ from pathlib import Path
 import torch
 from rich.console import Console
 
-from datafree import teachers
 from datafree.classifier import Classifier, fingerprint
-from datafree.matching import Resized
+from datafree.matching import Resized, chosen_classes
+from datafree.randomness import RandomNumbers
 from datafree.runs.hardware import plain_faults, require_memory, set_threads, to_device
 from datafree.runs.logger import RunLogger
 from datafree.runs.tasks import create_student
 from datafree.sets import image_set
+from datafree.sets.collecting import Sources, Wanted, collect
 from datafree.sets.pictures import require_pyarrow
-from datafree.synthesis import Method, Schedule, Stream
+from datafree.synthesis import Method
 from datafree.teachers.inspection import require_capabilities
+from datafree.teachers.options import TeacherOptions
 from datafree.types import Diverged, require_at_least, require_seed
 
 
@@ -25,9 +27,11 @@ def synthesize(
     *,
     teacher: str,
     out: str | Path,
-    weights: str = "",
+    options: TeacherOptions | None = None,
     student: str = "",
     images: int = 256,
+    only: Sequence[str] = (),
+    per_class: int = 0,
     format: Sequence[image_set.Format] = ("folder",),
     seed: int = 0,
     device: str = "cpu",
@@ -38,11 +42,13 @@ def synthesize(
 
     Args:
         method: The synthesis method.
-        teacher: A timm name or `local-dir:FOLDER`.
+        teacher: See `teachers.load`.
         out: The output folder.
-        weights: File with the teacher's weights, with a timm name.
+        options: How the teacher is loaded.
         student: Student for adaptive methods: a timm name (then untrained) or `local-dir:FOLDER`; default: none.
-        images: Minimum number of images; rounded up to whole batches.
+        images: Minimum number of images, rounded up to whole batches; exactly this number with `only` or a mixture.
+        only: The only classes of the images, by name or index; default: all.
+        per_class: Number of images of each class, instead of `images`; 0: classes are not counted.
         format: Exports in addition to the exact tensors: `folder` (PNG files by class), `parquet`.
         seed: Random seed.
         device: cpu, cuda, mps, or auto.
@@ -57,13 +63,17 @@ def synthesize(
         Diverged: If a pixel is not finite; nothing is written.
     """
     require_at_least(1, images=images)
+    require_at_least(0, per_class=per_class)
     require_seed(seed)
     if "parquet" in format:
         require_pyarrow()
     set_threads(threads)
     torch.manual_seed(seed)
-    classifier = teachers.load(teacher, weights=weights)
-    require_memory(4 * images * math.prod(classifier.shape), "the images", "lower --images")
+    classifier = (options or TeacherOptions()).load_network(teacher)
+    names = chosen_classes(classifier.classes, only, multi_label=True)  # one class may be enough
+    wanted = Wanted(images=images, classes=tuple(map(classifier.classes.index, names)), per_class=per_class)
+    count, option = wanted.total(classifier), "--per-class" if per_class else "--images"
+    require_memory(4 * count * math.prod(classifier.shape), "the images", f"lower {option}")
     learner = create_student(classifier, student).eval() if student else None
     for model in filter(None, (classifier, learner)):
         to_device(model, device)
@@ -74,8 +84,9 @@ def synthesize(
     ):
         for note in dict.fromkeys((*classifier.notes, *(learner.notes if learner else ()))):
             logger.note(note)
-        stream = fill_stream(method, classifier, learner, -(-images // method.batch_size), logger)
-    batch = stream.pool.all()
+        collected = collect(method, sources_of(method, classifier, learner, logger), wanted)
+        logger.warn_of_collapse()
+    batch = collected.batch
     if not bool(batch.images.isfinite().all()):
         raise Diverged("some images have non-finite pixels; lower the learning rate of the method")
     synthesized = image_set.ImageSet(
@@ -83,28 +94,23 @@ def synthesize(
         classes=classifier.classes,
         teacher_sha256=fingerprint(classifier.model),
         made_by=origin_of(method, seed, student),
-        measured_images=stream.synthesizer.measured_images,
+        measured_images=collected.measured_images,
         seconds=round(logger.seconds(), 2),
+        parts=collected.parts,
+        part_of=collected.part_of,
     )
     image_set.write(synthesized, classifier, Path(out), format)
     return len(batch)
 
 
-def fill_stream(
-    method: Method, teacher: Classifier, student: Classifier | None, count: int, logger: RunLogger
-) -> Stream:
-    """Return a stream whose pool holds `count` batches, after those that a generator is trained with."""
+def sources_of(method: Method, teacher: Classifier, student: Classifier | None, logger: RunLogger) -> Sources:
+    """Return what the streams of a set share, after saying what is special about them."""
     if method.adaptive and student is None:
         logger.note("no student is given: the term that looks for the student's mistakes is off")
-    schedule = Schedule(warmup_batches=count, refresh_every=0, pool_batches=count)
     visible = Resized(student) if student and student.shape != teacher.shape else student
-    stream = Stream.of(method, teacher, visible, schedule, logger)
-    for note in stream.synthesizer.notes:
-        logger.note(note)
-    for number in logger.track(range(1, method.burn_in + count + 1), "synthesize"):
-        stream.synthesize_until(number)
-    logger.warn_of_collapse()
-    return stream
+    return Sources(
+        teacher=teacher, student=visible, callback=logger, note=logger.note, numbers=RandomNumbers(torch.initial_seed())
+    )
 
 
 def origin_of(method: Method, seed: int, student: str = "") -> str:

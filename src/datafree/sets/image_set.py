@@ -1,30 +1,28 @@
-"""Write and read image sets: exact tensors in shards, with optional PNG files by class and a parquet data set.
+"""Write image sets: exact tensors in shards, with optional PNG files by class and a parquet data set.
 
-An image set is a folder. Its `set.json` holds the metadata and the SHA-256 of each shard. `datafree.sets.saved` trains
-students on it.
+An image set is a folder. Its `set.json` holds the metadata and the SHA-256 of each shard.
+`datafree.synthesis.image_sets` reads it, and `datafree.sets.saved` trains students on it.
 """
 
-import hashlib
-import os
 import re
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
 from typing import Literal
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load as parse_tensors
 from safetensors.torch import save_file
 from torch import Tensor
 
 from datafree.classifier import Classifier, frozen
-from datafree.files import atomic_folder, open_regular, sha256_of
+from datafree.files import atomic_folder, sha256_of
 from datafree.sets.contact_sheet import contact_sheet
-from datafree.sets.index import INDEX, Index, read_index, write_index
 from datafree.sets.pictures import write_folder, write_parquet
-from datafree.types import Batch, InputError, Logits, printable
+from datafree.synthesis.image_sets import ImageSet as ImageSet
+from datafree.synthesis.image_sets import read as read
+from datafree.synthesis.image_sets import reordered as reordered
+from datafree.synthesis.image_sets.index import INDEX, Index, write_index
+from datafree.types import Batch, Logits, printable
 
 PRIVACY = (
     "Synthetic images are reconstructed from the teacher and may reveal its training data. Neither they nor the student "
@@ -33,28 +31,8 @@ PRIVACY = (
 
 SHARD_BYTES = 2**28
 """maximum size of the images, targets and logits in one shard, unless a single image is larger"""
-SHARD_LIMIT = 2**30
-"""maximum size of a shard that is read"""
 
 Format = Literal["folder", "parquet"]
-
-
-@dataclass(frozen=True, kw_only=True)
-class ImageSet:
-    """Synthesized images and their metadata."""
-
-    batch: Batch
-    """the images, targets and, if the method kept them, the teacher's logits"""
-    classes: tuple[str, ...]
-    """class names, in the order of the teacher's logits"""
-    teacher_sha256: str
-    """SHA-256 of the teacher's weights"""
-    made_by: str
-    """method settings and seed"""
-    measured_images: Mapping[str, int] = field(default_factory=dict)
-    """number of real images, by source, on which the feature statistics used were measured"""
-    seconds: float = 0.0
-    """synthesis time; 0 if unknown"""
 
 
 def write(image_set: ImageSet, teacher: Classifier, out: str | Path, format: Sequence[Format] = ()) -> None:
@@ -69,13 +47,14 @@ def write(image_set: ImageSet, teacher: Classifier, out: str | Path, format: Seq
     batch = image_set.batch
     logits = compute_logits(teacher, batch) if batch.teacher_logits is None else batch.teacher_logits
     with atomic_folder(Path(out)) as new:
-        shards = write_shards(batch, logits, new)
+        shards = write_shards(batch, logits, new, image_set.part_of)
         contact_sheet(batch).save(new / "grid.png")
         (new / "README.md").write_text(card(image_set, format), encoding="utf-8")
         if "folder" in format:
-            write_folder(batch, new / "png")
+            write_folder(batch, new / "png", image_set.part_names)
         if "parquet" in format:
-            write_parquet(batch, teacher.probabilities(logits), image_set.classes, new / "parquet")
+            soft_labels = teacher.probabilities(logits)
+            write_parquet(batch, soft_labels, image_set.classes, new / "parquet", image_set.part_names)
         index = Index(
             images=len(batch),
             logits_kept=batch.teacher_logits is not None,
@@ -84,6 +63,7 @@ def write(image_set: ImageSet, teacher: Classifier, out: str | Path, format: Seq
             made_by=printable(image_set.made_by),
             measured_images=dict(image_set.measured_images),
             seconds=image_set.seconds,
+            parts=image_set.parts,
             shards=shards,
         )
         write_index(index, new)
@@ -95,9 +75,11 @@ def compute_logits(teacher: Classifier, batch: Batch) -> Logits:
         return torch.cat([teacher(images) for images in batch.images.split(512)])
 
 
-def write_shards(batch: Batch, logits: Logits, folder: Path) -> dict[str, str]:
+def write_shards(batch: Batch, logits: Logits, folder: Path, part_of: Tensor | None = None) -> dict[str, str]:
     """Write the tensors in order, in files of limited size, and return the SHA-256 of each file by name."""
     tensors = {"images": batch.images, "targets": batch.targets, "logits": logits}
+    if part_of is not None:
+        tensors["parts"] = part_of
     images_per_shard = max(1, SHARD_BYTES // sum(tensor[0].nbytes for tensor in tensors.values()))
     bounds = [*range(0, len(batch), images_per_shard), len(batch)]
     hashes = {}
@@ -106,100 +88,6 @@ def write_shards(batch: Batch, logits: Logits, folder: Path) -> dict[str, str]:
         save_file({key: tensor[begin:end].cpu().contiguous() for key, tensor in tensors.items()}, folder / name)
         hashes[name] = sha256_of(folder / name)
     return hashes
-
-
-def read(folder: str | Path) -> ImageSet:
-    """Read an image set. No link in the folder is followed.
-
-    Args:
-        folder: A folder written by `write`.
-
-    Raises:
-        InputError: If the folder is no image set, or a file is missing, damaged, a link, or belongs to another set.
-    """
-    folder = Path(folder)
-    index = read_index(folder)
-    tensors = read_shards(folder, index.shards)
-    _require_valid(tensors, index, folder)
-    return ImageSet(
-        batch=Batch(tensors["images"], tensors["targets"], {}, tensors["logits"] if index.logits_kept else None),
-        classes=index.classes,
-        teacher_sha256=index.teacher_sha256,
-        made_by=index.made_by,
-        measured_images=index.measured_images,
-        seconds=index.seconds,
-    )
-
-
-def read_shards(folder: Path, hashes: Mapping[str, str]) -> dict[str, Tensor]:
-    """Read all shards and concatenate their tensors.
-
-    Raises:
-        InputError: If a shard is missing, damaged, a link, larger than `SHARD_LIMIT` or belongs to another set, or all
-            shards together are larger than the memory of this machine.
-    """
-    shards, size = [], 0
-    for name, digest in hashes.items():
-        path = folder / name
-        with open_regular(path, SHARD_LIMIT, root=folder) as file:
-            size += os.fstat(file.fileno()).st_size
-            if 2 * size > memory():
-                raise InputError(f"{folder} is too large for the memory of this machine; use a smaller set")
-            content = file.read(SHARD_LIMIT)
-        if hashlib.sha256(content).hexdigest() != digest:
-            raise InputError(f"{path} is damaged or belongs to another set; synthesize the set again")
-        try:
-            shards.append(parse_tensors(content))
-        except (SafetensorError, ValueError, KeyError) as fault:
-            raise InputError(f"{path} is not a safetensors file; synthesize the set again") from fault
-    try:
-        return {name: torch.cat([shard[name] for shard in shards]) for name in ("images", "targets", "logits")}
-    except (KeyError, RuntimeError) as fault:
-        raise InputError(f"the shards of {folder} do not fit together; synthesize the set again") from fault
-
-
-def memory() -> int:
-    """Return the size of this machine's memory in bytes; if it is unknown, no limit."""
-    try:
-        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    except (AttributeError, ValueError, OSError):
-        return 2**63
-
-
-def _require_valid(tensors: Mapping[str, Tensor], index: Index, folder: Path) -> None:
-    """Check the types, shapes and values of an image set.
-
-    Raises:
-        InputError: Names the first tensor that is not as it should be.
-    """
-    images, targets, logits = (tensors[name] for name in ("images", "targets", "logits"))
-    count, classes = index.images, len(index.classes)
-    soft = targets.is_floating_point()
-    valid = {
-        "images": images.ndim == 4 and images.is_floating_point() and len(images) == count and images.numel() > 0,
-        "targets": targets.shape == ((count, classes) if soft else (count,)) and (soft or targets.dtype == torch.int64),
-        "logits": logits.shape == (count, classes) and logits.is_floating_point(),
-    }
-    for name, fits in valid.items():
-        finite = fits and bool(torch.isfinite(tensors[name]).all())
-        if not finite or (
-            name == "targets" and not 0 <= targets.min() <= targets.max() <= (1 if soft else classes - 1)
-        ):
-            why = "have a wrong type or shape" if not fits else "have values out of range"
-            raise InputError(f"the {name} of {folder} {why}; synthesize the set again")
-
-
-def reordered(batch: Batch, order: Sequence[int]) -> Batch:
-    """Return a batch whose classes are in another order.
-
-    Args:
-        batch: Images with targets and, possibly, the teacher's logits.
-        order: For each class of the result, its index in the batch.
-    """
-    columns = torch.tensor(order)
-    targets = columns.argsort()[batch.targets] if batch.targets.ndim == 1 else batch.targets[:, columns]
-    logits = None if batch.teacher_logits is None else batch.teacher_logits[:, columns]
-    return replace(batch, targets=targets, teacher_logits=logits)
 
 
 def card(image_set: ImageSet, format: Sequence[Format]) -> str:
@@ -224,7 +112,8 @@ configs:
 Synthesized by {literal(image_set.made_by)} from a teacher whose weights have SHA-256 {literal(image_set.teacher_sha256)}.
 {measured or "No real image was used."}
 
-The `images-*.safetensors` files hold the exact tensors: `images`, float32 pixels in [0, 1]; `targets`, the class each image
+{_parts(image_set)}The `images-*.safetensors` files hold
+the exact tensors: `images`, float32 pixels in [0, 1]; `targets`, the class each image
 was synthesized for, or soft labels; `logits`, the teacher's logits. `{INDEX}` lists the SHA-256 of each file. The optional
 exports in `png` and `parquet` have 8 bits per channel.
 
@@ -236,6 +125,15 @@ Classes, with the names of their folders in `png`:
 
 **Privacy.** {PRIVACY}
 """
+
+
+def _parts(image_set: ImageSet) -> str:
+    """Return the paragraph of a card about the parts of a mixture, with the empty line after it."""
+    names = image_set.part_names
+    if not names:
+        return ""
+    counts = ", ".join(f"{names.count(part):,} by {literal(part)}" for part in image_set.parts)
+    return f"Parts of the mixture: {counts}. The tensor `parts` has the number of the part of each image, from 0.\n\n"
 
 
 def literal(text: str) -> str:

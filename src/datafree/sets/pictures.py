@@ -22,13 +22,20 @@ def png_files(images: Tensor) -> Iterator[bytes]:
         yield file.getvalue()
 
 
-def write_folder(batch: Batch, folder: Path) -> None:
+def write_folder(batch: Batch, folder: Path, parts: Sequence[str] = ()) -> None:
     """Write an image folder with one subfolder per class.
 
     Subfolders are named by class index, because a class name may not be a valid or safe file name.
+
+    Args:
+        batch: The images and their targets.
+        folder: The output folder.
+        parts: For each image the part of the mixture that synthesized it, which becomes the end of the file name; empty for
+            other methods.
     """
     for index, (png, label) in enumerate(zip(png_files(batch.images), labels_of(batch).tolist(), strict=True)):
-        path = folder / f"{label:04d}" / f"{index:06d}.png"
+        part = f"-{parts[index]}" if parts else ""
+        path = folder / f"{label:04d}" / f"{index:06d}{part}.png"
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(png)
 
@@ -47,14 +54,17 @@ def require_pyarrow() -> tuple[Any, Any]:
     return pyarrow, parquet
 
 
-def write_parquet(batch: Batch, soft_labels: Probabilities, classes: Sequence[str], folder: Path) -> None:
-    """Write a data set for `datasets.load_dataset`, with the columns `image`, `label` and `soft_label`.
+def write_parquet(
+    batch: Batch, soft_labels: Probabilities, classes: Sequence[str], folder: Path, parts: Sequence[str] = ()
+) -> None:
+    """Write a data set for `datasets.load_dataset`: columns `image`, `label`, `soft_label`, and `part` for a mixture.
 
     Args:
         batch: The images and their targets.
         soft_labels: The teacher's probabilities, of shape `(n, k)`.
         classes: Class names, in the order of the labels.
         folder: The output folder.
+        parts: For each image the part of the mixture that synthesized it; empty for other methods.
 
     Raises:
         InputError: If pyarrow is not installed.
@@ -72,6 +82,9 @@ def write_parquet(batch: Batch, soft_labels: Probabilities, classes: Sequence[st
     }
     picture = pyarrow.struct([("bytes", pyarrow.binary()), ("path", pyarrow.string())])
     types = {"image": picture, "label": pyarrow.int64(), "soft_label": pyarrow.list_(pyarrow.float32())}
+    if parts:
+        columns["part"], types["part"] = list(parts), pyarrow.string()
+        features["part"] = {"dtype": "string", "_type": "Value"}
     schema = pyarrow.schema(list(types.items()), {"huggingface": json.dumps({"info": {"features": features}})})
     folder.mkdir()
     parquet.write_table(pyarrow.table(columns, schema), folder / "train-00000-of-00001.parquet")

@@ -18,8 +18,8 @@ commands:
 Synthesized images can reveal the teacher's training data; see the privacy note in every report."""
 
 BASIC = (
-    *("--teacher", "--student", "--labels", "--new-data", "--data", "--out", "--results"),
-    *("--method", "--recipe", "--into", "--images", "--format", "--rows"),
+    *("--teacher", "--student", "--labels", "--others", "--new-data", "--data", "--out", "--results"),
+    *("--method", "--recipe", "--into", "--images", "--only", "--per-class", "--format", "--rows"),
     *("--steps", "--batch-size", "--lr", "--temperature", "--ratio", "--seed", "--seeds", "--device"),
 )
 """options of the basic group, in this order"""
@@ -67,7 +67,7 @@ def _method_groups(method: str, options: Sequence[Option]) -> dict[str, list[Opt
     """Return the settings of the method under their heading; those of a mixture under one heading for each part."""
     groups: dict[str, list[Option]] = {}
     for option in options:
-        part = option.name.removeprefix("--method.").rpartition(".")[0]
+        part = option.name.split(".")[1] if "," in method else ""
         heading = f"settings of the part {part} of the mixture" if part else f"settings of the method {method}"
         groups.setdefault(heading, []).append(option)
     return groups

@@ -15,13 +15,14 @@ from pathlib import Path
 from textwrap import dedent
 from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
 
-from datafree.commands import experiments, images, networks, runs, tables
+from datafree.commands import experiments, images, networks, runs, tables, teachers
+from datafree.commands.options.bounds import bounds_of
 from datafree.commands.options.parsing import Flat, Form, Positional, Repeated
 from datafree.commands.options.table import FILE, Option
 from datafree.files import write_text
 
 FORMS: dict[str, Form] = {
-    form.verb: form for module in (tables, experiments, images, networks, runs) for form in module.FORMS
+    form.verb: form for module in (tables, experiments, images, networks, teachers, runs) for form in module.FORMS
 }
 """command: its options"""
 
@@ -32,9 +33,12 @@ PLACEHOLDERS = {
     **dict.fromkeys(("weights", "feature_statistics"), "FILE"),
     **dict.fromkeys(("optimizer", "precision"), "NAME"),
     "device": "DEVICE",
-    "labels": "LABEL",
+    **dict.fromkeys(("labels", "only"), "LABEL"),
     "rows": "ROW",
-    "student_args": "NAME=VALUE",
+    **dict.fromkeys(("student_args", "teacher_args"), "NAME=VALUE"),
+    "class_names": "FILE",
+    "time": "METHOD",
+    "checkpoint": "CHECKPOINT",
 }
 """field of text or of a path: what its value is called in the help"""
 KINDS = {int: "INT", float: "FLOAT", Path: "PATH", str: "TEXT"}
@@ -106,6 +110,7 @@ def option_of(f: "Field[Any]", hint: Any, marks: list[Any], value: Any, prefix: 
     placeholder, count, choices = shape_of(f.name, get_args(hint)[0] if repeated else hint)
     name = PLACEHOLDERS.get(f.name, "") if positional and f.name in ("teacher", "networks") else f.name.upper()
     text = next((mark.help for mark in marks if getattr(mark, "help", None)), None)
+    minimum, maximum = bounds_of(kind).get(f.name, (None, None))
     return Option(
         name=name if positional else f"--{prefix}{f.name.replace('_', '-')}",
         help=" ".join((text or docs_of(kind)[f.name]).split()),
@@ -114,6 +119,8 @@ def option_of(f: "Field[Any]", hint: Any, marks: list[Any], value: Any, prefix: 
         default="" if value is MISSING else shown(value),
         choices=choices,
         required=value is MISSING and f.default_factory is MISSING,
+        minimum=minimum,
+        maximum=maximum,
     )
 
 
