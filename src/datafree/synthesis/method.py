@@ -66,6 +66,11 @@ class Method(ABC):
         return False
 
     @property
+    def aims(self) -> bool:
+        """Whether each image is synthesized for a class that is chosen before; see `Classifier.target_classes`."""
+        return False
+
+    @property
     def distillation(self) -> Mapping[str, Any]:
         """Settings of `DistillationConfig` that the paper prescribes, used by default."""
         return {}
