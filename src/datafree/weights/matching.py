@@ -1,5 +1,6 @@
 """Matching the tensors of a file with those of a network, by their names or by their order."""
 
+import inspect
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -106,8 +107,9 @@ def _converted_by_timm(network: nn.Module, tensors: Mapping[str, Tensor]) -> dic
     prefix, expected = common_prefix(tensors), network.state_dict()
     given = {name.removeprefix(prefix): tensor for name, tensor in unwrapped(tensors).items()}
     sizes = {tensor.numel() for tensor in given.values()}
+    arguments = (given, network)[: len(inspect.signature(convert).parameters)]
     try:
-        converted = by_names(expected, convert(given, network), "").weights
+        converted = by_names(expected, convert(*arguments), "").weights
     except Exception:  # written for the files of one program, it may raise anything for others
         return None
     # A conversion may resample positions for another size of images, which is not for a check of names to do.

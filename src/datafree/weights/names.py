@@ -92,12 +92,12 @@ def by_names(expected: Tensors, tensors: Tensors, source: str) -> Renamed:
     _, prefix, rule, renamed = next(candidate for candidate in candidates if candidate[0] == best)
     twins = [other for count, other, translation, _ in candidates if count == best and translation == rule]
     notes = []
-    if len(twins) > 1:
+    if len(twins) > 1 and 2 * best > len(expected):
         prefix, note = _one_of(twins, source)
         notes.append(note)
+        renamed = {name: tensor for name, tensor in renamed.items() if not name.startswith(_others(prefix, twins))}
     if rule:
         notes.append(f"{source} has {rule}; they were translated to those of the network")
-    renamed = {name: tensor for name, tensor in renamed.items() if not name.startswith(_others(prefix, twins))}
     weights, dropped = _inside(expected, renamed, prefix)
     if dropped:
         notes.append(f"{source} has entries that are not part of the network and were left out: {listed(dropped)}")
@@ -196,6 +196,8 @@ def _completed(expected: Tensors, weights: dict[str, Tensor]) -> dict[str, Tenso
         given = weights.get(name)
         if given is None and name.endswith(COUNTER):
             weights[name] = torch.zeros(tensor.shape, dtype=tensor.dtype)
+        elif given is not None and given.numel() == tensor.numel() == 1:
+            weights[name] = given.reshape(tensor.shape)
         elif (
             given is not None
             and {given.ndim, tensor.ndim} == {2, 4}
