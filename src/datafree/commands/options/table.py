@@ -1,10 +1,11 @@
 """The options of every command, read from `options.json`, so that help and refusals do not wait for torch.
 
 `write_options` generates the file from the dataclasses. Here the command line is checked against it: names, number of
-values, numbers and choices. The values themselves are parsed later, by `options`.
+values, numbers with their bounds, and choices. The values themselves are parsed later, by `options`.
 """
 
 import json
+import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -12,7 +13,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from datafree.commands.options.mixtures import is_mixture, mixed_options, parse_mixture
+from datafree.commands.options.mixtures import is_mixture, mixed_options, parse_mixture, split_folders
 from datafree.commands.options.proposals import closest, propose
 from datafree.errors import InputError
 
@@ -72,6 +73,10 @@ class Option:
     default: str = ""
     choices: Sequence[str] = ()
     required: bool = False
+    minimum: float | None = None
+    """smallest valid number, if it depends on no other option"""
+    maximum: float | None = None
+    """largest valid number, if it depends on no other option"""
 
     @property
     def positional(self) -> bool:
@@ -105,7 +110,7 @@ class Option:
         """Check a value that must be a number.
 
         Raises:
-            InputError: If it is none, or too large for any setting.
+            InputError: If it is none, out of bounds, or too large for any setting.
         """
         match self.value.split(" ")[0]:
             case "INT" if not re.fullmatch(r"[+-]?[0-9]+", value):
@@ -114,8 +119,20 @@ class Option:
                 raise InputError(f"the value of {self.name} has {len(value)} digits; give a smaller integer")
             case "FLOAT" if not re.fullmatch(FLOAT, value, re.IGNORECASE):
                 raise InputError(f"invalid value {value!r} for {self.name}; give a number")
+            case "INT":
+                self._require_within_bounds(int(value))
+            case "FLOAT":
+                self._require_within_bounds(float(value))
             case _:
                 pass
+
+    def _require_within_bounds(self, number: float) -> None:
+        """Check a number, with the words of `require_at_least` and `require_at_most`."""
+        if self.minimum is not None and not self.minimum <= number < math.inf:
+            finite = " and finite" if number == math.inf else ""
+            raise InputError(f"{self.name} is {number}, but it must be at least {self.minimum}{finite}")
+        if self.maximum is not None and not number <= self.maximum:
+            raise InputError(f"{self.name} is {number}, but it must be at most {self.maximum}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -179,7 +196,9 @@ def select(selectors: Sequence[Selector], arguments: Sequence[str]) -> tuple[lis
         if name not in given:
             rest.append(word)
             continue
-        given[name].append(value if has_value else next(words, ""))
+        value, folders = split_folders(value if has_value else next(words, ""))
+        given[name].append(value)
+        rest += folders
         if not given[name][-1] or is_option(given[name][-1]):
             raise InputError(f"{name} has no value; give NAME")
     selected: list[str] = []
