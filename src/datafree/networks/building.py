@@ -134,11 +134,22 @@ class _Counter(TorchDispatchMode):
         return func(*args, **(kwargs or {}))
 
 
+INITIALISERS = {
+    *("uniform_", "normal_", "erfinv_", "clamp_", "mul_", "add_", "fill_", "zero_", "constant_", "ones_", "zeros_"),
+    *("trunc_normal_", "kaiming_uniform_", "kaiming_normal_", "xavier_uniform_", "xavier_normal_"),
+}
+"""methods of tensors and functions of `torch.nn.init` with which weights are initialised"""
+
+
 class _EmptyTensors(TorchFunctionMode):
-    """Creates what `torch.empty` creates on the meta device: weights before they are initialised."""
+    """Creates what `torch.empty` creates on the meta device: weights, which are not initialised then."""
 
     def __torch_function__(self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
+        if getattr(func, "__name__", "") in INITIALISERS:
+            tensor = args[0] if args else kwargs.get("tensor")
+            if isinstance(tensor, Tensor) and tensor.is_meta:
+                return tensor
         if func is torch.empty and kwargs.get("device") is None:
             kwargs = {**kwargs, "device": "meta"}
         return func(*args, **kwargs)

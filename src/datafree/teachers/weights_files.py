@@ -104,7 +104,9 @@ def described_by(description: Description, network: str) -> Facts:
     )
 
 
-def load_network(name: str, checkpoint: Checkpoint, source: str, facts: Facts, by: Matching = "names") -> Classifier:
+def load_network(
+    name: str, checkpoint: Checkpoint, source: str, facts: Facts, by: Matching = "names", *, complete: bool = False
+) -> Classifier:
     """Create a network and load the weights of a file into it.
 
     Args:
@@ -113,6 +115,7 @@ def load_network(name: str, checkpoint: Checkpoint, source: str, facts: Facts, b
         source: What a message calls the file.
         facts: What is known of the network besides its file.
         by: Match tensors by their names, or by their order.
+        complete: Whether the facts say everything that the shapes of the tensors could tell.
 
     Returns:
         The classifier. What was chosen, guessed or left out is in its notes.
@@ -122,8 +125,7 @@ def load_network(name: str, checkpoint: Checkpoint, source: str, facts: Facts, b
     """
     facts = facts.over(described_by(checkpoint.description, name))
     tensors = _for(name, checkpoint.tensors)
-    sketch = _sketch(name, facts)
-    if sketch is not None:
+    if not complete and (sketch := _sketch(name, facts)) is not None:
         facts = facts.over(_inferred(tensors, sketch))
     found: list[Match] = []
 

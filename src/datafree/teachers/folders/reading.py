@@ -155,7 +155,8 @@ def _load_timm(config: ModelConfig, path: Path, weights: Path, facts: Facts, by:
     with _refusing(path):
         facts = facts.over(config.facts)
         if not is_pruned(config):
-            return load_network(config.architecture, checkpoint, str(weights), facts, by)
+            complete = facts.classes is not None and facts.shape is not None
+            return load_network(config.architecture, checkpoint, str(weights), facts, by, complete=complete)
         classifier = build(config, facts)
     found = match(classifier.model, checkpoint.tensors, str(weights), by=by, keys=checkpoint.keys)
     classifier.model.load_state_dict(found.weights)
