@@ -16,11 +16,11 @@ from datafree.commands.runs import console, refuse_existing
 from datafree.methods import METHODS
 from datafree.runs.hardware import peak_memory, plain_faults, set_threads, to_device
 from datafree.runs.planning.budget import duration
-from datafree.runs.planning.expected import gigabytes
+from datafree.runs.planning.expected import memory
 from datafree.runs.reporting.console import plain, say
 from datafree.teachers import save_folder
 from datafree.teachers.costs import time_method
-from datafree.teachers.inspection import Inspection, inspect, network_name
+from datafree.teachers.inspection import STEPS, Inspection, inspect, network_name
 from datafree.teachers.options import TeacherOptions
 from datafree.types import InputError, require_one_of
 
@@ -89,7 +89,7 @@ def inspect_teacher(arguments: list[str]) -> None:
             console,
             "timed",
             "{method}: {seconds:.3g} s per batch of {images} images, and a peak memory of {memory}".format(
-                memory=gigabytes(timing["timed"]["bytes"]), **timing["timed"]
+                memory=memory(timing["timed"]["bytes"]), **timing["timed"]
             ),
         )
 
@@ -98,8 +98,8 @@ def timed(teacher: Classifier, name: str) -> dict[str, Any]:
     """Return the time of a batch of a method, and the peak memory of the process."""
     method = METHODS[name]
     seconds = time_method(method, teacher, deepcopy(teacher) if method.adaptive else None)
-    memory = peak_memory() * 10**6
-    return {"timed": {"method": name, "seconds": seconds, "images": method.images_per_batch, "bytes": memory}}
+    peak = peak_memory() * 10**6
+    return {"timed": {"method": name, "seconds": seconds, "images": method.images_per_batch, "bytes": peak}}
 
 
 def facts(found: Inspection) -> Iterator[tuple[str, str]]:
@@ -131,13 +131,14 @@ def facts(found: Inspection) -> Iterator[tuple[str, str]]:
 
 def methods_table(found: Inspection) -> Table:
     """Return the table of the methods that support a teacher, with the expected time and memory of a run."""
-    table = Table(box=SIMPLE_HEAD, pad_edge=False)
+    title = f"a run of {STEPS:,} steps, with a student as large as the teacher, takes about"
+    table = Table(box=SIMPLE_HEAD, pad_edge=False, title=title, title_justify="left", title_style="")
     table.add_column("method")
-    for column in ("time of a run,\nabout", "memory of its images,\nabout"):
+    for column in ("time", "memory"):
         table.add_column(column, justify="right", no_wrap=True)
     for fit in found.methods:
         if fit.seconds is not None and fit.bytes is not None:
-            table.add_row(plain(fit.name), duration(fit.seconds), gigabytes(fit.bytes))
+            table.add_row(plain(fit.name), duration(fit.seconds), memory(fit.bytes))
     return table
 
 
@@ -146,7 +147,7 @@ def import_checkpoint(arguments: list[str]) -> None:
     options: Import = IMPORT.parse(arguments)
     refuse_existing(options.out)
     if options.weights:
-        raise InputError("the checkpoint is the argument of import; give it there, and the network with --network")
+        raise InputError("import takes the checkpoint as its argument; give it there, and the network with --network")
     spec = options.network or options.checkpoint
     weights = options.checkpoint if options.network else ""
     network = replace(options, weights=weights).load_network(spec)

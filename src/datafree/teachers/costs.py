@@ -157,21 +157,27 @@ def sources(method: Method | None, schedule: Schedule) -> list[tuple[Method, Sch
 
 
 def time_method(method: Method, teacher: Classifier, student: Classifier | None, steps: int = 3) -> float:
-    """Synthesize one batch in a few real steps, and return the seconds that a batch with all its steps takes.
+    """Synthesize batches in one and in a few real steps, and return the seconds that a batch with all its steps takes.
 
     No random number of the global generator is drawn, and the teacher is not changed.
 
     Raises:
         InputError: If the method does not support the teacher.
     """
-    short = with_steps(method, steps)
+    first, more = with_steps(method, 1), with_steps(method, 1 + steps)
+    start, end = (_timed_batch(short, teacher, student if method.adaptive else None) for short in (first, more))
+    if more.passes <= first.passes:  # a batch is one step
+        return end
+    return start + max(0.0, end - start) / (more.passes - first.passes) * (method.passes - first.passes)
+
+
+def _timed_batch(method: Method, teacher: Classifier, student: Classifier | None) -> float:
     with RandomNumbers(0):
-        synthesizer = short.build(teacher)
+        synthesizer = method.build(teacher)
         start = time.perf_counter()
-        synthesizer.synthesize(student if method.adaptive else None)
+        synthesizer.synthesize(student)
         _wait(teacher)
-        seconds = time.perf_counter() - start
-    return seconds * (method.passes / short.passes if short.passes else 1)
+    return time.perf_counter() - start
 
 
 def with_steps(method: Method, steps: int) -> Method:

@@ -35,9 +35,11 @@ def expectation(teacher: Classifier, student: Classifier, method: Method | None,
         if isinstance(fault, torch.OutOfMemoryError):
             raise
         return ""
-    return f"about {duration(found.seconds)} and {gigabytes(peak_memory() * 10**6 + found.bytes)}"
+    return f"about {duration(found.seconds)} and {memory(peak_memory() * 10**6 + found.bytes)}"
 
 
-def gigabytes(count: float) -> str:
-    """Return a size in words: `0.3 GB`, `12 GB`."""
+def memory(count: float) -> str:
+    """Return a size in words: `40 MB`, `1.5 GB`, `12 GB`."""
+    if count < 1e9:
+        return f"{max(1, round(count / 1e6))} MB"
     return f"{count / 1e9:.1f} GB" if count < 1e10 else f"{count / 1e9:,.0f} GB"

@@ -1,0 +1,86 @@
+"""`datafree inspect` and `datafree import`."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from datafree import teachers
+from datafree.commands.main import main
+
+Capture = pytest.CaptureFixture[str]
+
+
+@pytest.fixture
+def checkpoint(digits_teacher: Path, tmp_path: Path) -> Path:
+    """A checkpoint of the teacher as a training script writes it."""
+    network = teachers.load_folder(digits_teacher)
+    torch.save({"epoch": 3, "state_dict": network.model.state_dict()}, tmp_path / "last.pth")
+    return tmp_path / "last.pth"
+
+
+class TestInspect:
+    def test_says_what_a_teacher_is(self, digits_teacher: Path, capsys: Capture):
+        assert main(["inspect", str(digits_teacher), "--device", "cpu"]) == 0
+        text = capsys.readouterr().out
+        for line in (
+            "network  convnet_w16, 9,162 parameters",
+            "input    1 channels of 8 x 8 pixels",
+            "classes  only numbers: 0 to 9",
+            "outputs  logits",
+            "training another output in training mode, by BatchNorm2d",
+        ):
+            assert line in text
+        assert "a run of 2,000 steps" in text and "deep-inversion" in text
+
+    def test_says_why_a_method_does_not_support_it(self, plain_folder: Path, capsys: Capture):
+        assert main(["inspect", str(plain_folder), "--device", "cpu"]) == 0
+        assert "not      deep-inversion: the teacher has no batch-norm statistics" in capsys.readouterr().out
+
+    def test_as_json_there_is_nothing_else(self, digits_teacher: Path, capsys: Capture):
+        assert main(["inspect", str(digits_teacher), "--json", "--time", "noise", "--device", "cpu"]) == 0
+        found = json.loads(capsys.readouterr().out)
+        assert found["network"] == "convnet_w16" and found["numbered"] and found["timed"]["method"] == "noise"
+        assert found["timed"]["seconds"] > 0 and found["timed"]["images"] == 256
+
+    def test_an_unknown_method_is_named(self, digits_teacher: Path, capsys: Capture):
+        assert main(["inspect", str(digits_teacher), "--time", "adu"]) == 2
+        assert "time 'adu' is unknown; did you mean adi?" in capsys.readouterr().err
+
+
+class TestImport:
+    def test_makes_a_folder_of_a_checkpoint(
+        self, checkpoint: Path, digits_teacher: Path, tmp_path: Path, capsys: Capture
+    ):
+        names = tmp_path / "names.txt"
+        names.write_text("\n".join(f"digit {number}" for number in range(10)))
+        words = ["--network", "convnet_w16", "--class-names", str(names), "--out", str(tmp_path / "folder")]
+        assert main(["import", str(checkpoint), *words]) == 0
+        text = capsys.readouterr().out
+        assert f"import   checkpoint {checkpoint}, network convnet_w16" in text and "classes  10 (given)" in text
+        assert "(a default, not read from the file)" in text and "--mean" in text
+        imported, original = (
+            teachers.load_folder(tmp_path / "folder").eval(),
+            teachers.load_folder(digits_teacher).eval(),
+        )
+        assert imported.classes == tuple(f"digit {number}" for number in range(10))
+        images = imported.probe_images(4)
+        assert torch.equal(imported.model(images), original.model(images))
+
+    def test_what_is_given_is_kept(self, checkpoint: Path, tmp_path: Path, capsys: Capture):
+        words = ["--network", "convnet_w16", "--mean", "0.25", "--std", "0.5", "--out", str(tmp_path / "folder")]
+        assert main(["import", str(checkpoint), *words]) == 0
+        text = capsys.readouterr().out
+        assert "mean     0.25 (given)" in text and "std      0.5 (given)" in text and "default" not in text
+        assert teachers.load_folder(tmp_path / "folder").mean.item() == 0.25
+
+    def test_an_existing_folder_is_kept(self, checkpoint: Path, tmp_path: Path, capsys: Capture):
+        assert main(["import", str(checkpoint), "--network", "convnet_w16", "--out", str(tmp_path)]) == 2
+        assert "already exists; give another --out" in capsys.readouterr().err
+
+    def test_the_checkpoint_is_the_argument(self, checkpoint: Path, tmp_path: Path, capsys: Capture):
+        words = ["import", "convnet_w16", "--weights", str(checkpoint), "--out", str(tmp_path / "folder")]
+        assert main(words) == 2
+        assert "give it there, and the network with --network" in capsys.readouterr().err
+        assert not (tmp_path / "folder").exists()
