@@ -362,11 +362,17 @@ def measure(model: Classifier) -> Cost:
     with frozen(model), torch.no_grad():
         times = sorted(_seconds(model, image) for _ in range(30))
     return Cost(
-        parameters=sum(parameter.numel() for parameter in model.parameters()),
+        parameters=count_parameters(model),
         macs=macs,
         bytes=sum(tensor.numel() * tensor.element_size() for tensor in model.state_dict().values()),
         milliseconds=1e3 * times[len(times) // 2],
     )
+
+
+def count_parameters(model: nn.Module) -> int:
+    """Return the number of parameters, with those of forward-only networks that are no tensors of torch, if known."""
+    hidden = sum(getattr(module, "parameter_count", 0) for module in model.modules())
+    return hidden + sum(parameter.numel() for parameter in model.parameters())
 
 
 def count_macs(model: Classifier) -> int:

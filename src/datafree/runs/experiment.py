@@ -1,7 +1,7 @@
 """Experiments: a value with all settings, and `run`, which carries it out and writes the run folder."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -16,7 +16,7 @@ from datafree.applications.continual import ExtensionConfig
 from datafree.applications.distillation import DistillationConfig
 from datafree.applications.trainer import Fabric
 from datafree.classifier import Classifier, ClassSubset, fingerprint
-from datafree.ensemble import Ensemble, whole_teacher
+from datafree.ensemble import whole_teacher
 from datafree.evaluation import agreement, evaluate, measure
 from datafree.matching import Resized
 from datafree.real.data import RealImages
@@ -34,15 +34,17 @@ from datafree.runs.hardware import (
     set_threads,
 )
 from datafree.runs.logger import RunLogger, with_progress
+from datafree.runs.planning.expected import networks
 from datafree.runs.reporting.console import say
 from datafree.runs.reporting.methods import method_name, part_results
 from datafree.runs.reporting.report import write_results
 from datafree.runs.run_folder import EXPERIMENT, RunFolder, read_experiment
 from datafree.runs.serialization import from_json, serializable, to_json
-from datafree.runs.task_data import TaskData, open_data, open_task_data, require_data
-from datafree.runs.tasks import AmalgamationTask, ExtensionTask, Task, student_start
+from datafree.runs.task_data import TaskData, open_data, open_task_data, require_data, with_pictures
+from datafree.runs.tasks import AmalgamationTask, ExtensionTask, Task, networks_in, student_start
 from datafree.synthesis import Method, Schedule, Stream
-from datafree.teachers.inspection import require_capabilities
+from datafree.teachers.code import require_repeated
+from datafree.teachers.inspection import notes_of, require_capabilities
 from datafree.types import (
     Batch,
     Diverged,
@@ -130,18 +132,27 @@ class Setup:
     data: TaskData
 
 
-def resume(path: str | Path, console: Console | None = None) -> Result:
+def resume(
+    path: str | Path, console: Console | None = None, *, teacher: Sequence[str] = (), student: str = ""
+) -> Result:
     """Continue an interrupted run. The student equals that of an uninterrupted run.
 
     Args:
         path: The run folder.
         console: Where progress is shown; default: nowhere.
+        teacher: The teachers that are code, exactly as in the run. Code that only the run folder names is not run.
+        student: The student if it is code.
 
     Raises:
-        InputError: If the folder has no unfinished run, or a file that the run depends on has changed.
+        InputError: If the folder has no unfinished run, a file that the run depends on has changed, or the run uses code that
+            is not named here.
         Diverged: If a loss or an image is not finite.
     """
-    return run(read_settings(path), path, console=console, resuming=True)
+    experiment = read_settings(path)
+    require_repeated(
+        networks_in(experiment.task), {"--teacher": tuple(teacher), "--student": (student,) if student else ()}
+    )
+    return run(experiment, path, console=console, resuming=True)
 
 
 def read_settings(path: str | Path) -> Experiment:
@@ -180,7 +191,7 @@ def run(experiment: Experiment, out: str | Path, *, console: Console | None = No
             folder = stack.enter_context(RunFolder(out, experiment_json(experiment, out, resuming), resume=resuming))
         stack.enter_context(plain_faults(where=", in a new run"))
         with new_logger(setup, folder, console) as logger:
-            say(logger.console, "device", networks(setup))
+            say(logger.console, "device", second_line(setup))
             note_networks(setup, logger)
             train(setup, logger)
         require_finite(setup.student)
@@ -213,17 +224,17 @@ def set_up(experiment: Experiment, resuming: bool = False) -> Setup:
     return Setup(experiment, fabric, teacher, student, open_data(experiment.task, student, teacher))
 
 
-def networks(setup: Setup) -> str:
-    """Return the second line of a run: its device, and the sizes of its networks."""
-    sizes = (sum(weight.numel() for weight in model.parameters()) for model in (setup.teacher, setup.student))
-    return "{}, teacher {:,} parameters, student {:,} parameters".format(setup.fabric.device, *sizes)
+def second_line(setup: Setup) -> str:
+    """Return the second line of a run: its device and networks, and its expected time and memory."""
+    experiment = setup.experiment
+    method = experiment.method if experiment.application.needs_images else None
+    return networks(setup.teacher, setup.student, method, experiment.schedule, experiment.application.steps)
 
 
 def note_networks(setup: Setup, logger: RunLogger) -> None:
     """Say what the user should know about the networks and the real images of a run."""
     teacher, student, data = setup.teacher, setup.student, setup.data
-    members = teacher.teachers if isinstance(teacher, Ensemble) else [teacher]
-    for note in dict.fromkeys(note for source in (*members, student, data) for note in source.notes):
+    for note in dict.fromkeys((*notes_of(teacher), *student.notes, *data.notes)):
         logger.note(note)
     if start := student_start(setup.experiment.task):
         logger.note(f"the student starts from the weights in {start.sentence}")
@@ -293,7 +304,9 @@ def training_batches(setup: Setup, logger: RunLogger) -> Iterator[Batch]:
     old_classes = len(teacher.classes)
     visible: nn.Module = student if student.shape == teacher.shape else Resized(student)
     visible = visible if len(student.classes) == old_classes else ClassSubset(visible, range(old_classes))
-    stream = Stream.of(method_of(experiment), teacher, visible, experiment.schedule, logger)
+    stream = Stream.of(
+        with_pictures(method_of(experiment), teacher, ledger), teacher, visible, experiment.schedule, logger
+    )
     measured = stream.synthesizer.measured_images
     ledger.add_measured(measured)
     for note in stream.synthesizer.notes:

@@ -6,7 +6,7 @@ from typing import Any
 
 from datafree.classifier import Classifier, batch_norms
 from datafree.ensemble import Ensemble
-from datafree.evaluation import count_macs
+from datafree.evaluation import count_macs, count_parameters
 from datafree.matching import is_numbered
 from datafree.methods import METHODS
 from datafree.randomness import RandomNumbers
@@ -149,11 +149,6 @@ def network_name(teacher: Classifier) -> str:
 
 def _numbers(values: Any) -> tuple[float, ...]:
     return tuple(round(value, 6) for value in values.flatten().tolist())
-
-
-def count_parameters(model: Classifier) -> int:
-    """Return the number of learned parameters; running statistics are not included."""
-    return sum(parameter.numel() for parameter in model.parameters())
 
 
 def usable_methods(teacher: Classifier) -> list[str]:

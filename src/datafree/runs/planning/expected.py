@@ -3,11 +3,11 @@
 import torch
 
 from datafree.classifier import Classifier
+from datafree.evaluation import count_parameters
 from datafree.runs.hardware import peak_memory
 from datafree.runs.planning.budget import duration
 from datafree.synthesis import Method, Schedule
 from datafree.teachers.costs import Learner, estimate_run, pass_cost
-from datafree.teachers.inspection import count_parameters
 
 
 def networks(teacher: Classifier, student: Classifier, method: Method | None, schedule: Schedule, steps: int) -> str:
