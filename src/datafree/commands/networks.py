@@ -38,6 +38,9 @@ class Train:
     """output folder, in timm's layout; must not exist"""
     data_root: str = ""
     """folder of the data sets (default: $DATAFREE_DATA, or ./data)"""
+    input: tuple[int, ...] = ()
+    """channels, height and width of the teacher's images, to which the real images are converted (default: those of the
+    network)"""
     training: Flat[TrainingConfig] = field(default_factory=TrainingConfig)
     """settings of the training"""
     seed: int = 0

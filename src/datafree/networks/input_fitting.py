@@ -115,8 +115,13 @@ def refused_because(network: nn.Module, shape: tuple[int, int, int]) -> str:
     return ""
 
 
-def require_accepts_images(classifier: Classifier, name: str) -> None:
+def require_accepts_images(classifier: Classifier, name: str, fix: str = "choose another student") -> None:
     """Check that a network accepts images of its shape and returns one logit per class.
+
+    Args:
+        classifier: The network.
+        name: What the message calls it.
+        fix: The end of the message.
 
     Raises:
         InputError: If it does not. The message says why.
@@ -130,6 +135,4 @@ def require_accepts_images(classifier: Classifier, name: str) -> None:
     except Exception as fault:  # a layer may raise anything for a size it was not built for
         why = str(fault).splitlines()[0] if str(fault) else type(fault).__name__
     if why:
-        raise InputError(
-            f"network {name!r} does not accept images of shape {classifier.shape} ({why}); choose another student"
-        )
+        raise InputError(f"network {name!r} does not accept images of shape {classifier.shape} ({why}); {fix}")

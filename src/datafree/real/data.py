@@ -45,6 +45,8 @@ class RealImages(Dataset[tuple[Tensor, int]]):
         entry: The ledger entry in which distinct images are counted.
         size: Height and width to which images are resized; default: their own.
         indices: The stored image of each label; default: all images in order.
+        channels: Channels of the images that are returned: 3 for grey ones repeats them, 1 for colour ones makes them grey;
+            default: their own.
     """
 
     def __init__(
@@ -55,11 +57,13 @@ class RealImages(Dataset[tuple[Tensor, int]]):
         entry: Entry,
         size: tuple[int, int] | None = None,
         indices: Tensor | None = None,
+        channels: int | None = None,
     ) -> None:
         self._images, self._labels, self.classes, self.entry = images, labels, classes, entry
         self._indices = torch.arange(len(images)) if indices is None else indices
         self._size = size or (images.shape[2], images.shape[3])
         self._seen = torch.zeros(len(labels), dtype=torch.bool)
+        self._channels = channels or images.shape[1]
         self.match_note = ""
 
     def __len__(self) -> int:
@@ -71,6 +75,12 @@ class RealImages(Dataset[tuple[Tensor, int]]):
         return bool(self.classes)
 
     @property
+    def files(self) -> list[str]:
+        """The path and the size of each image file; empty for a data set in memory."""
+        paths = self._images.paths if isinstance(self._images, ImageFiles) else []
+        return [f"{path} {path.stat().st_size}" for path in paths]
+
+    @property
     def multi_label(self) -> bool:
         """Whether an image may have several labels."""
         return self._labels.ndim == 2
@@ -78,13 +88,22 @@ class RealImages(Dataset[tuple[Tensor, int]]):
     @property
     def shape(self) -> tuple[int, int, int]:
         """Channels, height and width of one image."""
-        return self._images.shape[1], *self._size
+        return self._channels, *self._size
 
     @property
     def notes(self) -> tuple[str, ...]:
         """What the user should know: which files were skipped so far, and how classes were matched."""
         skipped = self._images.skipped.note if isinstance(self._images, ImageFiles) else ""
-        return tuple(filter(None, (self.match_note, skipped)))
+        return tuple(filter(None, (self._channels_note, self.match_note, skipped)))
+
+    @property
+    def _channels_note(self) -> str:
+        if self._channels == self._images.shape[1]:
+            return ""
+        kind, what = (
+            ("grey", f"repeated in {self._channels} channels") if self._channels > 1 else ("colour", "made grey")
+        )
+        return f"the {kind} images of {self.entry.source} are {what}"
 
     def select_classes(self, classes: Sequence[str]) -> "RealImages":
         """Return the images of these classes, relabelled in this order; multi-label images are all kept.
@@ -154,6 +173,7 @@ class RealImages(Dataset[tuple[Tensor, int]]):
         self._seen[indices] = True
         self.entry.images = int(self._seen.sum())
         images = images.float() / 255 if images.dtype == torch.uint8 else images
+        images = in_channels(images, self._channels)
         if images.shape[2:] != self._size:
             images = F.interpolate(images, self._size, mode="bilinear", antialias=True).clamp(0, 1)
         return Batch(images, self._labels[indices], {}), indices
@@ -234,11 +254,26 @@ class RealImages(Dataset[tuple[Tensor, int]]):
         self.entry.images = int(self._seen.sum())
 
 
+LUMA = (0.299, 0.587, 0.114)
+"""weights of red, green and blue in a grey image (ITU-R BT.601), as in Pillow"""
+
+
+def in_channels(images: Tensor, channels: int) -> Tensor:
+    """Return images in one or three channels: grey ones are repeated, colour ones become grey."""
+    if images.shape[1] == channels:
+        return images
+    if images.shape[1] == 1:
+        return images.expand(-1, channels, -1, -1)
+    return (images * torch.tensor(LUMA).view(3, 1, 1)).sum(1, keepdim=True).clamp(0, 1)
+
+
 NUMBERED_FOLDERS = (
     "the folders of {source} are numbers: folder 10 was matched with output 10 of {name}; if it was trained by torchvision's "
     "ImageFolder, which sorts 0, 1, 10, 11, 2, give the order of its outputs with --class-names"
 )
 """what is said if folders and classes have only numbers, of which torchvision sorts those above 9 in another way"""
+WITHOUT_LABELS: tuple[Purpose, ...] = ("evaluation", "statistics", "student training (pictures)")
+"""what images without labels can be used for"""
 READERS = {"digits": read_digits, "mnist": read_mnist, "mosaic": read_mosaic, "cifar10": read_cifar10}
 
 
@@ -251,21 +286,24 @@ def open_real(
     shape: tuple[int, int, int] | None = None,
     preprocessing: Preprocessing | None = None,
     root: str = "",
+    make_grey: bool = False,
 ) -> RealImages:
     """Open a data set of real images and add it to the ledger.
 
     Args:
         name: `digits` (bundled with scikit-learn), `mnist`, `cifar10`, `mosaic` (multi-label scenes of up to four MNIST
             digits), `folder:PATH` with one subfolder per class in `PATH/train` and `PATH/test`, or `unlabelled:PATH`, a
-            folder of images without labels, to compare networks or to measure statistics. The others accept a selection
-            of classes by index, in the given order, e.g. `mnist:0-4` or `mnist:7,2`.
+            folder of images without labels, to compare networks, to measure statistics or to distil on. The others
+            accept a selection of classes by index, in the given order, e.g. `mnist:0-4` or `mnist:7,2`.
             Image files may have any size and are read on demand; see `ImageFiles`.
         split: `train` or `test`.
         purpose: What the images are used for; recorded in the ledger.
         ledger: The ledger of the run.
-        shape: Input shape `(c, h, w)` of the classifier; images are resized to it. Default: the images' own.
+        shape: Input shape `(c, h, w)` of the classifier; images are resized to it, and grey images are repeated in three
+            channels. Default: the images' own.
         preprocessing: How image files of another size are resized and cropped.
         root: Folder of the data sets; default: `$DATAFREE_DATA`, else `./data`.
+        make_grey: Make colour images grey for a `shape` of one channel, instead of refusing them.
 
     Raises:
         InputError: If the name is unknown, the images are not found, or their channels do not match `shape`.
@@ -274,7 +312,7 @@ def open_real(
     kind, _, rest = name.partition(":")
     if kind not in (known := [*READERS, "folder", "unlabelled"]):
         raise InputError(f"unknown data set {name!r}; choose one of {', '.join(known)}{suggestion(kind, known)}")
-    if kind == "unlabelled" and purpose not in ("evaluation", "statistics"):
+    if kind == "unlabelled" and purpose not in WITHOUT_LABELS:
         raise InputError(f"{name} has no labels, which {purpose} needs; give images with labels, such as folder:PATH")
     selected: list[str] = []
     if kind == "folder":
@@ -284,11 +322,12 @@ def open_real(
     else:
         images, labels, classes = READERS[kind](folder, split)
         selected = [classes[index] for index in _class_indices(classes, rest, name)] if rest else []
-    if shape and shape[0] != images.shape[1]:
+    converted = ((1, 3), (3, 1)) if make_grey else ((1, 3),)
+    if shape and images.shape[1] != shape[0] and (images.shape[1], shape[0]) not in converted:
         raise _other_channels(name, images.shape[1], shape[0])
     entry = Entry(source=name, split=split, purpose=purpose)
     ledger.entries.append(entry)
-    real = RealImages(images, labels, classes, entry, size=shape and shape[1:])
+    real = RealImages(images, labels, classes, entry, size=shape and shape[1:], channels=shape and shape[0])
     return real.select_classes(selected) if selected else real
 
 

@@ -1,6 +1,7 @@
 """Train an example teacher on real images and their labels."""
 
 import time
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,13 +15,14 @@ from datafree.callback import Callback, silent
 from datafree.classifier import Classifier
 from datafree.evaluation import evaluate
 from datafree.files import atomic_folder, write_json
+from datafree.networks.input_fitting import require_accepts_images
 from datafree.real.data import RealImages, open_real
 from datafree.real.ledger import LEDGER, Ledger
 from datafree.runs.hardware import plain_faults, set_threads, to_device
 from datafree.runs.logger import RunLogger, with_progress
 from datafree.synthesis.augmentation import Augmentation
 from datafree.synthesis.features import Moments
-from datafree.types import require_at_least, require_seed
+from datafree.types import InputError, require_at_least, require_seed
 
 TRAINING = "training.json"
 """file with the settings that a teacher was trained with"""
@@ -91,6 +93,7 @@ def example_teacher(
     data: str,
     out: str | Path,
     data_root: str = "",
+    input: Sequence[int] = (),
     training: TrainingConfig,
     seed: int = 0,
     device: str = "cpu",
@@ -104,6 +107,8 @@ def example_teacher(
         data: Real images: digits, mnist, cifar10 or folder:PATH.
         out: The output folder.
         data_root: Folder of the data sets; default: `$DATAFREE_DATA`, else `./data`.
+        input: Channels, height and width of the teacher's images, to which the real images are resized; grey ones are
+            repeated in three channels, colour ones become grey for one channel. Default: those of the network.
         training: The settings of training.
         seed: Random seed.
         device: cpu, cuda, mps, or auto.
@@ -117,17 +122,20 @@ def example_teacher(
         InputError: If the network or the data set is not available.
     """
     require_seed(seed)
+    require_input(input)
     start, out = time.monotonic(), Path(out)
     set_threads(threads)
     torch.manual_seed(seed)
     ledger = Ledger()
     template = teachers.create(network)
-    inputs: dict[str, Any] = {"shape": template.shape, "preprocessing": template.preprocessing}
+    shape = tuple(input) or template.shape
+    inputs: dict[str, Any] = {"shape": shape, "preprocessing": template.preprocessing, "make_grey": bool(input)}
     real = open_real(data, "train", "teacher training", ledger, root=data_root, **inputs)
     mean, std = normalization(real)
     classifier = teachers.create(
         network, classes=real.classes, shape=real.shape, mean=mean, std=std, preprocessing=template.preprocessing
     )
+    require_accepts_images(classifier, network, "give another --input or network")
     classifier.multi_label = real.multi_label
     to_device(classifier, device)
     with plain_faults(("--batch-size",)), RunLogger(None, classifier, None, console=console) as logger:
@@ -135,11 +143,23 @@ def example_teacher(
     test = open_real(data, "test", "evaluation", ledger, root=data_root, **inputs)
     held_out = evaluate(classifier, classifier, with_progress(test.batches(), len(test), "evaluate", console)).score
     settings = recipe(network=network, data=data, training=training, seed=seed)
+    settings |= {"input": list(input)} if input else {}
     with atomic_folder(out) as new:  # the teacher and what is known about it appear together
         teachers.save_folder(classifier, new)
         write_json(new / LEDGER, ledger.to_json())
         write_json(new / TRAINING, {**settings, "held_out": held_out, "seconds": round(time.monotonic() - start, 2)})
     return held_out
+
+
+def require_input(input: Sequence[int]) -> None:
+    """Check the shape of the images that a teacher is trained on, if it is given.
+
+    Raises:
+        InputError: If it is not that of grey or colour images.
+    """
+    if input and (len(input) != 3 or input[0] not in (1, 3) or not all(1 <= size <= 4096 for size in input)):
+        given = " ".join(map(str, input))
+        raise InputError(f"input is {given}; give channels (1 or 3), height and width, such as --input 3 32 32")
 
 
 def recipe(*, network: str, data: str, training: TrainingConfig, seed: int) -> dict[str, Any]:
