@@ -5,7 +5,6 @@ training modes and `requires_grad` change only inside `frozen`. Both restore eve
 """
 
 import hashlib
-import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from typing import Any, Literal, NamedTuple, TypeVar, overload
@@ -17,6 +16,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.conv import _ConvNd
 
 from datafree.functions import Function, FunctionNetwork
+from datafree.functions import probe_images as probe_images
 from datafree.memory_format import use_channels_last
 from datafree.types import Decisions, Images, InputError, Logits, Preprocessing, Probabilities, Targets
 
@@ -80,6 +80,8 @@ class Classifier(nn.Module):
         self.target_classes: tuple[int, ...] = ()  # the only classes that `sample_targets` samples; all if empty
         self.code = ""
         """the function that builds the network, if it is the user's own: `FILE.py:function` or `package.module:function`"""
+        self.code_arguments: Mapping[str, Any] = {}
+        """arguments that were passed to this function"""
         self.dependencies: Mapping[str, str] = {}
         """SHA-256 of each file that defines the network besides its weights, by name; a resumed run needs the same"""
         self._feature_layers: tuple[nn.Module, list[nn.Linear]] | None = None
@@ -212,12 +214,6 @@ class Classifier(nn.Module):
         """Return the logits of pixels in [0, 1]: float32, of shape `(n, k)`."""
         with torch.autocast(self.device.type, self.precision, enabled=self.precision != torch.float32):
             return self.to_logits(self.model(self.normalize(images)))
-
-
-def probe_images(shape: tuple[int, int, int], count: int) -> Images:
-    """Return images with pixels spread evenly over [0, 1], the same ones each time. No random number is drawn."""
-    index = torch.arange(count * math.prod(shape), dtype=torch.float64)
-    return (index * 0.6180339887498949 % 1).float().view(count, *shape)  # by the golden ratio
 
 
 LOGIT_NAMES = ("logits", "logit", "output", "outputs", "out", "scores", "prediction", "predictions", "pred", "preds")

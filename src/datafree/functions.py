@@ -1,5 +1,6 @@
 """A function of images as a network: anything that maps images to logits, also what torch cannot differentiate."""
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -111,3 +112,9 @@ def first_line(fault: BaseException) -> str:
     """Return the first line of the message of an exception; its type if it has none."""
     text = str(fault).strip()
     return text.splitlines()[0] if text else type(fault).__name__
+
+
+def probe_images(shape: tuple[int, int, int], count: int) -> Tensor:
+    """Return images with pixels spread evenly over [0, 1], the same ones each time. No random number is drawn."""
+    index = torch.arange(count * math.prod(shape), dtype=torch.float64)
+    return (index * 0.6180339887498949 % 1).float().view(count, *shape)  # by the golden ratio

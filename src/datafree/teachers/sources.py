@@ -7,6 +7,7 @@ from typing import Any, cast
 
 from datafree.classifier import Classifier
 from datafree.files import read_json
+from datafree.networks.building import require_plain_arguments
 from datafree.synthesis.outputs import inspect_outputs
 from datafree.teachers.code import is_code, load_code
 from datafree.teachers.creation import create
@@ -71,6 +72,7 @@ def load(
     settings |= {"preprocessing": preprocessing, "arguments": arguments, "multi_label": multi_label}
     if is_code(spec):
         beside = _described_beside(weights)
+        settings["arguments"] = arguments or beside.arguments
         return load_code(spec, weights=weights, match=match, **_defaults(settings, beside))
     if spec.endswith(".onnx"):
         from datafree.teachers.onnx_networks import load_onnx
@@ -151,7 +153,7 @@ def _is_network(path: Path) -> bool:
 def _load_named(spec: str, facts: Facts, by: Matching, download: bool, weights: str | Path) -> Classifier:
     """Load a network by its name: with the weights of a file, or with those that its library provides."""
     if weights:
-        facts = facts.over(_described_beside(weights))
+        facts = facts.over(replace(_described_beside(weights), arguments={}))
         return load_network(spec, read_checkpoint(weights), str(weights), facts, by)
     if spec.startswith(torchvision_networks.PREFIX):
         return _load_torchvision(spec, facts, download)
@@ -197,7 +199,10 @@ def _described_beside(weights: str | Path) -> Facts:
     plain = read_plain(path)
     if CODE not in plain:
         return Facts()
-    return replace(parse({**plain, "architecture": ""}, str(path)).facts, arguments={})
+    code = plain[CODE] if isinstance(plain[CODE], dict) else {}
+    own = code.get("arguments") if isinstance(code.get("arguments"), dict) else {}
+    require_plain_arguments(own, str(path))
+    return replace(parse({**plain, "architecture": ""}, str(path)).facts, arguments=own)
 
 
 def _defaults(settings: Mapping[str, Any], facts: Facts) -> dict[str, Any]:

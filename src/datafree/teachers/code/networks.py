@@ -7,11 +7,13 @@ from pathlib import Path
 from typing import Any, cast
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
-from datafree.classifier import Classifier, frozen, probe_images
+from datafree.classifier import Classifier, frozen, last_layer, probe_images
 from datafree.functions import FunctionNetwork
 from datafree.networks.building import require_bounded
+from datafree.networks.head_surgery import widen
+from datafree.networks.pruning_surgery import layers_of, narrow, widths_of
 from datafree.randomness import RandomNumbers
 from datafree.synthesis.outputs import inspect_outputs
 from datafree.teachers.code.running import find, kept_settings, user_code
@@ -60,6 +62,8 @@ def load_code(
     given = {name: value for name, value in settings.items() if value is not None}
     classifier = classifier_of(spec, described(facts) | given, arguments or {}, given)
     if checkpoint:
+        with user_code(spec):
+            classifier.notes += fit_to_weights(classifier, checkpoint.tensors, str(weights))
         by = cast(Matching, match or "names")
         found = matching(classifier.model, checkpoint.tensors, str(weights), by=by, keys=checkpoint.keys)
         classifier.model.load_state_dict(found.weights)
@@ -71,6 +75,41 @@ def load_code(
     require_finite(classifier, spec)
     inspect_outputs(classifier, spec)
     return classifier.eval()
+
+
+def fit_to_weights(classifier: Classifier, tensors: Mapping[str, Tensor], source: str) -> tuple[str, ...]:
+    """Narrow the layers of a network to those of a weights file, and widen its head, in place.
+
+    A student that datafree has pruned, or extended by classes, is another network than its code builds.
+
+    Args:
+        classifier: A classifier that the user's code has built.
+        tensors: Of the file, by name. Nothing is changed unless they have the names of the network's.
+        source: The file, for the notes.
+
+    Returns:
+        Notes about what was changed.
+
+    Raises:
+        InputError: If layers cannot be narrowed together.
+    """
+    model, notes = classifier.model, []
+    expected = model.state_dict()
+    if set(tensors) != set(expected) or any(tensors[name].ndim != tensor.ndim for name, tensor in expected.items()):
+        return ()
+    layers = layers_of(model)
+    rows = {name: len(tensors[f"{name}.weight"]) for name in layers if f"{name}.weight" in tensors}
+    head = next((name for name, layer in layers.items() if layer is last_layer(model)), "")
+    added = rows.get(head, 0) - widths_of(model).get(head, 0)
+    if added > 0 and len(classifier.classes) == rows[head]:
+        classifier.classes, new = classifier.classes[:-added], classifier.classes[-added:]
+        widen(classifier, new)
+        notes.append(f"the last layer has {added} more classes than the code builds, as {source} says")
+    narrower = {name: count for name, count in rows.items() if count < widths_of(model)[name] and name != head}
+    if narrower:
+        narrow(model, classifier.shape, narrower)
+        notes.append(f"{len(narrower)} layers are narrower than the code builds them, as {source} says")
+    return tuple(notes)
 
 
 def described(facts: Description) -> dict[str, Any]:
@@ -143,9 +182,9 @@ def classifier_of(
         target, files = find(spec)
         network = build(spec, target, arguments, {name: number for name, number in known.items() if number is not None})
     classifier = as_classifier(spec, network, options if isinstance(network, Classifier) else settings)
-    classifier.code, classifier.dependencies = spec, files
-    hashes = ", ".join(f"{name} with SHA-256 {digest}" for name, digest in files.items())
-    classifier.notes += (f"{spec} is built by its own code: {hashes}",) if hashes else ()
+    classifier.code, classifier.code_arguments, classifier.dependencies = spec, dict(arguments), files
+    hashes = ", ".join(f"{name} with SHA-256 {digest[:16]}..." for name, digest in files.items())
+    classifier.notes += (f"{spec} is built by its own code ({hashes})",) if hashes else ()
     return classifier
 
 

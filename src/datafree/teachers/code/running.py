@@ -120,7 +120,7 @@ def _run_file(path: Path) -> tuple[ModuleType, dict[str, str]]:
         with _importing_from(absolute.parent) as files:
             sys.modules[name] = module  # dataclasses look for the module of a class
             spec.loader.exec_module(module)
-        _loaded[key] = module, files
+        _loaded[key] = module, dict(sorted(files.items()))
     return _loaded[key]
 
 
@@ -137,7 +137,7 @@ def _import(name: str) -> tuple[ModuleType, dict[str, str]]:
                 ) from fault
         if path := getattr(module, "__file__", None):
             files.setdefault(Path(path).name, sha256_of(path))
-        _loaded[name] = module, files
+        _loaded[name] = module, dict(sorted(files.items()))
     return _loaded[name]
 
 
@@ -155,7 +155,7 @@ def _importing_from(folder: Path) -> Iterator[dict[str, str]]:
         path = Path(getattr(sys.modules[name], "__file__", None) or "")
         own = path.is_relative_to(folder) and not set(INSTALLED) & set(path.parts) and not name.startswith("datafree")
         if own and path.is_file():
-            files[str(path.relative_to(folder))] = sha256_of(path)
+            files[path.relative_to(folder).as_posix()] = sha256_of(path)
 
 
 @contextmanager

@@ -13,12 +13,14 @@ from torch import Tensor, nn
 
 from datafree.classifier import Classifier, cpu_state_dict
 from datafree.files import atomic_folder, sha256_of
+from datafree.networks.building import is_plain
 from datafree.networks.pruning_surgery import narrow, widths_from_config, widths_to_config
 from datafree.randomness import RandomNumbers
 from datafree.teachers.creation import create
 from datafree.teachers.folders.configuration import CONFIG, SEPARATE_ARGUMENTS, parse
 from datafree.teachers.folders.reading import CODE, MANIFEST, WEIGHTS, build
 from datafree.teachers.libraries import torchvision_networks, transformers_networks
+from datafree.teachers.libraries.image_processors import PROCESSOR
 from datafree.teachers.libraries.transformers_networks import TransformersNetwork
 from datafree.teachers.rebuilding import recorded_arguments, require_same_function
 from datafree.types import InputError
@@ -54,7 +56,7 @@ def save_folder(classifier: Classifier, folder: str | Path, card: Card = "") -> 
     others: dict[str, dict[str, Any]] = {}
     if isinstance(classifier.model, TransformersNetwork):
         weights, config, processor = transformers_networks.saved(classifier)
-        others = {transformers_networks.PROCESSOR: processor}
+        others = {PROCESSOR: processor}
     else:
         weights, config = cpu_state_dict(classifier.model), config_of(classifier)
         if CODE not in config:
@@ -126,6 +128,7 @@ def code_of(classifier: Classifier) -> dict[str, Any]:
     model = classifier.model
     return {
         "spec": classifier.code or "",
+        "arguments": {name: value for name, value in classifier.code_arguments.items() if is_plain(value)},
         "files": dict(classifier.dependencies),
         "class": f"{type(model).__module__}.{type(model).__qualname__}",
     }
@@ -143,7 +146,7 @@ def architecture(model: nn.Module) -> str:
         InputError: If no library builds it by a name.
     """
     if not is_registered(model):
-        raise InputError(f"{type(model).__name__} is not registered in timm; give the name of another network")
+        raise InputError(f"{type(model).__name__} is not registered in timm; name another network with --student")
     return cast(Any, model).pretrained_cfg["architecture"]
 
 
