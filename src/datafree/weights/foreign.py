@@ -168,9 +168,11 @@ def _other_archive(names: Sequence[str]) -> str:
 
 
 GLOBAL = re.compile(r"GLOBAL ([A-Za-z_][\w.<>]{0,200})")
-NETWORK_MODULES = re.compile(
-    r"^torch\.nn\.modules\.|^torchvision\.models\.|^timm\.|^transformers\.|(^|\.)(models?|nets?|networks?)(\.|$)"
+NETWORK_CLASSES = re.compile(
+    r"^(torch\.nn\.modules|torchvision\.models|timm|transformers|__main__)\.|(^|\.)(models?|nets?|networks?)\."
+    r"|(Net\w*|CNN|Model|Classifier|Module|Network|Transformer|ViT)$"
 )
+"""names of classes that are probably those of networks"""
 PROGRAM_MODULES = {
     *("os", "posix", "nt", "sys", "builtins", "subprocess", "shutil", "socket", "runpy", "importlib", "ctypes", "pty"),
     *("webbrowser", "pickle", "operator", "functools", "code", "codeop", "eval", "exec", "getattr"),
@@ -205,7 +207,7 @@ def _class_kind(name: str) -> str:
     name = printable(name)
     if name.split(".")[0] in PROGRAM_MODULES:
         return f"is a pickle that would run code when loaded ({name}), which weights never need; do not use this file"
-    if NETWORK_MODULES.search(name) or name.startswith("__main__."):
+    if NETWORK_CLASSES.search(name):
         return (
             f"is a whole pickled network instead of its weights: a pickle that would run code when loaded, for its class "
             f"{name}; {SAVE}"

@@ -196,7 +196,7 @@ def _completed(expected: Tensors, weights: dict[str, Tensor]) -> dict[str, Tenso
         given = weights.get(name)
         if given is None and name.endswith(COUNTER):
             weights[name] = torch.zeros(tensor.shape, dtype=tensor.dtype)
-        elif given is not None and given.numel() == tensor.numel() == 1:
+        elif given is not None and given.shape != tensor.shape and given.numel() == tensor.numel() == 1:
             weights[name] = given.reshape(tensor.shape)
         elif (
             given is not None
