@@ -4,6 +4,7 @@ import json
 import shutil
 from collections.abc import Sequence
 from dataclasses import replace
+from io import StringIO
 from pathlib import Path
 from typing import Any, cast
 
@@ -16,8 +17,8 @@ from datafree import teachers
 from datafree.applications.pruning import PruningConfig
 from datafree.benchmarks import BENCHMARKS
 from datafree.benchmarks.bench import Bench, bench
-from datafree.benchmarks.results import collect_row, header, markdown, mean_percent, plot, seconds_to
-from datafree.benchmarks.rows import RowRun, RowSettings, experiments
+from datafree.benchmarks.results import collect_row, console_table, header, markdown, mean_percent, plot, seconds_to
+from datafree.benchmarks.rows import RowRun, RowSettings, experiments, read_training
 from datafree.benchmarks.table import Benchmark, Row
 from datafree.real.data import open_real
 from datafree.real.ledger import Ledger
@@ -58,6 +59,15 @@ class TestDigits:
         assert json.loads((options.results / "digits.json").read_text()) == json.loads(json.dumps(table))
         assert (options.results / "digits.md").read_text() == markdown(table)
         assert (options.results / "digits.svg").read_text() == plot(table)
+
+    def test_the_console_shows_the_main_columns_in_80(self, table: dict[str, Any]):
+        long = {**table, "rows": {"target-net, fast with statistics, after block 1": table["rows"]["noise"]}}
+        for result in (table, long, {**table, "measure": "mean average precision"}):
+            console = Console(width=80, record=True, file=StringIO())
+            console.print(console_table(result))
+            text = console.export_text()
+            assert max(map(len, text.splitlines())) <= 80
+            assert all(f"{row['mean']:.2f}" in text for row in result["rows"].values())
 
     def test_the_table_shows_its_command_and_its_teacher(self, table: dict[str, Any]):
         text = markdown(table)
@@ -311,6 +321,12 @@ class TestTeachersOfATable:
     def test_a_teacher_with_other_settings_is_an_error(self, table: dict[str, Any], options: Bench):
         with pytest.raises(InputError, match="was trained with other settings"):
             bench("digits", replace(options, rows=("noise",), shorten=200), QUIET)
+
+    @pytest.mark.parametrize("damage", ["{", "[]", '{"seconds": "3"}', '{"seconds": NaN}'])
+    def test_a_damaged_file_of_settings_is_one_sentence(self, damage: str, tmp_path: Path):
+        (tmp_path / "training.json").write_text(damage)
+        with pytest.raises(InputError, match="training.json"):
+            read_training(tmp_path)
 
     def test_an_unfinished_teacher_is_trained_again(self, table: dict[str, Any], options: Bench):
         training = options.out / "teacher" / "training.json"  # type: ignore[operator]

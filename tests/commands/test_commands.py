@@ -90,6 +90,8 @@ class TestCommands:
         assert main(["crosscheck", str(out), f"local-dir:{digits_teacher}"]) == 0
         output = capsys.readouterr().out
         assert all(word in output for word in ("recognised", "1 to 10", "diversity", "16"))
+        name = f"local-dir:{digits_teacher}"[:20]  # not squeezed into a few letters
+        assert name in output and all(len(line) <= 80 for line in output.splitlines() if not line.startswith("note"))
 
     def test_a_teacher_is_trained_and_evaluated(self, tmp_path: Path, capsys: Capture):
         out = tmp_path / "teacher"
@@ -462,9 +464,9 @@ def test_a_full_disk_is_one_sentence_and_the_run_can_be_resumed(
 def test_an_interrupt_during_the_imports_is_one_sentence(capsys: Capture, monkeypatch: pytest.MonkeyPatch):
     class Interrupting:
         def find_spec(self, name: str, *_: object) -> None:
-            if name == "datafree.commands.tables":
+            if name == "datafree.commands.listing":
                 raise KeyboardInterrupt
 
-    monkeypatch.delitem(sys.modules, "datafree.commands.tables", raising=False)
+    monkeypatch.delitem(sys.modules, "datafree.commands.listing", raising=False)
     monkeypatch.setattr(sys, "meta_path", [Interrupting(), *sys.meta_path])
     assert refusal(capsys, ["methods"], INTERRUPTED) == "datafree: interrupted; run the command again\n"

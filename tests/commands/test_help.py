@@ -1,6 +1,7 @@
 """Help and refusals come from the table of options: they are clear, they propose the right word, and need no torch."""
 
 import json
+import os
 import re
 import subprocess
 import sys
@@ -14,6 +15,7 @@ from datafree.commands.options.help import BASIC
 from datafree.commands.options.proposals import SYNONYMS, propose
 from datafree.commands.options.table import check, commands
 from datafree.commands.verbs import VERB_SYNONYMS, VERBS
+from datafree.methods import METHODS
 
 Capture = pytest.CaptureFixture[str]
 CHANGELOG = Path(__file__).parents[2] / "CHANGELOG.md"
@@ -317,6 +319,14 @@ def test_synonyms_of_commands_name_commands():
 def test_help_and_refusals_do_not_import_torch(arguments: list[str], code: int):
     done = subprocess.run([sys.executable, "-c", PROGRAM, *arguments], capture_output=True, text=True, timeout=30)
     assert done.returncode == code and json.loads(done.stderr.splitlines()[-1].replace("'", '"')) == []
+
+
+def test_the_list_of_methods_does_not_import_torch_and_fits_into_80_columns():
+    environment = {**os.environ, "COLUMNS": "80"}
+    words = [sys.executable, "-c", PROGRAM, "methods"]
+    done = subprocess.run(words, capture_output=True, text=True, timeout=30, env=environment)
+    assert done.returncode == 0 and all(name in done.stdout for name in METHODS)
+    assert max(map(len, done.stdout.splitlines())) <= 80
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,9 @@ import statistics
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
+from rich.box import SIMPLE_HEAD
+from rich.table import Table
+
 from datafree.benchmarks.table import Benchmark, Row
 from datafree.evaluation import score
 from datafree.runs.reporting import drawing
@@ -138,8 +141,9 @@ def markdown(result: Mapping[str, Any]) -> str:
         "|---" * (2 + len(columns)) + "|",
     ]
     for name, row in result["rows"].items():
-        spread = "" if row["sd"] is None else f" ± {row['sd']:.2f}"
-        lines.append(f"| {name} | {row['mean']:.2f}{spread} | " + " | ".join(_cell(row[c]) for c in columns) + " |")
+        lines.append(
+            f"| {name} | {row['mean']:.2f}{_spread(row)} | " + " | ".join(_cell(row[c]) for c in columns) + " |"
+        )
     environment, jobs = result["environment"], result.get("jobs", 1)
     parallel = f", {jobs} runs at a time" if jobs > 1 else ""
     lines += [
@@ -151,6 +155,23 @@ def markdown(result: Mapping[str, Any]) -> str:
         "",
     ]
     return "\n".join(lines)
+
+
+def console_table(result: Mapping[str, Any]) -> Table:
+    """Return the main columns of a table for a terminal of 80 columns."""
+    table = Table(box=SIMPLE_HEAD, pad_edge=False)
+    table.add_column("row", overflow="fold")
+    for column in (result["measure"].replace(" ", "\n", 1), "seconds", "images\nsynthesized", "real\nimages"):
+        table.add_column(column, justify="right", no_wrap=True)
+    for name, row in result["rows"].items():
+        cells = (_cell(row[key]) for key in ("seconds", "images_synthesized", "real_images_seen"))
+        table.add_row(name, f"{row['mean']:.2f}{_spread(row)}", *cells)
+    return table
+
+
+def _spread(row: Mapping[str, Any]) -> str:
+    """Return the standard deviation as it follows the mean; nothing for one seed."""
+    return "" if row["sd"] is None else f" ± {row['sd']:.2f}"
 
 
 def header(column: str) -> str:

@@ -13,9 +13,11 @@ from datafree.benchmarks.shared_images import first_row_with_same_images, with_s
 from datafree.benchmarks.table import Benchmark, Row
 from datafree.ensemble import Ensemble, SingleTeacher
 from datafree.evaluation import score
+from datafree.files import read_json
+from datafree.files.validation import from_plain
 from datafree.real.data import open_real
 from datafree.real.feature_measuring import measure_real_images
-from datafree.real.ledger import Ledger
+from datafree.real.ledger import LEDGER, Entry, Ledger
 from datafree.runs.experiment import Experiment, assess, run
 from datafree.runs.logger import read_log
 from datafree.runs.reporting import report
@@ -134,7 +136,7 @@ def train_network(
     training = replace(table.training, steps=max(1, table.training.steps // settings.shorten))
     expected = json.loads(json.dumps(recipe(network=network, data=data, training=training, seed=seed)))
     if (folder / TRAINING).is_file():
-        if not expected.items() <= json.loads((folder / TRAINING).read_text()).items():
+        if not expected.items() <= read_training(folder).items():
             raise InputError(f"{folder} was trained with other settings; remove it or give another --out")
         return
     example_teacher(
@@ -150,6 +152,17 @@ def train_network(
     )
 
 
+def read_training(folder: Path) -> dict[str, Any]:
+    """Return the settings that a network was trained with, its accuracy, and the seconds that it took.
+
+    Raises:
+        InputError: If the file is damaged.
+    """
+    path = folder / TRAINING
+    trained = from_plain(dict[str, Any], read_json(path), str(path))
+    return trained | {"seconds": from_plain(float, trained.get("seconds"), f"{path}: seconds")}
+
+
 def evaluate_reference(row_run: RowRun, console: Console) -> dict[str, Any]:
     """Return the summary of a row without a run: the oracle, one of the teachers, or their ensemble."""
     table, settings, folder = row_run.table, row_run.settings, row_run.folder
@@ -160,8 +173,9 @@ def evaluate_reference(row_run: RowRun, console: Console) -> dict[str, Any]:
     if kind == "oracle":
         train_network(table, table.student or table.teacher, table.data, folder, row_run.seed, settings, console)
         model = load_folder(folder).eval()
-        real_images = json.loads((folder / "ledger.json").read_text())[0]["images"]
-        seconds = json.loads((folder / TRAINING).read_text())["seconds"]
+        entries = from_plain(list[Entry], read_json(folder / LEDGER), str(folder / LEDGER))
+        real_images = Ledger(entries).count("teacher training")
+        seconds = read_training(folder)["seconds"]
     elif kind == "ensemble":
         model = Ensemble(teachers, table.labels, choice).eval()
     else:

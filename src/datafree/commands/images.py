@@ -114,8 +114,9 @@ def crosscheck(arguments: list[str]) -> None:
     image_set = read(options.images)
     table = Table(box=SIMPLE_HEAD, pad_edge=False)
     table.add_column("network", overflow="fold")
-    columns = ("recognised", "least recognised\nclass", f"score,\n1 to {len(image_set.classes)}", "diversity", "images")
-    for column in columns:
+    table.add_column("recognised", justify="right", no_wrap=True)
+    table.add_column("worst class", justify="right", max_width=14, overflow="fold")
+    for column in (f"score,\n1 to {len(image_set.classes)}", "diversity", "images"):
         table.add_column(column, justify="right", no_wrap=True)
     notes: list[str] = []
     for name in options.networks:

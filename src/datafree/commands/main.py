@@ -106,7 +106,7 @@ def carry_out(verb: str, words: list[str], interruption: Interruption) -> None:
 
     from datafree.commands.announcement import announce
     from datafree.commands.options.table import check
-    from datafree.commands.verbs import VERBS
+    from datafree.commands.verbs import VERBS, WITHOUT_TORCH
     from datafree.runs.numbering import is_reserved, release
 
     given = check(verb, words)
@@ -114,6 +114,8 @@ def carry_out(verb: str, words: list[str], interruption: Interruption) -> None:
     module, _, function = VERBS[verb][0].partition(":")
     try:
         command = getattr(import_module(f"datafree.commands.{module}"), function)
+        if verb in WITHOUT_TORCH:
+            return command(words)
         from datafree.runs.hardware import plain_faults
 
         if interruption.arrived:  # and was caught by a module that was being imported

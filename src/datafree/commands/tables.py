@@ -1,19 +1,18 @@
-"""`datafree methods`, `datafree demo`, `datafree bench`: which methods exist, and how good they are."""
+"""`datafree demo`, `datafree bench`: how good the methods are; and the form of `datafree methods`, which has no options."""
 
 from dataclasses import dataclass, field, make_dataclass
 from typing import Annotated, Any, Literal
 
 import tyro
-from rich.table import Table
-from rich.text import Text
 
 from datafree.benchmarks import BENCHMARKS
 from datafree.benchmarks.bench import Bench, bench
 from datafree.benchmarks.demo import Demo, demo
+from datafree.benchmarks.results import console_table
 from datafree.commands.advice import Unfinished, unfinished
 from datafree.commands.options.parsing import Flat, Form, Positional
 from datafree.commands.runs import console, refuse_existing
-from datafree.methods import METHODS
+from datafree.runs.reporting.console import say
 
 
 @dataclass(frozen=True)
@@ -34,16 +33,6 @@ BENCH = Form(verb="bench", options=bench_options)
 FORMS = (METHODS_FORM, DEMO, BENCH)
 
 
-def show_methods(_: list[str]) -> None:
-    """`datafree methods`."""
-    table = Table()
-    for column in ("method", "paper", "the teacher must have", "passes per image"):
-        table.add_column(column)
-    for name, method in METHODS.items():
-        table.add_row(name, method.paper, ", ".join(method.needs) or "-", f"{method.passes:,.0f}")
-    console.print(table)
-
-
 def run_demo(arguments: list[str]) -> None:
     """`datafree demo`."""
     options: Demo = DEMO.parse(arguments)
@@ -56,6 +45,7 @@ def run_demo(arguments: list[str]) -> None:
 def run_bench(arguments: list[str]) -> None:
     """`datafree bench TABLE`."""
     options = BENCH.parse(arguments)
-    bench(options.table, options.bench, console)
-    markdown = (options.bench.results / f"{options.table}.md").read_text(encoding="utf-8")
-    console.print(Text(markdown), soft_wrap=True)
+    result = bench(options.table, options.bench, console)
+    console.print(console_table(result))
+    for kind in ("md", "json", "svg"):
+        say(console, kind, options.bench.results / f"{options.table}.{kind}")

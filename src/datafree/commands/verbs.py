@@ -23,11 +23,14 @@ VERBS = {
     "evaluate": ("networks:evaluate_network", "evaluate a network on real images"),
     "crosscheck": ("images:crosscheck", "count how many synthesized images other networks recognise"),
     "bench": ("tables:run_bench", "run a benchmark table, for example `datafree bench digits`"),
-    "methods": ("tables:show_methods", "list the methods with their paper, requirements and cost"),
+    "methods": ("listing:show_methods", "list the methods with their paper, requirements and cost"),
     "report": ("runs:show_report", "show the results of a finished run and rewrite its report"),
     "resume": ("runs:resume_run", "continue an interrupted run"),
 }
 """command: the function that runs it, and its line in the help"""
+
+WITHOUT_TORCH = ("methods",)
+"""commands that use no network"""
 
 VERB_SYNONYMS = {
     "doctor": "inspect",

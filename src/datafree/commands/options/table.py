@@ -136,6 +136,17 @@ class Option:
 
 
 @dataclass(frozen=True, kw_only=True)
+class ListedMethod:
+    """What the list of methods says about one."""
+
+    paper: str
+    needs: Sequence[str]
+    """what the teacher must have"""
+    passes: float
+    """forward or backward passes of the teacher per image"""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Command:
     """The selectors of a command, and its options for each selection."""
 
@@ -170,9 +181,19 @@ class Given:
 
 
 @cache
+def _table() -> dict[str, Any]:
+    return json.loads(FILE.read_text(encoding="utf-8"))
+
+
+def methods() -> dict[str, ListedMethod]:
+    """Return what is known about each method, by its name."""
+    return {name: ListedMethod(**row) for name, row in _table()["methods"].items()}
+
+
+@cache
 def commands() -> dict[str, Command]:
     """Return all commands by name."""
-    table = json.loads(FILE.read_text(encoding="utf-8"))
+    table = _table()
     blocks = {name: [Option(**row) for row in rows] for name, rows in table["blocks"].items()}
     return {
         name: Command(

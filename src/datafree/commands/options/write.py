@@ -20,6 +20,7 @@ from datafree.commands.options.bounds import bounds_of
 from datafree.commands.options.parsing import Flat, Form, Positional, Repeated
 from datafree.commands.options.table import FILE, Option
 from datafree.files import write_text
+from datafree.methods import METHODS
 
 FORMS: dict[str, Form] = {
     form.verb: form for module in (tables, experiments, images, networks, teachers, runs) for form in module.FORMS
@@ -57,7 +58,15 @@ def table() -> dict[str, Any]:
                 names.append(name_block(blocks, kind, block, " ".join((verb, *selected))))
             selections[" ".join(selected)] = names
         commands[verb] = {"selectors": [as_row(selector) for selector in form.selectors], "options": selections}
-    return {"commands": commands, "blocks": blocks}
+    return {"commands": commands, "blocks": blocks, "methods": listed_methods()}
+
+
+def listed_methods() -> dict[str, dict[str, Any]]:
+    """Return what the list of methods says about each."""
+    return {
+        name: {"paper": method.paper, "needs": list(method.needs), "passes": method.passes}
+        for name, method in METHODS.items()
+    }
 
 
 def name_block(blocks: dict[str, list[Any]], kind: str, block: list[Any], selection: str) -> str:
@@ -193,7 +202,12 @@ def as_text(content: dict[str, Any]) -> str:
         commands.append(lines(name, rows, "    ", "{}").strip())
     for name, block in content["blocks"].items():
         blocks.append(lines(name, map(json.dumps, block), "    ", "[]").strip())
-    parts = [lines("commands", commands, "  ", "{}"), lines("blocks", blocks, "  ", "{}")]
+    methods = [f"{json.dumps(name)}: {json.dumps(row)}" for name, row in content["methods"].items()]
+    parts = [
+        lines("commands", commands, "  ", "{}"),
+        lines("blocks", blocks, "  ", "{}"),
+        lines("methods", methods, "  ", "{}"),
+    ]
     return "{\n" + ",\n".join(parts) + "\n}\n"
 
 
