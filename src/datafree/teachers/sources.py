@@ -200,7 +200,8 @@ def _described_beside(weights: str | Path) -> Facts:
     if CODE not in plain:
         return Facts()
     code = plain[CODE] if isinstance(plain[CODE], dict) else {}
-    own = code.get("arguments") if isinstance(code.get("arguments"), dict) else {}
+    own: Any = code.get("arguments", {})
+    own = own if isinstance(own, dict) else {}
     require_plain_arguments(own, str(path))
     return replace(parse({**plain, "architecture": ""}, str(path)).facts, arguments=own)
 

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from datafree.classifier import Classifier, cpu_state_dict
 from datafree.files import atomic_folder, sha256_of
-from datafree.networks.building import is_plain
+from datafree.networks.building import FORBIDDEN, OWN_OPTIONS, is_plain
 from datafree.networks.pruning_surgery import narrow, widths_from_config, widths_to_config
 from datafree.randomness import RandomNumbers
 from datafree.teachers.creation import create
@@ -128,7 +128,11 @@ def code_of(classifier: Classifier) -> dict[str, Any]:
     model = classifier.model
     return {
         "spec": classifier.code or "",
-        "arguments": {name: value for name, value in classifier.code_arguments.items() if is_plain(value)},
+        "arguments": {
+            name: value
+            for name, value in classifier.code_arguments.items()
+            if is_plain(value) and not FORBIDDEN.search(name) and name not in OWN_OPTIONS
+        },
         "files": dict(classifier.dependencies),
         "class": f"{type(model).__module__}.{type(model).__qualname__}",
     }
