@@ -16,8 +16,8 @@ from datafree.benchmarks.shared_images import first_row_with_same_images
 from datafree.benchmarks.table import Benchmark, Row
 from datafree.runs.experiment import run
 from datafree.runs.reporting import report
-from datafree.sets.index import read_index, write_index
 from datafree.synthesis import Schedule
+from datafree.synthesis.image_sets.index import read_index, write_index
 from datafree.types import InputError
 
 QUIET = Console(quiet=True)

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
+from pathlib import Path
 from typing import Any, TypeVar
 
 import pytest
@@ -11,10 +12,18 @@ import toys
 
 from datafree.callback import Callback
 from datafree.classifier import Classifier, batch_norms, frozen, record
-from datafree.losses import batch_norm_statistics, js_divergence
-from datafree.methods.deep_inversion import DeepInversion, DeepInversionConfig, clamped_divergence
+from datafree.losses import (
+    batch_norm_statistics,
+    clamped_divergence,
+    js_divergence,
+    relative_batch_norm_distance,
+)
+from datafree.methods.deep_inversion import DeepInversion, DeepInversionConfig
+from datafree.sets.image_set import ImageSet, write
 from datafree.synthesis import Stream, total
-from datafree.synthesis.spectrum import Spectrum
+from datafree.synthesis.augmentation import Augmentation
+from datafree.synthesis.features import measure_features, save
+from datafree.synthesis.inversion import StartChoice, image_prior
 from datafree.types import Batch, InputError
 
 T = TypeVar("T")
@@ -165,12 +174,158 @@ def test_terms_of_multi_label_teachers_are_summed_over_the_labels(teacher: Class
     assert terms["classification"].item() == pytest.approx(expected.item(), rel=1e-5)
 
 
-def test_images_can_be_initialised_from_noise_with_a_natural_spectrum(teacher: Classifier):
-    def variance_of_means(spectrum: Spectrum) -> float:
-        method = DeepInversionConfig(batch_size=64, steps=(1,), lr=1e-9, jitter=0, spectrum=spectrum)
-        return float(toys.synthesize(method, teacher, None).images.mean((1, 2, 3)).var())
+STILL = DeepInversionConfig(batch_size=64, steps=(1,), lr=1e-9, jitter=0)
+"""images stay where they start"""
 
-    assert variance_of_means("natural") > 3 * variance_of_means("white")
+
+class TestStart:
+    def test_natural_noise_has_large_regions(self, teacher: Classifier):
+        def variance_of_means(start: StartChoice) -> float:
+            return float(toys.synthesize(replace(STILL, start=start), teacher, None).images.mean((1, 2, 3)).var())
+
+        assert variance_of_means("natural") > 3 * variance_of_means("noise")
+
+    def test_the_default_draws_the_random_numbers_of_before(self, teacher: Classifier):
+        batch = toys.synthesize(STILL, teacher, None)
+        torch.manual_seed(0)
+        assert torch.equal(batch.targets, teacher.sample_targets(64, STILL.extra_label_probability))
+        pixels = teacher.denormalize(torch.randn(64, *toys.SHAPE)).clamp(0, 1)
+        assert torch.allclose(batch.images, pixels, atol=1e-6)
+
+    def test_a_saved_set_is_used_in_order_and_cyclic(self, teacher: Classifier, bars: Batch, tmp_path: Path):
+        ten = Batch(bars.images[:10], bars.targets[:10], {})
+        stored = ImageSet(batch=ten, classes=toys.CLASSES, teacher_sha256="", made_by="", measured_images={"digits": 3})
+        write(stored, teacher, tmp_path / "set")
+        config = replace(STILL, batch_size=8, start="saved", start_images=str(tmp_path / "set"))
+        original = config.build(teacher)
+        assert torch.allclose(original.synthesize().images, ten.images[:8], atol=1e-5)
+        resumed = config.build(teacher)
+        resumed.load_state_dict(original.state_dict())
+        for synthesizer in (original, resumed):
+            assert torch.allclose(synthesizer.synthesize().images, ten.images[[8, 9, 0, 1, 2, 3, 4, 5]], atol=1e-5)
+        assert list(original.dependencies) == [str(tmp_path / "set")]
+        assert original.measured_images == {"digits": 3}, (
+            "the images of a set carry what its statistics were measured on"
+        )
+
+    def test_a_saved_set_of_another_size_is_refused(self, teacher: Classifier, tmp_path: Path):
+        wide = Classifier(toys.plain_net().model, shape=(1, 4, 4), classes=4)
+        small = ImageSet(
+            batch=Batch(torch.rand(2, 1, 4, 4), torch.tensor([0, 1]), {}, torch.zeros(2, 4)),
+            classes=toys.CLASSES,
+            teacher_sha256="",
+            made_by="",
+        )
+        write(small, wide, tmp_path / "set")
+        with pytest.raises(
+            InputError, match=r"images of shape \(1, 4, 4\), but the teacher takes \(1, 8, 8\); use another"
+        ):
+            replace(STILL, start="saved", start_images=str(tmp_path / "set")).build(teacher)
+
+    def test_start_and_folder_must_fit(self, teacher: Classifier, tmp_path: Path):
+        with pytest.raises(InputError, match="the folder of the image set is missing; give it with start-images"):
+            replace(STILL, start="saved").build(teacher)
+        with pytest.raises(InputError, match="start is not saved; set start to saved"):
+            replace(STILL, start_images=str(tmp_path)).build(teacher)
+        with pytest.raises(InputError, match="is not an image set"):
+            replace(STILL, start="saved", start_images=str(tmp_path)).build(teacher)
+
+    def test_pictures_stay_nearer_to_their_start_with_the_nearest_targets(self, teacher: Classifier):
+        config = replace(STILL, start="procedural", batch_size=32)
+        nearest = toys.synthesize(replace(config, targets="nearest"), teacher, None)
+        balanced = toys.synthesize(replace(config, targets="balanced"), teacher, None)
+        assert nearest.targets.bincount().tolist() == balanced.targets.bincount().tolist() == [8] * 4
+        assert nearest.terms["classification"] < balanced.terms["classification"]
+        assert nearest.images.min() >= 0 and nearest.images.std() > 0.05
+
+    def test_a_checkpoint_of_a_version_without_start_is_read(self, teacher: Classifier):
+        synthesizer = STILL.build(teacher)
+        synthesizer.load_state_dict({"descent": None})
+        assert synthesizer.state_dict()["start"] == {"position": 0}
+
+
+class TestRelativeStatistics:
+    def test_are_the_mean_over_layers_of_the_relative_distances(self, teacher: Classifier, bars: Batch):
+        method = replace(SHORT, statistics=2.0, statistics_norm="relative", layers=(5.0, 1.0)).build(teacher)
+        images = torch.rand(16, *toys.SHAPE)
+        term = method.objective(images, bars.targets[:16])["statistics"]
+        with record(*batch_norms(teacher)) as calls:
+            teacher(images)
+        first, second = (relative_batch_norm_distance(call).item() for call in calls)
+        assert term.item() == pytest.approx(2 * (5 * first + second) / 2, rel=1e-4)
+
+    def test_lower_their_own_distance(self, teacher: Classifier):
+        config = replace(SHORT, statistics_norm="relative", statistics=20.0, lr=0.1, steps=(60,))
+        batch = toys.synthesize(config, teacher, None)
+        noise = DeepInversion(teacher, config).objective(torch.rand_like(batch.images), batch.targets)
+        assert batch.terms["statistics"] < 0.1 * noise["statistics"]
+
+    def test_are_measured_statistics_too(self, teacher: Classifier, bars: Batch, tmp_path: Path):
+        save(measure_features(teacher, [bars.images], "bars"), tmp_path / "file")
+        config = replace(SHORT, statistics_norm="relative", feature_statistics=str(tmp_path / "file"))
+        terms = config.build(teacher).objective(bars.images, bars.targets)
+        assert terms["statistics"].item() == pytest.approx(0, abs=1e-3)
+
+
+class TestRobust:
+    def test_classifies_transformed_images_as_well(self, teacher: Classifier, bars: Batch):
+        images, labels = bars.images[:8], bars.targets[:8]
+        config = replace(SHORT, robust=3.0, classification=0.5, transform=Augmentation(flip=True))
+        torch.manual_seed(2)
+        terms = config.build(teacher).objective(images, labels)
+        torch.manual_seed(2)
+        expected = 3 * F.cross_entropy(teacher(Augmentation(flip=True)(images)), labels)
+        assert terms["robust"].item() == pytest.approx(expected.item(), rel=1e-5)
+        half = 0.5 * F.cross_entropy(teacher(images), labels)
+        assert terms["classification"].item() == pytest.approx(half.item(), rel=1e-5)
+
+    def test_the_statistics_are_those_of_the_images_themselves(self, teacher: Classifier, bars: Batch):
+        plain, robust = (
+            replace(SHORT, robust=weight).build(teacher).objective(bars.images, bars.targets)["statistics"]
+            for weight in (0.0, 3.0)
+        )
+        assert torch.equal(plain, robust)
+
+    def test_costs_a_second_pass(self):
+        assert replace(SHORT, robust=1.0).passes == 2 * SHORT.passes
+
+    def test_combined_images_are_refused(self):
+        with pytest.raises(InputError, match="a blended image has no label.*set mix to 0"):
+            replace(SHORT, transform=Augmentation(mix=0.5))
+        with pytest.raises(InputError, match="has no label.*set cutmix to 0"):
+            replace(SHORT, transform=Augmentation(cutmix=0.5))
+
+
+class TestPrior:
+    def test_takes_the_place_of_statistics_that_a_teacher_does_not_have(
+        self, teacher: Classifier, plain_teacher: Classifier, bars: Batch
+    ):
+        config = replace(SHORT, prior=2.0)
+        with_norm, without = (config.build(network) for network in (teacher, plain_teacher))
+        assert "prior" not in with_norm.objective(bars.images, bars.targets) and not with_norm.notes
+        terms = without.objective(bars.images, bars.targets)
+        assert "statistics" not in terms
+        assert without.notes == ("the teacher has no batch-norm statistics: an image prior takes their place",)
+        expected = 2 * image_prior(plain_teacher.normalize(bars.images), plain_teacher)
+        assert torch.allclose(terms["prior"], expected)
+
+    def test_is_used_without_statistics_where_it_is_asked_for(self, teacher: Classifier, bars: Batch):
+        terms = replace(SHORT, statistics=0.0, prior=1.0).build(teacher).objective(bars.images, bars.targets)
+        assert "prior" in terms and "statistics" not in terms
+
+    def test_brings_spectrum_and_colours_nearer(self, plain_teacher: Classifier):
+        config = replace(SHORT, batch_size=16, steps=(50,), statistics=0.0, lr=0.1)
+        without, batch = (toys.synthesize(replace(config, prior=prior), plain_teacher, None) for prior in (0.0, 5.0))
+        before, after = (image_prior(plain_teacher.normalize(b.images), plain_teacher) for b in (without, batch))
+        assert after < 0.5 * before
+        assert (plain_teacher(batch.images).argmax(1) == batch.targets).float().mean() > 0.9
+
+    def test_by_hand(self):
+        """One colour per image has no spectrum; the mean is 1 and the variance 1, in a normalisation that tells colours."""
+        plain = Classifier(torch.nn.Flatten(), shape=(1, 1, 1), classes=1, mean=(0.4,), std=(0.3,))
+        assert image_prior(torch.tensor([[[[0.0]]], [[[2.0]]]]), plain).item() == pytest.approx(1, abs=1e-4)
+        half = Classifier(torch.nn.Flatten(), shape=(1, 1, 1), classes=1, mean=(0.5,), std=(0.5,))
+        assert image_prior(torch.tensor([[[[0.0]]], [[[2.0]]]]), half).item() == 0, "0.5 and 0.5 tell no colours"
 
 
 class TestClampedDivergence:

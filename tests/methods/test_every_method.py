@@ -18,6 +18,7 @@ from datafree.methods.dafl import DAFLConfig
 from datafree.methods.deep_inversion import DeepInversionConfig
 from datafree.networks.zoo import ConvNet
 from datafree.synthesis import Method, Schedule, Stream
+from datafree.synthesis.augmentation import Augmentation
 from datafree.teachers.inspection import require_capabilities
 from datafree.types import InputError
 
@@ -142,7 +143,7 @@ class TestEveryMethod:
         assert method.paper and method.passes >= 0 and isinstance(method.schedule, Schedule)
 
     def test_its_repr_evaluates_to_itself(self, method: Method):
-        assert eval(repr(method), {type(method).__name__: type(method)}) == method  # noqa: S307
+        assert eval(repr(method), {kind.__name__: kind for kind in (type(method), Augmentation)}) == method  # noqa: S307
 
     def test_supports_several_channels_and_images_that_are_not_square(self, method: Method):
         teacher = Classifier(

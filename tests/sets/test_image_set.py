@@ -18,8 +18,9 @@ from torchvision.transforms.v2.functional import pil_to_tensor
 from datafree.classifier import Classifier
 from datafree.files import sha256_of
 from datafree.runs import synthesis_job
-from datafree.sets import image_set, index
+from datafree.sets import image_set
 from datafree.sets.image_set import ImageSet
+from datafree.synthesis.image_sets import index, reading
 from datafree.types import Batch, InputError
 
 NAMES = ("../../evil", "a/b", "x\n# heading", "plain")
@@ -255,7 +256,7 @@ def test_a_flipped_bit_of_the_index_is_detected(written: Path):
 
 
 def test_a_set_larger_than_the_memory_is_refused(written: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(image_set, "memory", lambda: 1000)
+    monkeypatch.setattr(reading, "memory", lambda: 1000)
     with pytest.raises(InputError, match="is too large for the memory of this machine"):
         image_set.read(written)
 

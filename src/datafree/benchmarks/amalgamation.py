@@ -51,7 +51,7 @@ def _distilled_rows(
     refresh_every = 2 * application.steps // batches + 1
     adaptive = Schedule(warmup_batches=batches // 2, refresh_every=refresh_every, pool_batches=batches)
     adi = replace(inversion, compete=1.0)
-    dafl = replace(METHODS["fast"], adversary=0.0)
+    dafl = replace(METHODS["fast"], adversary=0.0, statistics=0.0)
     sources = {
         "noise": (METHODS["noise"], Schedule()),
         "dafl replayed": (dafl, dafl.schedule),

@@ -85,7 +85,7 @@ CIFAR10_CONTINUAL = Benchmark(
     rows=continual_rows(
         {"steps": 600, "lr": 4e-3},
         64,
-        replace(INVERSION, lr=0.1, flip=True, statistics=1.0, spectrum="natural"),
+        replace(INVERSION, lr=0.1, flip=True, statistics=1.0, start="natural"),
         4,
     ),
     extensions=(("cifar10:5-9", "cifar10"),),

@@ -86,7 +86,7 @@ CIFAR10_PRUNING = Benchmark(
     student="",
     training=TrainingConfig(steps=4000, augment=CIFAR10_AUGMENTATION),
     rows=pruning_rows(
-        DeepInversionConfig(batch_size=256, steps=(150,), lr=0.1, flip=True, statistics=3.0, spectrum="natural"),
+        DeepInversionConfig(batch_size=256, steps=(150,), lr=0.1, flip=True, statistics=3.0, start="natural"),
         Schedule(warmup_batches=4, refresh_every=0, pool_batches=4, batch_size=128),
         # The last of the four batches is synthesized after the last round of pruning.
         Schedule(warmup_batches=3, refresh_every=291, pool_batches=4, batch_size=128),

@@ -13,9 +13,9 @@ from rich.console import Console
 from datafree.benchmarks.table import Benchmark, Row
 from datafree.runs.synthesis_job import origin_of, synthesize
 from datafree.sets.image_set import read
-from datafree.sets.index import INDEX
 from datafree.sets.saved import SavedConfig
 from datafree.synthesis import Method
+from datafree.synthesis.image_sets.index import INDEX
 from datafree.types import InputError
 
 

@@ -22,7 +22,9 @@ class Presets(dict[str, Method]):
     @overload
     def __getitem__(self, name: Literal["procedural"], /) -> ProceduralConfig: ...
     @overload
-    def __getitem__(self, name: Literal["deep-dream", "deep-inversion", "adi"], /) -> DeepInversionConfig: ...
+    def __getitem__(
+        self, name: Literal["deep-dream", "deep-inversion", "adi", "refine"], /
+    ) -> DeepInversionConfig: ...
     @overload
     def __getitem__(self, name: Literal["dafl", "dafl-authors", "fast"], /) -> DAFLConfig: ...
     @overload
@@ -38,10 +40,18 @@ class Presets(dict[str, Method]):
 METHODS = Presets(
     {
         "noise": NoiseConfig(),
-        "procedural": ProceduralConfig(),
         "deep-dream": DeepInversionConfig(statistics=0.0),
         "deep-inversion": DeepInversionConfig(),
         "adi": DeepInversionConfig(compete=10.0),
+        "refine": DeepInversionConfig(
+            steps=(100,),
+            lr=0.1,
+            cosine=True,
+            statistics=0.3,
+            prior=1.0,
+            start="procedural",
+            targets="nearest",
+        ),
         "dafl": DAFLConfig(),
         "dafl-authors": DAFLConfig(units="authors", activation=0.1, entropy=5.0, reuse_batch=True),
         "zskd": ZSKDConfig(),
@@ -52,12 +62,14 @@ METHODS = Presets(
             units="authors",
             activation=0.05,
             entropy=5.0,
+            statistics=1.0,
             adversary=1.0,
             generator="subpixel",
             reset_every=200,
             discard_first=20,
             reuse_batch=True,
         ),
+        "procedural": ProceduralConfig(),
     }
 )
-"""the methods of the papers with their published settings, and our own recipe `fast`"""
+"""the methods of the papers with their published settings, and our own recipes `refine` and `fast`"""

@@ -41,6 +41,7 @@ from datafree.losses import (
 from datafree.synthesis import Schedule, Synthesizer
 from datafree.synthesis.generator_training import GeneratorMethod, GeneratorTraining
 from datafree.synthesis.generators import PaperGenerator, SubpixelGenerator
+from datafree.synthesis.method import capabilities
 from datafree.types import Batch, Images, Scalar, Terms, require_at_least
 
 
@@ -94,6 +95,10 @@ class DAFLConfig(GeneratorMethod):
     def adaptive(self) -> bool:
         return self.adversary > 0
 
+    @property
+    def needs(self) -> tuple[str, ...]:
+        return ("gradients",)  # without batch norm the statistics term is absent
+
     def build(self, teacher: Classifier) -> "DAFL":
         return DAFL(teacher, self)
 
@@ -104,13 +109,18 @@ class DAFL(Synthesizer):
     def __init__(self, teacher: Classifier, config: DAFLConfig) -> None:
         self.teacher, self.config = teacher, config
         self.layers = teacher.feature_layers()
-        self.norms = batch_norms(teacher) if config.statistics else []
+        has_statistics = "batch-norm statistics" in capabilities(teacher)
+        self.norms = batch_norms(teacher) if config.statistics and has_statistics else []
         self.reset()
 
     @property
     def notes(self) -> tuple[str, ...]:
-        no_features = self.config.activation > 0 and not self.layers
-        return ("the activation loss is off: the teacher has no feature layer",) if no_features else ()
+        missing = {
+            "the activation loss is off: the teacher has no feature layer": self.config.activation and not self.layers,
+            "the statistics loss is off: the teacher has no batch-norm statistics": self.config.statistics
+            and not self.norms,
+        }
+        return tuple(note for note, applies in missing.items() if applies)
 
     def reset(self) -> None:
         """Re-initialise the generator and its optimizer."""
@@ -134,7 +144,7 @@ class DAFL(Synthesizer):
         }
         if c.activation and features:
             terms["activation"] = c.activation * activation(torch.cat(features, 1))
-        if c.statistics:
+        if self.norms:
             terms["statistics"] = c.statistics * sum_of_layers(distances)
         if c.adversary and student is not None:
             decisions = self.teacher.decisions

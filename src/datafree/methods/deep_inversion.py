@@ -4,7 +4,9 @@ r"""DeepInversion: images that the teacher classifies with confidence and whose 
     \min_x \; \mathcal{L}(f_T(x), y) + \mathcal{R}_\text{prior}(x)
         + \alpha_f \mathcal{R}_\text{feature}(x) + \alpha_c \mathcal{R}_\text{compete}(x)
 
-DeepDream has only the first two terms. The last term favours images on which the student disagrees (adaptive, ADI).
+DeepDream has only the first two terms. The last term favours images on which the student disagrees (adaptive, ADI). `refine`
+takes few steps from procedural pictures. Not in the paper: relative statistics, an expectation over transformations, and an
+image prior for teachers without batch norm.
 
 .. math::
     \mathcal{R}_\text{prior}(x) = \alpha_\text{tv} \mathcal{R}_\text{TV}(x) + \alpha_{\ell_2} \lVert x \rVert_2, \quad
@@ -17,30 +19,27 @@ References:
     | https://arxiv.org/abs/1912.08795
 """
 
-from collections.abc import Mapping
-from dataclasses import dataclass
-from functools import partial
+from dataclasses import dataclass, field
 from typing import ClassVar, Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from datafree.classifier import Classifier, batch_norms, frozen, record
-from datafree.losses import (
-    batch_norm_distance,
-    clamped_divergence,
-    image_norm,
-    js_divergence,
-    sum_of_layers,
-    total_variation,
-)
+from datafree.classifier import Classifier, frozen, record
+from datafree.losses import clamped_divergence, image_norm, js_divergence, total_variation
 from datafree.networks.input_fitting import require_resolutions
 from datafree.synthesis import Method, Schedule, half_cosine
-from datafree.synthesis.augmentation import jitter
-from datafree.synthesis.descent import Descent, DescentSynthesizer
-from datafree.synthesis.features import load, measured_distance
-from datafree.synthesis.spectrum import Spectrum, noise
+from datafree.synthesis.augmentation import Augmentation, jitter
+from datafree.synthesis.descent import Descent
+from datafree.synthesis.inversion import (
+    InversionSynthesizer,
+    Start,
+    StartChoice,
+    StatisticsNorm,
+    TargetChoice,
+    image_prior,
+)
 from datafree.types import Batch, Images, Logits, Scalar, Targets, Terms, require_at_least, require_at_most
 
 
@@ -64,6 +63,8 @@ class DeepInversionConfig(Method):
     """alpha_l2, weight of the L2 norm of an image"""
     statistics: float = 10.0
     """alpha_f, weight of the distance to the batch-norm running statistics; 0: DeepDream"""
+    statistics_norm: StatisticsNorm = "absolute"
+    """absolute: sum over layers of the norms of Eq 4; relative: mean over layers, relative to the variance of each channel"""
     feature_statistics: str = ""
     """file of `datafree statistics`, used instead of batch-norm running statistics, for teachers without batch norm"""
     layers: tuple[float, ...] = (1.0,)
@@ -76,8 +77,20 @@ class DeepInversionConfig(Method):
     """softmax temperature of teacher and student in the competition"""
     extra_label_probability: float = 0.15
     """probability of each further target label, for multi-label teachers"""
-    spectrum: Spectrum = "white"
-    """spectrum of the initial noise: white, as in the paper, or natural"""
+    prior: float = 0.0
+    """weight of the image prior, for teachers without statistics: spectrum and colours of photographs; 0: none"""
+    robust: float = 0.0
+    """weight of the classification of transformed images, an expectation over transformations; 0: none"""
+    classification: float = 1.0
+    """weight of the classification of the images themselves"""
+    transform: Augmentation = field(default_factory=lambda: Augmentation(shift=2.0, rotate=15.0, scale=0.2))
+    """random transformation of each image at each step, if robust is above 0"""
+    start: StartChoice = "noise"
+    """what the images start from: white noise, as in the paper; noise with a natural spectrum; pictures; a saved set"""
+    start_images: str = ""
+    """folder of the image set to start from, with start saved"""
+    targets: TargetChoice = "random"
+    """classes of a batch: random; balanced; nearest: the balanced classes most probable for the images of the start"""
     jitter: int = 2
     """maximum cyclic shift in pixels at full resolution, drawn at each step"""
     flip: bool = False
@@ -88,7 +101,9 @@ class DeepInversionConfig(Method):
         require_at_least(1, steps=self.steps)
         require_at_least(0, tv=self.tv, l2=self.l2, statistics=self.statistics, compete=self.compete)
         require_at_least(0, layers=self.layers, betas=self.betas, jitter=self.jitter)
-        require_at_least(0, extra_label_probability=self.extra_label_probability)
+        require_at_least(0, extra_label_probability=self.extra_label_probability, prior=self.prior)
+        require_at_least(0, robust=self.robust, classification=self.classification)
+        self.transform.require_no_mix()
         require_at_least(1e-9, lr=self.lr, temperature=self.temperature)
         require_at_most(1, extra_label_probability=self.extra_label_probability)
         require_at_most(0.99999, betas=max(self.betas))
@@ -101,40 +116,35 @@ class DeepInversionConfig(Method):
 
     @property
     def passes(self) -> float:
-        return sum(steps / 4**halvings for halvings, steps in enumerate(reversed(self.steps)))
+        passes = 2 if self.robust else 1
+        return passes * sum(steps / 4**halvings for halvings, steps in enumerate(reversed(self.steps)))
 
     @property
     def adaptive(self) -> bool:
         return self.compete > 0
 
     @property
+    def aims(self) -> bool:
+        return True
+
+    @property
     def needs(self) -> tuple[str, ...]:
-        statistics = self.statistics and not self.feature_statistics
-        return ("gradients", "batch-norm statistics") if statistics else ("gradients",)
+        replaced = self.feature_statistics or self.prior
+        return ("gradients", "batch-norm statistics") if self.statistics and not replaced else ("gradients",)
 
     def build(self, teacher: Classifier) -> "DeepInversion":
         return DeepInversion(teacher, self)
 
 
-class DeepInversion(DescentSynthesizer):
+class DeepInversion(InversionSynthesizer):
     """`objective` is the equation above, `synthesize` its minimisation."""
 
     def __init__(self, teacher: Classifier, config: DeepInversionConfig) -> None:
         require_resolutions(teacher.shape, len(config.steps), teacher)
         self.teacher, self.config = teacher, config
-        measured = config.statistics and config.feature_statistics
-        self.measured = load(config.feature_statistics, teacher) if measured else None
-        stored = self.measured.by_layer(teacher) if self.measured else {}
-        self.layers = list(stored) or (batch_norms(teacher) if config.statistics else [])
-        self.distance = partial(measured_distance, stored) if stored else batch_norm_distance
-
-    @property
-    def measured_images(self) -> Mapping[str, int]:
-        return {self.measured.source: self.measured.images} if self.measured else {}
-
-    @property
-    def dependencies(self) -> Mapping[str, str]:
-        return {self.config.feature_statistics: self.measured.digest} if self.measured else {}
+        self.start = Start(teacher, config.start, config.start_images)
+        if config.statistics:
+            self.use_statistics(config.statistics_norm, config.layers, config.feature_statistics, config.prior > 0)
 
     def objective(self, images: Images, labels: Targets, student: nn.Module | None = None) -> Terms:
         c = self.config
@@ -142,12 +152,17 @@ class DeepInversion(DescentSynthesizer):
             logits = self.teacher(images)
         normalized = self.teacher.normalize(images)
         terms = {
-            "classification": self.classification(logits, labels),
+            "classification": c.classification * self.classification(logits, labels),
             "tv": c.tv * total_variation(normalized),
             "l2": c.l2 * image_norm(normalized),
         }
-        if c.statistics:
-            terms["statistics"] = c.statistics * sum_of_layers(distances, c.layers)
+        if c.robust:
+            transformed = self.teacher(c.transform(images))
+            terms["robust"] = c.robust * self.classification(transformed, labels)
+        if self.statistics:
+            terms["statistics"] = c.statistics * self.statistics.total(distances)
+        elif c.prior:
+            terms["prior"] = c.prior * image_prior(normalized, self.teacher)
         if c.compete and student is not None:
             divergence = js_divergence if c.js == "paper" else clamped_divergence
             p, q = self.teacher.decisions(logits), self.teacher.decisions(student(images))
@@ -167,8 +182,8 @@ class DeepInversion(DescentSynthesizer):
         teacher, c = self.teacher, self.config
         if not self.descent:
             require_resolutions(teacher.shape, len(c.steps), student if c.compete else None)
-            labels = teacher.sample_targets(c.batch_size, c.extra_label_probability)
-            self.descent = Descent(noise(c.batch_size, teacher, c.spectrum), labels, teacher, self.create_optimizer)
+            first, labels = self.start.begin(c.batch_size, c.targets, c.extra_label_probability)
+            self.descent = Descent(first, labels, teacher, self.create_optimizer)
         descent, pixels = self.descent, self.descent.parameters
         low, high = (teacher.normalize(torch.full_like(pixels[:1], bound)) for bound in (0.0, 1.0))
         with frozen(teacher, student):

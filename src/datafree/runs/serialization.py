@@ -27,6 +27,10 @@ CONFIGS: dict[str, type[Any]] = {
     )
 }
 """settings classes by name: a fixed table, so that a run folder cannot name other code"""
+RENAMED = {("DeepInversionConfig", "spectrum"): ("start", {"white": "noise", "natural": "natural"})}
+"""class and setting of earlier versions: the setting of today, and its value for each value of then"""
+DEPTH = 8
+"""nesting of settings, at most"""
 
 
 def serializable(kind: type[T]) -> type[T]:
@@ -62,7 +66,22 @@ def from_json(node: Any, where: str = "the settings") -> Any:
     fix = "restore it from a copy, or use the version of datafree that wrote it"
     if not isinstance(node, dict) or CONFIG not in node:
         raise InputError(f"{where}: its content has no entry {CONFIG!r}; {fix}")
-    return from_plain(object, node, where, named=CONFIGS, fix=fix)
+    return from_plain(object, renamed(node), where, named=CONFIGS, fix=fix)
+
+
+def renamed(node: Any, depth: int = 0) -> Any:
+    """Return the JSON of settings with today's names for settings of earlier versions. What is not understood is kept."""
+    if depth > DEPTH:
+        return node
+    if isinstance(node, list):
+        return [renamed(item, depth + 1) for item in node]
+    if not isinstance(node, dict):
+        return node
+    settings = {key: renamed(value, depth + 1) for key, value in node.items()}
+    for (kind, old), (new, values) in RENAMED.items():
+        if settings.get(CONFIG) == kind and new not in settings and str(settings.get(old)) in values:
+            settings[new] = values[str(settings.pop(old))]
+    return settings
 
 
 def flatten(node: Any, name: str = "") -> dict[str, Any]:

@@ -19,7 +19,7 @@ from datafree.matching import match_classes
 from datafree.methods import METHODS
 from datafree.sets.contact_sheet import labels_of
 from datafree.sets.image_set import ImageSet, read, reordered
-from datafree.sets.index import INDEX
+from datafree.synthesis.image_sets.index import INDEX
 from datafree.synthesis import Method, Schedule, Synthesizer
 from datafree.types import Batch, InputError, require_at_least
 

@@ -13,7 +13,7 @@ References:
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -152,14 +152,19 @@ def measure_features(teacher: Classifier, batches: Iterable[Images], source: str
     return FeatureStatistics(measured, fingerprint(teacher.model), source, images)
 
 
-def measured_distance(stored: Mapping[nn.Module, tuple[Channels, Channels]], call: LayerCall) -> Scalar:
+def measured_distance(
+    stored: Mapping[nn.Module, tuple[Channels, Channels]],
+    call: LayerCall,
+    distance: Callable[[Tensor, tuple[Tensor, Tensor]], Scalar] = layer_distance,
+) -> Scalar:
     """Return the distance of a layer's features to its measured statistics, for `record`; see `feature_statistics`.
 
     Args:
         stored: Mean and variance by layer; see `FeatureStatistics.by_layer`.
         call: A call of one of these layers.
+        distance: The distance between features and statistics.
     """
-    return layer_distance(features_of(call), stored[call.module])
+    return distance(features_of(call), stored[call.module])
 
 
 def save(statistics: FeatureStatistics, path: Path) -> None:

@@ -29,7 +29,7 @@ class GeneratorMethod(Method):
     entropy: float
     """beta, weight of the information-entropy loss"""
     statistics: float = 0.0
-    """weight of the distance to the batch-norm running statistics of the teacher; not in the paper"""
+    """weight of the distance to the batch-norm running statistics of the teacher, if it has any; not in the papers"""
     reset_every: int = 0
     """generator steps after which the generator is re-initialised; 0: never"""
     discard_first: int = 0

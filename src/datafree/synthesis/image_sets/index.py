@@ -30,6 +30,8 @@ class Index:
     made_by: str
     measured_images: Mapping[str, int] = field(default_factory=dict)
     seconds: float = 0.0
+    parts: tuple[str, ...] = ()
+    """names of the parts of a mixture; not in the file for other methods"""
     shards: Mapping[str, str]
     """SHA-256 of each shard by file name, in the order of the images"""
 
@@ -44,7 +46,8 @@ class Index:
 
 def write_index(index: Index, folder: Path) -> None:
     """Write `set.json`."""
-    write_text(folder / INDEX, _text({"schema": SCHEMA, **asdict(index)}))
+    entries = {name: value for name, value in asdict(index).items() if name != "parts" or value}
+    write_text(folder / INDEX, _text({"schema": SCHEMA, **entries}))
 
 
 def _text(entries: Mapping[str, Any]) -> str:
