@@ -16,7 +16,8 @@ from torch import Tensor
 from datafree import teachers
 from datafree.classifier import cpu_state_dict
 from datafree.types import InputError
-from datafree.weights.reading import load_weights, read_weights, require_finite
+from datafree.weights.matching import load_weights, require_finite
+from datafree.weights.reading import read_weights
 
 NETWORK = "convnet_w16"
 

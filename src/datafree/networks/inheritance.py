@@ -18,7 +18,7 @@ from torch import nn
 from datafree.classifier import Classifier
 from datafree.networks.pruning_surgery import Channels, Layer, layers_of, widths_of
 from datafree.types import InputError
-from datafree.weights.reading import load_weights
+from datafree.weights.matching import load_weights
 
 
 def inherit(student: Classifier, teacher: Classifier) -> None:

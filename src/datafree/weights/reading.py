@@ -24,9 +24,6 @@ from datafree.weights.containers import Checkpoint, unpack
 from datafree.weights.descriptions import Description
 from datafree.weights.foreign import SAMPLE, archive_kind, folder_kind, kind_of, pickle_kind
 from datafree.weights.isolation import LimitExceeded, isolated
-from datafree.weights.matching import load_weights as load_weights
-from datafree.weights.matching import matching_weights as matching_weights
-from datafree.weights.matching import require_finite as require_finite
 from datafree.weights.stand_ins import STAND_INS
 from datafree.weights.tensor_file import DTYPES, map_tensors, read_metadata, starts_like_tensor_file, write_tensors
 

@@ -21,7 +21,8 @@ from datafree.types import InputError, Preprocessing, suggestion
 from datafree.weights.containers import Description
 from datafree.weights.matching import Matching
 from datafree.weights.matching import match as matching
-from datafree.weights.reading import read_checkpoint, require_finite
+from datafree.weights.matching import require_finite
+from datafree.weights.reading import read_checkpoint
 
 
 def load_code(
