@@ -19,9 +19,8 @@ from datafree.synthesis.outputs import inspect_outputs
 from datafree.teachers.code.running import find, kept_settings, user_code
 from datafree.types import InputError, Preprocessing, suggestion
 from datafree.weights.containers import Description
-from datafree.weights.matching import Matching
+from datafree.weights.matching import Matching, require_finite
 from datafree.weights.matching import match as matching
-from datafree.weights.matching import require_finite
 from datafree.weights.reading import read_checkpoint
 
 
