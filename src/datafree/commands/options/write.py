@@ -30,7 +30,7 @@ FORMS: dict[str, Form] = {
 PLACEHOLDERS = {
     **dict.fromkeys(("teacher", "student", "network", "networks"), "NETWORK"),
     **dict.fromkeys(("data", "new_data"), "DATA"),
-    **dict.fromkeys(("out", "results", "data_root", "images"), "FOLDER"),
+    **dict.fromkeys(("out", "results", "data_root", "images", "start_images"), "FOLDER"),
     **dict.fromkeys(("weights", "feature_statistics"), "FILE"),
     **dict.fromkeys(("optimizer", "precision"), "NAME"),
     "device": "DEVICE",
