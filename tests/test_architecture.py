@@ -21,7 +21,7 @@ MODULES = {name.removesuffix(".__init__") for name in FILES}
 METHODS = [name for name in FILES if name.startswith("methods.") and name != "methods.__init__"]
 APPLICATIONS = [name for name in FILES if name.startswith("applications.") and name != "applications.__init__"]
 
-MAX_FILE, MAX_METHOD, MEDIAN_FILE = 400, 200, 130
+MAX_FILE, MAX_METHOD, MEDIAN_FILE = 400, 200, 140
 """lines of a file"""
 MAX_FUNCTION, MOST_FUNCTIONS = 60, 20
 """lines of a function without its docstring: at most, and at most for 90 % of the functions"""
@@ -233,7 +233,7 @@ def test_torch_is_seeded_in_few_places():
     seeding = {name for name in FILES for called, _ in calls(name) if "manual_seed" in called}
     assert seeding == {
         "randomness",
-        *(f"runs.{name}" for name in ("experiment", "synthesis_job", "training")),
+        *(f"runs.{name}" for name in ("planning.setup", "synthesis_job", "training")),
         "real.feature_measuring",
     }
 

@@ -10,7 +10,7 @@ from datafree.applications.pruning import PruningConfig
 from datafree.commands.options.bounds import bounds_of
 from datafree.commands.options.table import check, commands
 from datafree.methods import METHODS
-from datafree.runs.experiment import RuntimeConfig
+from datafree.runs.settings import RuntimeConfig
 from datafree.runs.hardware import MAX_DEVICES, MAX_THREADS
 from datafree.runs.training import TrainingConfig
 from datafree.synthesis import Schedule

@@ -12,7 +12,7 @@ from datafree.applications.amalgamation import AmalgamationConfig
 from datafree.applications.distillation import DistillationConfig
 from datafree.commands.experiments import AMALGAMATE
 from datafree.methods import METHODS
-from datafree.runs.experiment import RuntimeConfig
+from datafree.runs.settings import RuntimeConfig
 from datafree.runs.training import TrainingConfig
 from datafree.synthesis.augmentation import Augmentation
 from datafree.types import InputError, Preprocessing, require_at_least, require_at_most, require_seed

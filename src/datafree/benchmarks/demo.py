@@ -13,7 +13,7 @@ from datafree.benchmarks.sources import image_sources
 from datafree.files import write_json, write_text
 from datafree.methods import METHODS
 from datafree.runs.experiment import Experiment, run
-from datafree.runs.numbering import next_folder
+from datafree.files.numbering import next_folder
 from datafree.runs.parallel import parallel_map, preload_workers
 from datafree.runs.reporting import report
 from datafree.runs.reporting.console import say

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from datafree.commands.options.table import Given
 from datafree.errors import printable
-from datafree.runs.numbering import next_folder
+from datafree.files.numbering import next_folder
 
 LABELS = {
     "TABLE": "table",

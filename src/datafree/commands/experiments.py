@@ -1,5 +1,6 @@
 """`datafree distill`, `extend`, `amalgamate`, `prune`: run an experiment."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, field, fields, make_dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
@@ -11,14 +12,19 @@ from datafree.applications.distillation import DistillationConfig
 from datafree.applications.pruning import PruningConfig
 from datafree.commands.mixtures import MixtureOptions, MixtureSize, mixture_options, preset
 from datafree.commands.options.parsing import Flat, Form, Positional, Repeated
-from datafree.commands.options.table import Selector
-from datafree.commands.runs import finish, start
-from datafree.runs.experiment import Experiment, RuntimeConfig
+from datafree.commands.options.table import Selector, check, rows
+from datafree.commands.repetition import command_of
+from datafree.commands.runs import console, finish, start
+from datafree.runs.planning.auto import Auto
+from datafree.runs.reporting.console import say
+from datafree.runs.settings import Experiment, RuntimeConfig, read_settings
 from datafree.runs.tasks import AmalgamationTask, ExtensionTask, SingleTeacherTask, Task
 from datafree.sets.saved import ALL_METHODS
 from datafree.synthesis import Method, Schedule
 from datafree.synthesis.mixture import Mixture
 
+AUTO = {"auto": Auto(), "auto:race": Auto(race=True)}
+"""values of `--method` that leave the method to the teacher"""
 TaskType = TypeVar("TaskType", Task, ExtensionTask, AmalgamationTask)
 
 
@@ -60,9 +66,10 @@ def method_selector(default: str) -> Selector:
     """Return the option `--method` of a command."""
     return Selector(
         name="--method",
-        help="how images are synthesized: {}; saved reads a folder that `datafree synthesize` wrote, real uses the "
-        "real images of --data instead; or a mixture with the share of each method, such as noise:0.7,deep-inversion:0.3",
-        choices=(*ALL_METHODS, "real"),
+        help="how images are synthesized: {}; auto chooses by the teacher within --budget, auto:race tries three methods "
+        "first; saved reads a folder that `datafree synthesize` wrote, real uses the real images of --data instead; or a "
+        "mixture with the share of each method, such as noise:0.7,deep-inversion:0.3",
+        choices=(*AUTO, *ALL_METHODS, "real"),
         default=default,
         mixes=True,
     )
@@ -70,7 +77,7 @@ def method_selector(default: str) -> Selector:
 
 def method_named(name: str) -> Method | None:
     """Return a method by name, or a mixture; `real`, the ceiling, has none."""
-    return None if name == "real" else preset(name, ALL_METHODS)
+    return None if name == "real" else AUTO.get(name) or preset(name, ALL_METHODS)
 
 
 def options_of(task: type[Any], name: str, application: Application) -> type[Any]:
@@ -132,7 +139,7 @@ def prune_options(method: str) -> type[Any]:
 INTO: dict[str, Application] = {"target-net": AmalgamationConfig(), "student": DistillationConfig()}
 """what amalgamation makes: a trunk with a branch for each teacher, or one network"""
 
-DISTILL = Form(verb="distill", options=distill_options, selectors=[method_selector("adi")])
+DISTILL = Form(verb="distill", options=distill_options, selectors=[method_selector("auto")])
 EXTEND = Form(
     verb="extend",
     options=extend_options,
@@ -156,7 +163,7 @@ AMALGAMATE = Form(
         ),
     ],
 )
-PRUNE = Form(verb="prune", options=prune_options, selectors=[method_selector("adi")])
+PRUNE = Form(verb="prune", options=prune_options, selectors=[method_selector("auto")])
 FORMS = (DISTILL, EXTEND, AMALGAMATE, PRUNE)
 
 
@@ -183,7 +190,32 @@ def prune(arguments: list[str]) -> None:
 def run_experiment(form: Form, arguments: list[str], task: type[TaskType]) -> None:
     """Run the experiment that the arguments describe, and print its results."""
     options = form.parse(arguments)
-    finish(start(experiment_of(options, task), options.output.out or Path(form.verb)))
+    experiment = in_given_steps(experiment_of(options, task), form.verb, arguments)
+    result = start(experiment, options.output.out or Path(form.verb))
+    finish(result)
+    decided = read_settings(result.path)
+    if decided != experiment:
+        say(console, "repeat", command_of(form.verb, arguments, decided, application_of(form, arguments)))
+
+
+def application_of(form: Form, arguments: list[str]) -> Callable[[str], Application]:
+    """Return a function that returns the default training settings for a value of `--method`."""
+    selected = rows(form.verb, arguments)[0]
+
+    def defaults(method: str) -> Application:
+        options = form.options(*(selected | {"--method": method}).values())
+        (application,) = (f.default for f in fields(options) if f.name == "application")
+        return application
+
+    return defaults
+
+
+def in_given_steps(experiment: Experiment, verb: str, arguments: list[str]) -> Experiment:
+    """Return an experiment whose budget is the number of steps if the user gave steps, but no budget, to `auto`."""
+    if not isinstance(experiment.method, Auto) or experiment.budget:
+        return experiment
+    steps = check(verb, arguments).values.get("--steps")
+    return replace(experiment, budget=f"{steps[-1]}steps") if steps else experiment
 
 
 def experiment_of(options: Any, task: type[TaskType]) -> Experiment:

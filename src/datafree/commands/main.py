@@ -107,7 +107,7 @@ def carry_out(verb: str, words: list[str], interruption: Interruption) -> None:
     from datafree.commands.announcement import announce
     from datafree.commands.options.table import check
     from datafree.commands.verbs import VERBS, WITHOUT_TORCH
-    from datafree.runs.numbering import is_reserved, release
+    from datafree.files.numbering import is_reserved, release
 
     given = check(verb, words)
     words, out = announce(verb, words, given)

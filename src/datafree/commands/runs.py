@@ -9,8 +9,8 @@ from rich.console import Console
 from datafree.commands.advice import Unfinished, begin_run, unfinished
 from datafree.commands.options.parsing import Form, Positional, Repeated
 from datafree.files import unwritable
+from datafree.files.numbering import is_reserved
 from datafree.runs.experiment import Experiment, Result, resume, run
-from datafree.runs.numbering import is_reserved
 from datafree.runs.reporting import report
 from datafree.runs.reporting.console import say
 from datafree.runs.tasks import networks_in

@@ -1,112 +1,44 @@
-"""Experiments: a value with all settings, and `run`, which carries it out and writes the run folder."""
+"""`run` carries out an experiment and writes the run folder; `resume` continues one."""
 
 import math
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
 from rich.console import Console
-from torch import nn
 
-from datafree.applications.base import Application
-from datafree.applications.continual import ExtensionConfig
-from datafree.applications.distillation import DistillationConfig
-from datafree.applications.trainer import Fabric
-from datafree.classifier import Classifier, ClassSubset, fingerprint
+from datafree.classifier import Classifier, fingerprint
 from datafree.ensemble import whole_teacher
 from datafree.evaluation import agreement, evaluate, measure
-from datafree.matching import Resized
 from datafree.real.data import RealImages
 from datafree.real.ledger import Purpose
 from datafree.runs.dependencies import dependencies_of
 from datafree.runs.hardware import (
-    MAX_DEVICES,
-    PRECISIONS,
     environment,
-    launch,
     peak_memory,
-    place,
     plain_faults,
-    require_threads,
-    set_threads,
 )
 from datafree.runs.logger import RunLogger, with_progress
 from datafree.runs.planning.expected import networks
+from datafree.runs.planning.setup import Setup, method_of, set_up
 from datafree.runs.reporting.console import say
 from datafree.runs.reporting.methods import method_name, part_results
 from datafree.runs.reporting.report import write_results
-from datafree.runs.run_folder import EXPERIMENT, RunFolder, read_experiment
-from datafree.runs.serialization import from_json, serializable, to_json
-from datafree.runs.task_data import TaskData, open_data, open_task_data, require_data, with_pictures
-from datafree.runs.tasks import AmalgamationTask, ExtensionTask, Task, networks_in, student_start
-from datafree.synthesis import Method, Schedule, Stream
+from datafree.runs.run_folder import RunFolder
+from datafree.runs.serialization import to_json
+from datafree.runs.settings import Experiment, experiment_json, read_settings
+from datafree.runs.task_data import open_task_data, with_pictures
+from datafree.runs.tasks import networks_in, student_start
+from datafree.synthesis import Stream
 from datafree.teachers.code import require_repeated
-from datafree.teachers.inspection import notes_of, require_capabilities
+from datafree.teachers.inspection import notes_of
 from datafree.types import (
     Batch,
     Diverged,
     InputError,
-    require_at_least,
-    require_at_most,
-    require_one_of,
-    require_seed,
 )
-
-
-@dataclass(frozen=True, kw_only=True)
-class RuntimeConfig:
-    """Where an experiment runs, and what it writes while it runs."""
-
-    seed: int = 0
-    """random seed"""
-    device: str = "auto"
-    """cpu, cuda, mps, ...; auto: an accelerator if available, else the CPU"""
-    devices: int = 1
-    """number of processes with one device each; each synthesizes its own images, and the student's gradients are
-    averaged"""
-    precision: str = "32-true"
-    """precision by its name in Lightning Fabric: 32-true, bf16-mixed, 16-mixed"""
-    threads: int = 1
-    """CPU threads of each process; results depend on it in the last bits"""
-    checkpoint_interval: float = 20.0
-    """seconds between two checkpoints"""
-    evaluation_interval: float = 0.0
-    """seconds between two evaluations of the student during training; they are only logged and select nothing;
-    0: evaluate at the end only"""
-    tensorboard: bool = False
-    """write TensorBoard events as well"""
-
-    def __post_init__(self) -> None:
-        require_at_least(1, devices=self.devices)
-        require_at_most(MAX_DEVICES, devices=self.devices)
-        require_threads(self.threads)
-        require_at_least(0, checkpoint_interval=self.checkpoint_interval, evaluation_interval=self.evaluation_interval)
-        require_seed(self.seed)
-        require_one_of(("32-true", *PRECISIONS), precision=self.precision)
-
-
-@serializable
-@dataclass(frozen=True, kw_only=True)
-class Experiment(RuntimeConfig):
-    """All settings that determine a result. Equal experiments give equal students on one machine with equal threads."""
-
-    task: Task | ExtensionTask | AmalgamationTask
-    """the networks and the real images"""
-    method: Method | None
-    """the synthesis method; None: train on real images (the ceiling)"""
-    schedule: Schedule
-    """when images are synthesized, and which ones the student sees"""
-    application: Application = field(default_factory=DistillationConfig)
-    """what the images are used for"""
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if isinstance(self.task, ExtensionTask) != isinstance(self.application, ExtensionConfig):
-            task, application = type(self.task).__name__, type(self.application).__name__
-            raise InputError(f"{task} and {application} do not fit; use an ExtensionTask with an ExtensionConfig")
 
 
 @dataclass(frozen=True)
@@ -119,17 +51,6 @@ class Result:
     """the content of `summary.json`"""
     path: Path
     """the run folder"""
-
-
-@dataclass(frozen=True)
-class Setup:
-    """An experiment with its processes, networks and real images."""
-
-    experiment: Experiment
-    fabric: Fabric
-    teacher: Classifier
-    student: Classifier
-    data: TaskData
 
 
 def resume(
@@ -155,20 +76,14 @@ def resume(
     return run(experiment, path, console=console, resuming=True)
 
 
-def read_settings(path: str | Path) -> Experiment:
-    """Read the experiment of a run folder.
-
-    Raises:
-        InputError: If the folder has no valid experiment.
-    """
-    file = Path(path) / EXPERIMENT
-    experiment = from_json(read_experiment(path), str(file))
-    if not isinstance(experiment, Experiment):
-        raise InputError(f"{file}: its content is no experiment; restore it from a copy")
-    return experiment
-
-
-def run(experiment: Experiment, out: str | Path, *, console: Console | None = None, resuming: bool = False) -> Result:
+def run(
+    experiment: Experiment,
+    out: str | Path,
+    *,
+    console: Console | None = None,
+    resuming: bool = False,
+    started: float | None = None,
+) -> Result:
     """Run an experiment and write its results to a run folder.
 
     Args:
@@ -176,6 +91,7 @@ def run(experiment: Experiment, out: str | Path, *, console: Console | None = No
         out: The run folder; created if it does not exist, refused if it contains another run.
         console: Where progress is shown; default: nowhere.
         resuming: Continue from the newest checkpoint.
+        started: When the command started, in seconds of `time.monotonic`, for the budget; default: now.
 
     Raises:
         InputError: If a setting is invalid or a file cannot be used; no incomplete run folder is left.
@@ -183,7 +99,8 @@ def run(experiment: Experiment, out: str | Path, *, console: Console | None = No
     """
     out = Path(out)
     with plain_faults(where=", in a new run"):
-        setup = set_up(experiment, resuming)
+        setup = set_up(experiment, resuming, started)
+    experiment = setup.experiment
     teacher_sha256 = fingerprint(whole_teacher(setup.teacher).model)
     with ExitStack() as stack:
         folder = None
@@ -205,25 +122,6 @@ def run(experiment: Experiment, out: str | Path, *, console: Console | None = No
     return Result(setup.student, summary, out)
 
 
-def set_up(experiment: Experiment, resuming: bool = False) -> Setup:
-    """Start the processes of an experiment, load its networks and open its real images.
-
-    Raises:
-        InputError: If a setting is invalid or a file cannot be used.
-    """
-    set_threads(experiment.threads)
-    if resuming:
-        require_data(experiment.task, ceiling=experiment.method is None)
-    fabric = launch(experiment.device, devices=experiment.devices, precision=experiment.precision, resuming=resuming)
-    torch.manual_seed(experiment.seed + fabric.global_rank)
-    teacher, student = (
-        place(model, experiment.precision, fabric) for model in experiment.task.load(download=not resuming)
-    )
-    if experiment.method is not None and experiment.application.needs_images:
-        require_capabilities(teacher, method_of(experiment))
-    return Setup(experiment, fabric, teacher, student, open_data(experiment.task, student, teacher))
-
-
 def second_line(setup: Setup) -> str:
     """Return the second line of a run: its device and networks, and its expected time and memory."""
     experiment = setup.experiment
@@ -236,6 +134,8 @@ def note_networks(setup: Setup, logger: RunLogger) -> None:
     teacher, student, data = setup.teacher, setup.student, setup.data
     for note in dict.fromkeys((*notes_of(teacher), *student.notes, *data.notes)):
         logger.note(note)
+    for decision in setup.decisions:
+        logger.note(decision)
     if start := student_start(setup.experiment.task):
         logger.note(f"the student starts from the weights in {start.sentence}")
     if student.shape != teacher.shape:
@@ -270,11 +170,9 @@ def train(setup: Setup, logger: RunLogger) -> None:
     """Train the student of a run, in place."""
     application, new_classes = setup.experiment.application, setup.data.new_classes
     batches = training_batches(setup, logger)
-    inputs: dict[str, Any] = {}
     if new_classes:
-        assert isinstance(application, ExtensionConfig)
         logger.also_register(new=new_classes)
-        inputs["new"] = new_classes.random_batches(application.new_batch_size)
+    inputs = setup.extra_inputs()
     application.build()(setup.student, setup.teacher, batches, **inputs, fabric=setup.fabric, callback=logger)
     logger.warn_of_collapse()
 
@@ -301,11 +199,12 @@ def training_batches(setup: Setup, logger: RunLogger) -> Iterator[Batch]:
             logger.note(note)
         logger.also_register(real=real)
         return real.random_batches(experiment.schedule.batch_size)
-    old_classes = len(teacher.classes)
-    visible: nn.Module = student if student.shape == teacher.shape else Resized(student)
-    visible = visible if len(student.classes) == old_classes else ClassSubset(visible, range(old_classes))
     stream = Stream.of(
-        with_pictures(method_of(experiment), teacher, ledger), teacher, visible, experiment.schedule, logger
+        with_pictures(method_of(experiment), teacher, ledger),
+        teacher,
+        setup.visible_student,
+        experiment.schedule,
+        logger,
     )
     measured = stream.synthesizer.measured_images
     ledger.add_measured(measured)
@@ -315,19 +214,6 @@ def training_batches(setup: Setup, logger: RunLogger) -> Iterator[Batch]:
         logger.note(f"feature statistics were measured on {count:,} real images of {source}")
     logger.also_register(stream=stream)
     return stream
-
-
-def method_of(experiment: Experiment) -> Method:
-    """Return the method of an experiment as its task applies it: to one teacher at a time, or to some of its classes."""
-    assert experiment.method is not None
-    return experiment.task.applied(experiment.method)
-
-
-def experiment_json(experiment: Experiment, out: Path, resuming: bool) -> Any:
-    """Return an experiment as JSON. A resumed one keeps the JSON in its folder, which may lack newer settings."""
-    if resuming and (out / EXPERIMENT).exists() and read_settings(out) == experiment:
-        return read_experiment(out)
-    return to_json(experiment)
 
 
 def require_finite(student: Classifier) -> None:

@@ -18,10 +18,10 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from datafree.files import read_json, read_text, unwritable, write_json, write_text
+from datafree.files.numbering import is_reserved
 from datafree.files.temporary import TEMPORARY, delete_leftovers
 from datafree.real.ledger import LEDGER
 from datafree.runs import checkpoints
-from datafree.runs.numbering import is_reserved
 from datafree.types import InputError
 
 SCHEMA = 2

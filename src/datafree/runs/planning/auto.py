@@ -1,0 +1,111 @@
+"""The method `auto`: what a teacher offers decides how images are synthesized for it.
+
+The table is filled by `datafree bench photographs`, `digits` and `mnist`. Real images decide nothing; the teacher alone does.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar, Literal
+
+import torch
+
+from datafree.classifier import Classifier, batch_norms
+from datafree.methods import METHODS
+from datafree.randomness import RandomNumbers
+from datafree.synthesis import Method, Schedule, Synthesizer
+from datafree.synthesis.augmentation import is_flip_invariant
+from datafree.synthesis.method import capabilities
+from datafree.synthesis.mixture import Mixture, Part
+
+REFINED = 0.4
+"""share of refined pictures in a mixture with procedural ones"""
+SPREAD = 100.0
+"""ratio of the largest to the smallest median running variance of a layer above which statistics are relative"""
+PICTURES = 256
+"""pictures that the teacher is asked about"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Auto(Method):
+    """The method that suits the teacher. A run stores the one that was chosen."""
+
+    paper: ClassVar[str] = "chosen by the teacher; see the guide to budgets"
+
+    race: bool = False
+    """try three methods, each with a tenth of the budget, and continue with the best"""
+    flip: Literal["auto", "on", "off"] = "auto"
+    """mirror images left to right; auto: if the teacher answers the same on mirrored pictures"""
+
+    @property
+    def schedule(self) -> Schedule:
+        return Schedule()
+
+    @property
+    def passes(self) -> float:
+        return 0
+
+    @property
+    def distillation(self) -> Mapping[str, Any]:
+        return METHODS["procedural"].distillation
+
+    def build(self, teacher: Classifier) -> Synthesizer:
+        return recipe_for(teacher, flips=False).method.build(teacher)
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What `auto` chooses for a teacher."""
+
+    name: str
+    """the method in one word"""
+    method: Method
+    """a method or a mixture"""
+    reason: str
+    """why, in one sentence"""
+
+
+def recipe_for(teacher: Classifier, *, flips: bool) -> Recipe:
+    """Return the method that suits a teacher.
+
+    Args:
+        teacher: The teacher.
+        flips: Whether images may be mirrored.
+    """
+    procedural = METHODS["procedural"]
+    offers = capabilities(teacher)
+    if "gradients" not in offers:
+        return Recipe("procedural", procedural, "procedural pictures, since the teacher has no gradients")
+    if "batch-norm statistics" not in offers:
+        return Recipe("procedural", procedural, "procedural pictures, since the teacher has no batch norm")
+    relative = variance_spread(teacher) > SPREAD
+    refine = replace(METHODS["refine"], flip=flips, **({"statistics_norm": "relative"} if relative else {}))
+    parts = (
+        Part(name="procedural", method=procedural, share=1 - REFINED),
+        Part(name="refine", method=refine, share=REFINED),
+    )
+    reason = "procedural pictures, and some of them refined with the batch-norm statistics of the teacher"
+    if relative:
+        reason += ", relative ones because its layers differ by orders of magnitude"
+    return Recipe("mixture", Mixture(parts=parts), reason)
+
+
+def race_of(teacher: Classifier, recipe: Recipe) -> list[Recipe]:
+    """Return three recipes to compare: the one of the table, and the simplest others that support the teacher."""
+    others = [Recipe(name, METHODS[name], "") for name in ("procedural", "fast", "noise", "deep-dream")]
+    usable = [other for other in others if other.method != recipe.method and not other.method.missing(teacher)]
+    return [recipe, *usable][:3]
+
+
+def variance_spread(teacher: Classifier) -> float:
+    """Return the ratio of the largest to the smallest median running variance of a layer."""
+    medians = [float(layer.running_var.median()) for layer in batch_norms(teacher) if layer.running_var is not None]
+    return max(medians) / max(min(medians), torch.finfo(torch.float32).tiny)
+
+
+def decides_flip(auto: Auto, teacher: Classifier) -> bool:
+    """Return whether images are mirrored: as the user says, or if the teacher answers the same on mirrored pictures."""
+    if auto.flip != "auto":
+        return auto.flip == "on"
+    with RandomNumbers(0):
+        pictures = METHODS["procedural"].build(teacher).synthesize().images[:PICTURES]
+    return is_flip_invariant(teacher, pictures)

@@ -1,0 +1,118 @@
+"""The processes, networks and real images of an experiment, and what its budget decides."""
+
+import time
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import nn
+
+from datafree.applications.continual import ExtensionConfig
+from datafree.applications.trainer import Fabric
+from datafree.classifier import Classifier, ClassSubset
+from datafree.matching import Resized
+from datafree.runs.hardware import launch, place, set_threads
+from datafree.runs.planning.auto import Auto
+from datafree.runs.planning.deciding import Request, decide
+from datafree.runs.settings import Experiment
+from datafree.runs.task_data import TaskData, open_data, require_data
+from datafree.synthesis import Method
+from datafree.teachers.inspection import require_capabilities
+from datafree.types import InputError
+
+
+@dataclass(frozen=True)
+class Setup:
+    """An experiment with its processes, networks and real images."""
+
+    experiment: Experiment
+    fabric: Fabric
+    teacher: Classifier
+    student: Classifier
+    data: TaskData
+    decisions: tuple[str, ...] = ()
+    """what the budget and the method `auto` decided, and why"""
+    seconds: float | None = None
+    """expected duration, if it was measured for the budget"""
+
+    @property
+    def visible_student(self) -> nn.Module:
+        """The student as an adaptive method sees it: with the image size and the classes of the teacher."""
+        student: nn.Module = self.student if self.student.shape == self.teacher.shape else Resized(self.student)
+        classes = len(self.teacher.classes)
+        return student if len(self.student.classes) == classes else ClassSubset(student, range(classes))
+
+    def extra_inputs(self) -> dict[str, Any]:
+        """Return what the application takes besides the synthesized batches: real images of new classes."""
+        application, new_classes = self.experiment.application, self.data.new_classes
+        if not new_classes:
+            return {}
+        assert isinstance(application, ExtensionConfig)
+        return {"new": new_classes.random_batches(application.new_batch_size)}
+
+
+def set_up(experiment: Experiment, resuming: bool = False, started: float | None = None) -> Setup:
+    """Start the processes of an experiment, load its networks, open its real images, and decide what its budget leaves open.
+
+    Args:
+        experiment: The settings.
+        resuming: Whether the run exists: nothing is downloaded, and nothing is decided.
+        started: When the command started, in seconds of `time.monotonic`; default: now.
+
+    Raises:
+        InputError: If a setting is invalid or a file cannot be used.
+    """
+    started = time.monotonic() if started is None else started
+    set_threads(experiment.threads)
+    if resuming:
+        require_data(experiment.task, ceiling=experiment.method is None)
+    fabric = launch(experiment.device, devices=experiment.devices, precision=experiment.precision, resuming=resuming)
+    torch.manual_seed(experiment.seed + fabric.global_rank)
+    teacher, student = (
+        place(model, experiment.precision, fabric) for model in experiment.task.load(download=not resuming)
+    )
+    if experiment.method is not None and experiment.application.needs_images:
+        require_capabilities(teacher, method_of(experiment))
+    setup = Setup(experiment, fabric, teacher, student, open_data(experiment.task, student, teacher))
+    return decided(setup, started) if experiment.budget or isinstance(experiment.method, Auto) else setup
+
+
+def decided(setup: Setup, started: float) -> Setup:
+    """Return a setup whose experiment has a method and plain counts in place of `auto` and the budget.
+
+    Raises:
+        InputError: If the budget is invalid or too short, or there is nothing to divide.
+    """
+    experiment, test = setup.experiment, setup.data.test
+    if experiment.method is None or not experiment.application.needs_images:
+        raise InputError("no images are synthesized in this run, so a budget cannot be divided; set --steps")
+    decision = decide(
+        Request(
+            method=experiment.method,
+            schedule=experiment.schedule,
+            application=experiment.application,
+            budget=experiment.budget,
+            teacher=setup.teacher,
+            student=setup.student,
+            visible=setup.visible_student,
+            fabric=setup.fabric,
+            apply=experiment.task.applied,
+            inputs=setup.extra_inputs,
+            test_images=len(test) if test else 0,
+            elapsed=lambda: time.monotonic() - started,
+        )
+    )
+    plain = replace(
+        experiment,
+        method=decision.method,
+        schedule=decision.schedule,
+        application=decision.application,
+        budget="",
+    )
+    return replace(setup, experiment=plain, decisions=decision.notes, seconds=decision.seconds)
+
+
+def method_of(experiment: Experiment) -> Method:
+    """Return the method of an experiment as its task applies it: to one teacher at a time, or to some of its classes."""
+    assert experiment.method is not None
+    return experiment.task.applied(experiment.method)

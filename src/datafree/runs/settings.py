@@ -1,0 +1,94 @@
+"""Experiments: a value with all settings of a run, and how a run folder stores it."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from datafree.applications.base import Application
+from datafree.applications.continual import ExtensionConfig
+from datafree.applications.distillation import DistillationConfig
+from datafree.runs.hardware import MAX_DEVICES, PRECISIONS, require_threads
+from datafree.runs.planning.budget import parse_budget
+from datafree.runs.run_folder import EXPERIMENT, read_experiment
+from datafree.runs.serialization import from_json, serializable, to_json
+from datafree.runs.tasks import AmalgamationTask, ExtensionTask, Task
+from datafree.synthesis import Method, Schedule
+from datafree.types import InputError, require_at_least, require_at_most, require_one_of, require_seed
+
+
+@dataclass(frozen=True, kw_only=True)
+class RuntimeConfig:
+    """Where an experiment runs, and what it writes while it runs."""
+
+    seed: int = 0
+    """random seed"""
+    device: str = "auto"
+    """cpu, cuda, mps, ...; auto: an accelerator if available, else the CPU"""
+    devices: int = 1
+    """number of processes with one device each; each synthesizes its own images, and the student's gradients are
+    averaged"""
+    precision: str = "32-true"
+    """precision by its name in Lightning Fabric: 32-true, bf16-mixed, 16-mixed"""
+    threads: int = 1
+    """CPU threads of each process; results depend on it in the last bits"""
+    checkpoint_interval: float = 20.0
+    """seconds between two checkpoints"""
+    evaluation_interval: float = 0.0
+    """seconds between two evaluations of the student during training; they are only logged and select nothing;
+    0: evaluate at the end only"""
+    budget: str = ""
+    """what the run may cost, from the command to its end, such as 10m, 2h or 500steps; it decides the steps and the number
+    of images; default: none, or 15m on a CPU and 10m on a GPU if the method is auto"""
+    tensorboard: bool = False
+    """write TensorBoard events as well"""
+
+    def __post_init__(self) -> None:
+        require_at_least(1, devices=self.devices)
+        require_at_most(MAX_DEVICES, devices=self.devices)
+        require_threads(self.threads)
+        require_at_least(0, checkpoint_interval=self.checkpoint_interval, evaluation_interval=self.evaluation_interval)
+        require_seed(self.seed)
+        if self.budget:
+            parse_budget(self.budget)
+        require_one_of(("32-true", *PRECISIONS), precision=self.precision)
+
+
+@serializable
+@dataclass(frozen=True, kw_only=True)
+class Experiment(RuntimeConfig):
+    """All settings that determine a result. Equal experiments give equal students on one machine with equal threads."""
+
+    task: Task | ExtensionTask | AmalgamationTask
+    """the networks and the real images"""
+    method: Method | None
+    """the synthesis method; None: train on real images (the ceiling)"""
+    schedule: Schedule
+    """when images are synthesized, and which ones the student sees"""
+    application: Application = field(default_factory=DistillationConfig)
+    """what the images are used for"""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if isinstance(self.task, ExtensionTask) != isinstance(self.application, ExtensionConfig):
+            task, application = type(self.task).__name__, type(self.application).__name__
+            raise InputError(f"{task} and {application} do not fit; use an ExtensionTask with an ExtensionConfig")
+
+
+def read_settings(path: str | Path) -> Experiment:
+    """Read the experiment of a run folder.
+
+    Raises:
+        InputError: If the folder has no valid experiment.
+    """
+    file = Path(path) / EXPERIMENT
+    experiment = from_json(read_experiment(path), str(file))
+    if not isinstance(experiment, Experiment):
+        raise InputError(f"{file}: its content is no experiment; restore it from a copy")
+    return experiment
+
+
+def experiment_json(experiment: Experiment, out: Path, resuming: bool) -> Any:
+    """Return an experiment as JSON. A resumed one keeps the JSON in its folder, which may lack newer settings."""
+    if resuming and (out / EXPERIMENT).exists() and read_settings(out) == experiment:
+        return read_experiment(out)
+    return to_json(experiment)
