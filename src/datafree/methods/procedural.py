@@ -65,7 +65,7 @@ class ProceduralConfig(Method):
 
     @property
     def schedule(self) -> Schedule:
-        return Schedule(warmup_batches=16, refresh_every=8, pool_batches=64)
+        return Schedule(warmup_batches=16, refresh_every=32, pool_batches=64)
 
     @property
     def passes(self) -> float:

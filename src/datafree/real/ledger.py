@@ -13,6 +13,7 @@ Purpose = Literal[
     "evaluation",
     "student training (ceiling)",
     "student training (new classes)",
+    "student training (pictures)",
     "student start",
     "statistics",
 ]
@@ -42,8 +43,8 @@ class Ledger:
         return sum(entry.images or 0 for entry in self.entries if entry.purpose == purpose)
 
     def images_seen_by_student(self) -> int:
-        """Return the number of real images of the teacher's classes on which the student was trained."""
-        return self.count("student training (ceiling)")
+        """Return the number of real images on which the student was trained, besides those of new classes."""
+        return self.count("student training (ceiling)") + self.count("student training (pictures)")
 
     def images_measured(self) -> int:
         """Return the number of real images on which feature statistics were measured; the student did not see them."""

@@ -6,6 +6,7 @@ from typing import Any, TypeVar
 from datafree.applications import APPLICATIONS
 from datafree.files.validation import CONFIG, from_plain
 from datafree.methods import METHODS
+from datafree.methods.pictures import PicturesConfig
 from datafree.sets.saved import SavedConfig
 from datafree.synthesis import Schedule
 from datafree.synthesis.augmentation import Augmentation
@@ -20,6 +21,7 @@ CONFIGS: dict[str, type[Any]] = {
         Schedule,
         Augmentation,
         SavedConfig,
+        PicturesConfig,
         Mixture,
         Part,
         *map(type, METHODS.values()),

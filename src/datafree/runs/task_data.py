@@ -1,14 +1,18 @@
 """The real images of a task: for evaluation, for the ceiling, and of new classes."""
 
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import Any, cast
 
 from datafree.classifier import Classifier
 from datafree.ensemble import whole_teacher
+from datafree.methods.pictures import PicturesConfig
 from datafree.networks.head_surgery import widen
 from datafree.real.data import RealImages, open_real, require_downloaded
 from datafree.real.ledger import Ledger, Purpose, Split
+from datafree.real.pictures import open_pictures
 from datafree.runs.tasks import AmalgamationTask, ExtensionTask, SingleTeacherTask, Task, student_start
+from datafree.synthesis import Method
+from datafree.synthesis.mixture import Mixture
 from datafree.types import InputError
 
 AnyTask = SingleTeacherTask | AmalgamationTask
@@ -144,6 +148,29 @@ def open_new_classes(task: ExtensionTask, ledger: Ledger, student: Classifier) -
     require_same_label_kind(task.new_data, new_classes, student)
     widen(student, new_classes.classes)
     return new_classes
+
+
+def with_pictures(method: Method, teacher: Classifier, ledger: Ledger) -> Method:
+    """Return a method whose folders of pictures are open, also those of its parts. Methods open no real images.
+
+    Raises:
+        InputError: If a folder cannot be used.
+    """
+
+    def opened(inner: Method) -> Method:
+        return with_pictures(inner, teacher, ledger)
+
+    if isinstance(method, PicturesConfig):
+        return method.opened(open_pictures(method.images, teacher, ledger))
+    if isinstance(method, Mixture):
+        return method.map(opened) if any(map(reads_pictures, (part.method for part in method.parts))) else method
+    inner = getattr(method, "method", None)  # of a method that applies another one to some teachers or classes
+    return replace(cast(Any, method), method=opened(inner)) if isinstance(inner, Method) else method
+
+
+def reads_pictures(method: Method) -> bool:
+    """Return whether a method reads pictures of the user."""
+    return isinstance(method, PicturesConfig) or isinstance(getattr(method, "method", None), PicturesConfig)
 
 
 def require_same_label_kind(name: str, real: RealImages, model: Classifier) -> None:

@@ -17,10 +17,11 @@ from datafree.ensemble import Ensemble, whole_teacher
 from datafree.files import sha256_of
 from datafree.matching import match_classes
 from datafree.methods import METHODS
+from datafree.methods.pictures import PicturesConfig
 from datafree.sets.contact_sheet import labels_of
 from datafree.sets.image_set import ImageSet, read, reordered
-from datafree.synthesis.image_sets.index import INDEX
 from datafree.synthesis import Method, Schedule, Synthesizer
+from datafree.synthesis.image_sets.index import INDEX
 from datafree.types import Batch, InputError, require_at_least
 
 
@@ -152,5 +153,5 @@ def require_fit(image_set: ImageSet, teacher: Classifier, folder: str) -> None:
         )
 
 
-ALL_METHODS: dict[str, Method] = METHODS | {"saved": SavedConfig()}
-"""every method that can be selected by name, `saved` included"""
+ALL_METHODS: dict[str, Method] = METHODS | {"pictures": PicturesConfig(), "saved": SavedConfig()}
+"""every method that can be selected by name, also those that need a folder"""

@@ -20,6 +20,8 @@ BATCH_SIZE = "images per student step, drawn from the parts in proportion to the
 DEFAULT_BATCH_SIZE = 128
 EXAMPLE = "write NAME:SHARE,NAME:SHARE"
 REAL = "real"
+FOLDERS = {"pictures": "images", "saved": "images"}
+"""methods that read a folder, which may follow the name as in `pictures:FOLDER`: the setting that it becomes"""
 
 
 class Share(NamedTuple):
@@ -27,6 +29,37 @@ class Share(NamedTuple):
 
     name: str
     share: float
+
+
+def split_folders(word: str) -> tuple[str, list[str]]:
+    """Split folders from the value of `--method`.
+
+    Args:
+        word: Such as `pictures:FOLDER` or `procedural:0.7,pictures:FOLDER:0.3`.
+
+    Returns:
+        The value without folders, `pictures` or `procedural:0.7,pictures:0.3`, and the options that name the folders.
+    """
+    parts = word.split(",")
+    mixed = len(parts) > 1 and all(_ends_in_number(part) for part in parts)
+    names, options = [], []
+    for part in parts if mixed else [word]:
+        name, _, rest = part.strip().partition(":")
+        folder, _, share = rest.rpartition(":") if mixed else (rest, "", "")
+        if name in FOLDERS:
+            option = f"--method.{f'{name}.' if mixed else ''}{FOLDERS[name]}={folder}"
+            options += [option] if folder else []
+            part = f"{name}:{share}" if mixed else name
+        names.append(part)
+    return ",".join(names), options
+
+
+def _ends_in_number(part: str) -> bool:
+    try:
+        float(part.rpartition(":")[2])
+    except ValueError:
+        return False
+    return ":" in part
 
 
 def is_mixture(word: str, choices: Sequence[str]) -> bool:

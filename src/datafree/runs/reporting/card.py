@@ -10,6 +10,7 @@ from datafree.sets.image_set import PRIVACY, literal
 from datafree.teachers.folders import CODE as CODE_ENTRY
 from datafree.teachers.folders import registering_module
 from datafree.teachers.libraries import torchvision_networks
+from datafree.types import printable
 
 LOADING = """\
 Load it in the folder that contains `student`:
@@ -110,8 +111,17 @@ def real_images(summary: Mapping[str, Any]) -> str:
         sentence = f"Real images seen by the student: {seen:,} of the old classes and {new:,} of the new classes."
     if start := summary.get("student_start"):
         sentence = f"{sentence[:-1]} in this run; it started from the weights in {StudentStart(**start).sentence}."
+    if folders := pictures(summary):
+        sentence += f" They include {folders}: this run is not data-free."
     measured = summary.get("real_images_measured", 0)
     return f"{sentence} Real images used to measure feature statistics: {measured:,}." if measured else sentence
+
+
+def pictures(summary: Mapping[str, Any]) -> str:
+    """Return how many unlabelled pictures of which folders the student saw; empty if there are none."""
+    entries = [entry for entry in summary.get("ledger", []) if entry["purpose"] == "student training (pictures)"]
+    folders = {printable(entry["source"].removeprefix("unlabelled:")): entry["images"] or 0 for entry in entries}
+    return " and ".join(f"{images:,} unlabelled pictures from {folder}" for folder, images in folders.items())
 
 
 def old_and_new_classes(evaluation: Mapping[str, Any]) -> str:
@@ -183,8 +193,8 @@ def unscored(student: Mapping[str, Any]) -> str:
     if student.get("agreement") is None:
         return "The student was not evaluated, since no real images were given."
     return (
-        f"The student predicts the same as the teacher on {percent(student['agreement'])} of {student['images']:,} real images, "
-        "compared once, at the end. They have no labels, so no accuracy is known."
+        f"The student predicts the same as the teacher on {percent(student['agreement'])} of {student['images']:,} real "
+        "images, compared once, at the end. They have no labels, so no accuracy is known."
     )
 
 
@@ -202,12 +212,14 @@ def card(summary: Mapping[str, Any], config: Mapping[str, Any]) -> str:
     """
     student, teacher = summary["student"], summary["teacher"]
     facts = [pruning(summary), real_images(summary), results(summary), *map(as_sentence, summary["notes"])]
+    with_pictures, task = pictures(summary), "pruning" if "pruned" in summary else "knowledge-distillation"
+    tags = ["image-classification", library_of(config), *([] if with_pictures else ["data-free"]), task]
     return f"""---
 library_name: {library_of(config)}
-tags: [image-classification, {library_of(config)}, data-free, {"pruning" if "pruned" in summary else "knowledge-distillation"}]
+tags: [{", ".join(tags)}]
 datasets: []
 ---
-# Student of a data-free run
+# Student of a {"run with unlabelled pictures" if with_pictures else "data-free run"}
 
 Method: *{summary["method"]}*. Synthesized images: {summary["images_synthesized"]:,}. SHA-256 of the teacher's weights:
 `{summary["teacher_sha256"]}`.
