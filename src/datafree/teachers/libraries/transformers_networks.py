@@ -6,10 +6,9 @@ The weights are read by `weights.reading`; transformers only renames them.
 """
 
 import json
-import math
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import fields, is_dataclass, replace
+from dataclasses import fields, is_dataclass
 from pathlib import Path
 from typing import Any, cast
 
@@ -17,23 +16,27 @@ import torch
 from torch import Tensor, nn
 
 from datafree.classifier import Classifier, cpu_state_dict
-from datafree.files import read_json
 from datafree.networks.building import is_plain, require_bounded, sketch
 from datafree.randomness import RandomNumbers
+from datafree.teachers.libraries.image_processors import (
+    PROCESSOR,
+    normalisation,
+    pair_of,
+    processor_of,
+    read_processor,
+    resizing,
+)
 from datafree.teachers.weights_files import Facts
-from datafree.types import InputError, Preprocessing, suggestion
+from datafree.types import InputError, suggestion
 from datafree.weights.reading import read_checkpoint
 
 PREFIX = "transformers:"
-PROCESSOR = "preprocessor_config.json"
 TIMM = "timm_wrapper"
 """the `model_type` of networks of timm's, which timm builds"""
 LABELS = ("id2label", "label2id", "num_labels", "architectures", "problem_type")
 """entries of `config.json` that are read apart from the arguments of the network"""
 UNUSED = ("transformers_version", "dtype", "torch_dtype", "return_dict", "output_hidden_states", "output_attentions")
 """fields without an effect on the logits, which are float32 here"""
-FILTERS = ("nearest", "lanczos", "bilinear", "bicubic", "box", "hamming")
-"""resampling filters by their number in Pillow"""
 MAX_LABELS = 100_000
 
 
@@ -79,14 +82,16 @@ def load(folder: Path, plain: Mapping[str, Any], weights: Path, facts: Facts) ->
             network is too large, or the weights do not match it.
     """
     where = str(folder / "config.json")
-    kind, config = network_class(plain, where), None
+    if facts.arguments:
+        raise InputError(f"{where} defines the network; remove the arguments ({', '.join(facts.arguments)})")
+    kind = network_class(plain, where)
     names, multi_label = _labels(plain, where)
     with quiet():
         config = _config(kind, plain, where, len(names))
         network = _with_weights(kind, config, weights, where)
-    processor, notes = _processor(folder, kind)
+    processor, notes = read_processor(folder, kind)
     found = _facts(config, processor, names, multi_label, str(folder / PROCESSOR))
-    facts = facts.over(found)
+    given, facts = facts, facts.over(found)
     assert facts.shape is not None
     require_bounded(facts.shape, len(names))
     count = facts.classes if isinstance(facts.classes, int) else len(facts.classes or ())
@@ -101,8 +106,7 @@ def load(folder: Path, plain: Mapping[str, Any], weights: Path, facts: Facts) ->
         preprocessing=facts.preprocessing,
         multi_label=facts.multi_label,
     )
-    guessed = not processor and not facts.over(Facts()).mean
-    classifier.notes = notes if not guessed else (*notes, f"{folder} says no mean and std; give --mean and --std")
+    classifier.notes = () if given.mean and given.std else notes
     return classifier
 
 
@@ -247,38 +251,13 @@ def _refusal(where: str, fault: Exception) -> InputError:
     return InputError(f"{where} describes a network that transformers cannot create ({why}); save the network again")
 
 
-def _processor(folder: Path, kind: Any) -> tuple[dict[str, Any], tuple[str, ...]]:
-    """Return the settings of the image processor, and a note if they are not in the folder but transformers' defaults."""
-    path = folder / PROCESSOR
-    if path.exists():
-        plain = read_json(path, follow_links=True)
-        if not isinstance(plain, dict):
-            raise InputError(f"{path}: its content is no object; save the image processor again")
-        return plain, ()
-    library = _library()
-    from transformers.models.auto.image_processing_auto import IMAGE_PROCESSOR_MAPPING_NAMES as CLASSES
-
-    named: Any = cast(Any, CLASSES).get(kind.config_class.model_type) or ""
-    name = next((n for n in (named.values() if isinstance(named, dict) else [named]) if isinstance(n, str) and n), "")
-    processor = getattr(library, name, None)
-    words = ("size", "crop_size", "crop_pct", "image_mean", "image_std", "resample", "rescale_factor", "do_normalize")
-    words += ("do_rescale", "do_center_crop", "do_flip_channel_order", "rescale_offset", "include_top")
-    settings = {word: getattr(processor, word, None) for word in words}
-    settings = {word: value for word, value in settings.items() if isinstance(value, (int, float, list, tuple, dict))}
-    note = (
-        f"mean and std of the teacher are transformers' defaults for {kind.config_class.model_type}, because {folder} has no "
-        f"{PROCESSOR}; give --mean and --std if it was trained with others"
-    )
-    return {**settings, "image_processor_type": name}, (note,)
-
-
 def _facts(config: Any, processor: Mapping[str, Any], names: tuple[str, ...], multi_label: bool, where: str) -> Facts:
     """Return what the configuration and the image processor say."""
     try:
-        mean, std = _normalisation(processor)
+        mean, std = normalisation(processor)
         vision = getattr(config, "vision_config", config)
         channels = getattr(vision, "num_channels", None) or (len(mean) if len(mean) > 1 else 3)
-        size, preprocessing = _resizing(processor, _pair(getattr(vision, "image_size", None)))
+        size, preprocessing = resizing(processor, pair_of(getattr(vision, "image_size", None)))
     except (ValueError, TypeError, KeyError, ZeroDivisionError) as fault:
         raise InputError(f"{where} is not the configuration of an image processor ({fault}); save it again") from fault
     if len(mean) not in (1, channels):
@@ -292,68 +271,6 @@ def _facts(config: Any, processor: Mapping[str, Any], names: tuple[str, ...], mu
         preprocessing=preprocessing,
         multi_label=multi_label,
     )
-
-
-def _normalisation(processor: Mapping[str, Any]) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    r"""Return mean and standard deviation for pixels in [0, 1].
-
-    The image processor computes :math:`(255 s x - o - \mu) / \sigma` for pixels :math:`x` in [0, 1], with the scale
-    :math:`s = 1/255` and the offset :math:`o = 0` in most networks.
-    """
-    mean, std = _numbers(processor.get("image_mean"), 0.0), _numbers(processor.get("image_std"), 1.0)
-    if not processor.get("do_normalize", True):
-        mean, std = (0.0,), (1.0,)
-    if processor.get("include_top"):  # EfficientNet divides by the standard deviation twice
-        std = (
-            tuple(value**2 for value in std)
-            if processor.get("do_normalize", True)
-            else _numbers(processor.get("image_std"), 1.0)
-        )
-    scale = 255.0 * float(processor.get("rescale_factor", 1 / 255)) if processor.get("do_rescale", True) else 255.0
-    offset = 1.0 if processor.get("rescale_offset") else 0.0
-    if not math.isfinite(scale) or scale <= 0:
-        raise ValueError(f"rescale_factor is {processor.get('rescale_factor')}")
-    mean, std = tuple((value + offset) / scale for value in mean), tuple(value / scale for value in std)
-    return (mean * len(std), std) if len(mean) == 1 < len(std) else (mean, std * len(mean) if len(std) == 1 else std)
-
-
-def _numbers(values: Any, default: float) -> tuple[float, ...]:
-    values = [default] if values is None else values if isinstance(values, (list, tuple)) else [values]
-    if not values or not all(isinstance(value, (int, float)) for value in values):
-        raise ValueError(f"{values} are no numbers")
-    return tuple(map(float, values))
-
-
-def _resizing(processor: Mapping[str, Any], own: tuple[int, int] | None) -> tuple[tuple[int, int], Preprocessing]:
-    """Return the size of the images, and how files of another size are resized.
-
-    Args:
-        processor: The settings of the image processor.
-        own: The size that the network is built for; None if it takes any.
-    """
-    resample = processor.get("resample", 2)
-    interpolation: Any = FILTERS[resample] if type(resample) is int and 0 <= resample < len(FILTERS) else "bilinear"
-    resized, shortest = processor.get("size"), None
-    if isinstance(resized, Mapping):
-        shortest = resized.get("shortest_edge")
-        resized = [resized.get("height", shortest), resized.get("width", shortest)]
-    resized, cropped = _pair(resized), processor.get("crop_size")
-    if isinstance(cropped, Mapping):
-        cropped = [cropped.get("height"), cropped.get("width")]
-    crops = bool(processor.get("do_center_crop", False)) and cropped is not None
-    size = (_pair(cropped) if crops else None) or own or resized or (224, 224)
-    size = own or size
-    if processor.get("crop_pct") and shortest and shortest < 384:  # ConvNeXt
-        return size, Preprocessing(crop_pct=float(processor["crop_pct"]), interpolation=interpolation)
-    if crops and resized:
-        return size, Preprocessing(crop_pct=min(size) / min(resized), interpolation=interpolation)
-    return size, Preprocessing(crop_mode="center" if shortest else "squash", interpolation=interpolation)
-
-
-def _pair(value: Any) -> tuple[int, int] | None:
-    """Return height and width; None if they are not given."""
-    pair = (value, value) if type(value) is int else tuple(value) if isinstance(value, (list, tuple)) else ()
-    return cast(tuple[int, int], pair) if len(pair) == 2 and all(type(side) is int for side in pair) else None
 
 
 def untrained(classifier: Classifier) -> Classifier:
@@ -389,29 +306,4 @@ def saved(classifier: Classifier) -> tuple[dict[str, Tensor], dict[str, Any], di
     config["label2id"] = {name: index for index, name in enumerate(classifier.classes)}
     if classifier.multi_label:
         config["problem_type"] = "multi_label_classification"
-    return weights, config, _processor_of(classifier, model)
-
-
-def _processor_of(classifier: Classifier, model: TransformersNetwork) -> dict[str, Any]:
-    """Return the settings of an image processor with the preprocessing of a classifier."""
-    channels, height, width = classifier.shape
-    preprocessing = replace(classifier.preprocessing)
-    squashed = preprocessing.crop_mode == "squash"
-    resized = {
-        "height": round(height / preprocessing.crop_pct),
-        "width": round(width / preprocessing.crop_pct),
-    }
-    return {
-        "image_processor_type": "ViTImageProcessor" if squashed else "BitImageProcessor",
-        "do_resize": True,
-        "size": resized if squashed else {"shortest_edge": min(resized.values())},
-        "do_center_crop": not squashed,
-        **({} if squashed else {"crop_size": {"height": height, "width": width}}),
-        "resample": FILTERS.index(preprocessing.interpolation),
-        "do_rescale": True,
-        "rescale_factor": 1 / 255,
-        "do_normalize": True,
-        "do_flip_channel_order": model.flip_channels,
-        "image_mean": classifier.mean.flatten().expand(channels).tolist(),
-        "image_std": classifier.std.flatten().expand(channels).tolist(),
-    }
+    return weights, config, processor_of(classifier, model.flip_channels)
