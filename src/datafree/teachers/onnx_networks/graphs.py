@@ -127,7 +127,7 @@ def parse_names(text: str) -> tuple[str, ...]:
     if isinstance(value, dict) and all(str(key).isdecimal() for key in value):
         numbered = {int(key): name for key, name in value.items()}
         value = [numbered.get(index) for index in range(len(numbered))]
-    if value is None:
+    if value is None and text.lstrip()[:1] not in ("[", "{"):
         value = [word.strip() for word in re.split(r"\n|,", text.strip())]
     names = value if isinstance(value, (list, tuple)) else ()
     return tuple(names) if all(isinstance(name, str) and name for name in names) else ()

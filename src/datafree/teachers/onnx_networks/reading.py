@@ -193,7 +193,7 @@ def _place(tensor: Any, path: Path) -> tuple[str, int, int]:
 
     entries = {entry.key: entry.value for entry in tensor.external_data}
     name = entries.get("location", "")
-    if not name or name != Path(name).name or "\\" in name or "\0" in name:
+    if name in ("", ".", "..") or name != Path(name).name or "\\" in name or "\0" in name:
         raise InputError(
             f"{path} keeps its weights in {name[:80]!r}, which is not the name of a file beside it; export it again with its "
             "weights inside"
