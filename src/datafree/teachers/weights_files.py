@@ -144,8 +144,18 @@ def load_network(
         fits=fits,
     )
     classifier.model.load_state_dict(found[0].weights)
-    classifier.notes += (*checkpoint.notes, *found[0].notes, *_guesses(name, facts))
+    others = _others_in_order(name, checkpoint) if by == "order" else ()
+    classifier.notes += (*checkpoint.notes, *found[0].notes, *others, *_guesses(name, facts))
     return classifier
+
+
+def _others_in_order(name: str, checkpoint: Checkpoint) -> Iterator[str]:
+    """Yield a sentence if the sequence of shapes is also that of other networks."""
+    others = [other for other in _proposed(checkpoint, "shapes") if other != name.partition(".")[0]]
+    if others:
+        rest = f" and {len(others) - LISTED} more" if len(others) > LISTED else ""
+        listed = ", ".join(others[:LISTED]) + rest
+        yield f"the shapes of {name} in this order are also those of {listed}, which may compute another function"
 
 
 def _for(name: str, tensors: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
