@@ -231,3 +231,17 @@ def test_what_the_user_says_is_used_instead_of_the_folder(folder: Path):
 def test_weights_for_a_folder_are_refused(folder: Path):
     with pytest.raises(InputError, match="already contains weights; remove --weights"):
         teachers.load(f"local-dir:{folder}", weights="other.pt")
+
+
+def test_weights_of_a_folder_of_code_bring_their_settings(tmp_path: Path):
+    code = tmp_path / "net.py"
+    code.write_text("from torch import nn\ndef build():\n    return nn.Sequential(nn.Flatten(), nn.Linear(48, 3))\n")
+    saved = teachers.load(f"{code}:build", shape=(3, 4, 4), classes=("a", "b", "c"), mean=(0.1, 0.2, 0.3), std=(0.5,))
+    teachers.save_folder(saved, tmp_path / "net")
+    loaded, images = (
+        teachers.load(f"{code}:build", weights=tmp_path / "net" / "model.safetensors"),
+        torch.rand(2, 3, 4, 4),
+    )
+    assert torch.equal(loaded(images), saved(images)) and loaded.classes == ("a", "b", "c")
+    with pytest.raises(InputError, match=f"give --teacher {code}:build --weights"):
+        teachers.load(str(tmp_path / "net"))
