@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from datafree.runs.tasks import AmalgamationTask, ExtensionTask, Task, create_student
     from datafree.synthesis import Method, Schedule, Stream, Synthesizer
     from datafree.synthesis.augmentation import Augmentation
+    from datafree.synthesis.mixture import Mixture, Part
     from datafree.teachers.creation import create
     from datafree.teachers.folders import load_folder, save_folder
     from datafree.teachers.inspection import Inspection, inspect
@@ -44,6 +45,7 @@ _MODULES = {
     "runs.tasks": ("AmalgamationTask", "ExtensionTask", "Task", "create_student"),
     "synthesis": ("Method", "Schedule", "Stream", "Synthesizer"),
     "synthesis.augmentation": ("Augmentation",),
+    "synthesis.mixture": ("Mixture", "Part"),
     "teachers.creation": ("create",),
     "teachers.folders": ("load_folder", "save_folder"),
     "teachers.inspection": ("Inspection", "inspect"),

@@ -173,10 +173,6 @@ BAD: dict[str, tuple[list[str], str]] = {
         ["distill", "--teacher", "local-dir:{three}", "--method", "noise", "--data", "digits", *LEARN],
         "the network has 3 classes, but digits has 10; the numbers must be equal",
     ),
-    "data of other channels": (
-        ["distill", "--teacher", "local-dir:{colour}", "--method", "noise", "--data", "digits", *LEARN],
-        "digits has 1 channels",
-    ),
     "single-label data for a multi-label network": (
         ["distill", "--teacher", "local-dir:{labels}", "--method", "noise", "--data", "digits", *LEARN],
         "digits is single-label, but the network is multi-label; use multi-label data",

@@ -158,7 +158,7 @@ def test_a_missing_data_set_is_an_error_that_names_the_fix(tmp_path: Path):
     [
         ("digit", None, "unknown data set 'digit'; choose one of digits, .*did you mean digits"),
         ("folder:/nowhere", None, "/nowhere/test is not a folder"),
-        ("digits", (3, 8, 8), "digits has 1 channels, but the classifier takes 3"),
+        ("digits", (4, 8, 8), "digits has 1 channels, but the classifier takes 4"),
     ],
 )
 def test_a_data_set_that_cannot_be_used_is_refused_and_not_in_the_ledger(
@@ -168,6 +168,25 @@ def test_a_data_set_that_cannot_be_used_is_refused_and_not_in_the_ledger(
     with pytest.raises(InputError, match=fault):
         open_real(name, "test", "evaluation", ledger, shape=shape)
     assert ledger.entries == []
+
+
+def test_grey_images_are_repeated_for_a_network_of_colour_images():
+    real = open_real("digits", "test", "evaluation", Ledger(), shape=(3, 10, 12))
+    images = real.select(torch.arange(3)).images
+    assert real.shape == (3, 10, 12) and images.shape == (3, 3, 10, 12)
+    assert torch.equal(images[:, 0], images[:, 2])
+    assert "the grey images of digits are repeated in 3 channels" in real.notes
+
+
+def test_colour_images_become_grey_only_on_request(tmp_path: Path):
+    for split in ("train", "test"):
+        (tmp_path / split / "red").mkdir(parents=True)
+        Image.new("RGB", (8, 8), (255, 0, 0)).save(tmp_path / split / "red" / "a.png")
+    name = f"folder:{tmp_path}"
+    real = open_real(name, "test", "evaluation", Ledger(), shape=(1, 8, 8), make_grey=True)
+    images = real.select(torch.tensor([0])).images
+    assert images.shape == (1, 1, 8, 8) and torch.allclose(images, torch.tensor(0.299))
+    assert f"the colour images of {name} are made grey" in real.notes
 
 
 class TestSelectedClasses:

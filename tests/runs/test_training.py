@@ -1,5 +1,6 @@
 """An example teacher appears complete or not at all."""
 
+import json
 import os
 import signal
 from pathlib import Path
@@ -10,6 +11,7 @@ import pytest
 from datafree import files, teachers
 from datafree.runs import training
 from datafree.runs.training import TrainingConfig, example_teacher
+from datafree.types import InputError
 
 
 def train(out: Path) -> None:
@@ -41,3 +43,27 @@ def test_a_teacher_has_its_ledger_or_does_not_exist(tmp_path: Path, monkeypatch:
     assert len({path.stat().st_mode for path in (tmp_path / "teacher").iterdir()}) == 1
     assert teachers.load_folder(tmp_path / "teacher").notes == ()
     assert files.read_json(tmp_path / "teacher" / "ledger.json")[0]["purpose"] == "teacher training"
+
+
+class TestInput:
+    """`datafree train --input`."""
+
+    @pytest.mark.parametrize("shape", [(3, 8, 8), (1, 12, 10)])
+    def test_a_teacher_takes_images_of_the_given_shape(self, shape: tuple[int, int, int], tmp_path: Path):
+        out = tmp_path / "teacher"
+        example_teacher(network="convnet_w16", data="digits", out=out, input=shape, training=TrainingConfig(steps=1))
+        assert teachers.load_folder(out).shape == shape
+        assert json.loads((out / "training.json").read_text())["input"] == list(shape)
+
+    @pytest.mark.parametrize("shape", [(1, 8), (2, 8, 8), (3, 0, 8), (3, 8, 5000)])
+    def test_a_shape_that_is_none_is_refused(self, shape: tuple[int, ...], tmp_path: Path):
+        with pytest.raises(InputError, match=r"input is .*; give channels \(1 or 3\), height and width"):
+            example_teacher(
+                network="convnet_w16", data="digits", out=tmp_path / "t", input=shape, training=TrainingConfig()
+            )
+
+    def test_a_network_that_does_not_take_the_shape_is_refused(self, tmp_path: Path):
+        with pytest.raises(InputError, match="'lenet5' does not accept images of shape .*; give another --input"):
+            example_teacher(
+                network="lenet5", data="digits", out=tmp_path / "t", input=(1, 8, 8), training=TrainingConfig()
+            )

@@ -61,7 +61,9 @@ class Killer(Callback):
     """Saves a stream at a point of its work, and ends it there."""
 
     def __init__(self, point: int) -> None:
-        self.point, self.left, self.stream, self.saved = point, point, None, {}
+        self.left = point
+        self.stream: Stream | None = None
+        self.saved: dict[str, Any] = {}
 
     def _count(self) -> None:
         self.left -= 1
@@ -145,6 +147,7 @@ def test_a_mixture_killed_at_any_point_continues_identically(
 
     whole = stream(Recorder())
     expected = [next(whole) for _ in range(4)]
+    point = 0
     for point in range(1, 1000, every):
         killer = Killer(point)
         killer.stream = interrupted = stream(killer)

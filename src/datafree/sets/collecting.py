@@ -117,11 +117,12 @@ def collect_parts(mixture: Mixture, sources: Sources, wanted: Wanted) -> Collect
     """
     nothing = [0] * len(mixture.parts)
     images, per_class = (next_counts(mixture.shares, nothing, count) for count in (wanted.images, wanted.per_class))
-    collected = []
-    for part, count, each in zip(mixture.parts, images, per_class, strict=True):
-        if not (each if wanted.per_class else count):
+    for part, count in zip(mixture.parts, per_class if wanted.per_class else images, strict=True):
+        if not count:
             of_class = " of each class" if wanted.per_class else ""
             raise InputError(f"the share of {part.name} is less than one image{of_class}; give more images")
+    collected = []
+    for part, count, each in zip(mixture.parts, images, per_class, strict=True):
         own = replace(wanted, images=max(1, count), per_class=each)
         collected.append(select(part.method, sources, own, part.name))
     measured: dict[str, int] = {}

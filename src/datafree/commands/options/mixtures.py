@@ -19,7 +19,7 @@ SCHEDULE = ("--warmup-batches", "--refresh-every", "--pool-batches")
 BATCH_SIZE = "images per student step, drawn from the parts in proportion to their shares"
 DEFAULT_BATCH_SIZE = 128
 EXAMPLE = "write NAME:SHARE,NAME:SHARE"
-REAL = "real"
+REAL, AUTO = "real", "auto"
 FOLDERS = {"pictures": "images", "saved": "images"}
 """methods that read a folder, which may follow the name as in `pictures:FOLDER`: the setting that it becomes"""
 
@@ -93,9 +93,12 @@ def _parse_part(text: str, choices: Sequence[str]) -> Share:
         raise InputError(f"the mixture has a part without a name; {EXAMPLE}")
     if name == REAL:
         raise InputError("real images cannot be part of a mixture; use --method real alone, for the ceiling")
+    if name.partition(":")[0] == AUTO:
+        raise InputError(f"{AUTO} chooses a whole method and cannot be part of a mixture; name the methods")
     if name not in choices:
         near = closest(name, choices)
-        hint = f"did you mean {near}?" if near else f"choose among {', '.join(c for c in choices if c != REAL)}"
+        parts = [choice for choice in choices if choice != REAL and not choice.startswith(AUTO)]
+        hint = f"did you mean {near}?" if near else f"choose among {', '.join(parts)}"
         raise InputError(f"unknown method {name!r} in the mixture; {hint}")
     if not number:
         raise InputError(f"{name} has no share in the mixture; write {name}:SHARE, such as {name}:0.3")
