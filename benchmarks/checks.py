@@ -9,7 +9,6 @@ checkpoint, is then given as a share of a run of ten minutes with a checkpoint e
 import argparse
 import cProfile
 import json
-import platform
 import pstats
 import resource
 import sys
@@ -21,8 +20,8 @@ from typing import Any
 import torch
 
 from datafree import teachers
+from datafree.benchmarks.results import write_script_result
 from datafree.commands.main import main as datafree
-from datafree.files import write_json
 
 CHECKS = {
     "hashes of files": ("sha256_of",),
@@ -115,15 +114,8 @@ def main() -> None:
     for name, (teacher, arguments, student) in NETWORKS.items():
         with tempfile.TemporaryDirectory() as root:
             results[name] = measure(teacher, arguments, student, Path(root))
-    result = {
-        "command": " ".join(["python", *sys.argv]),
-        "processor": platform.processor() or platform.machine(),
-        "torch": torch.__version__,
-        "processor_seconds": results,
-    }
-    print(json.dumps(result, indent=2))
-    if options.out:
-        write_json(options.out, result)
+    print(json.dumps(results, indent=2))
+    write_script_result(options.out, processor_seconds=results)
 
 
 if __name__ == "__main__":

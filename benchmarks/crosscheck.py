@@ -4,9 +4,7 @@ python benchmarks/crosscheck.py --seeds 0 1 2 --out benchmarks/results/crosschec
 """
 
 import argparse
-import platform
 import statistics
-import sys
 import tempfile
 from dataclasses import replace
 from pathlib import Path
@@ -16,7 +14,7 @@ from rich.console import Console
 from rich.table import Table
 
 from datafree import METHODS, Classifier, Stream, crosscheck
-from datafree.files import write_json
+from datafree.benchmarks.results import write_script_result
 from datafree.methods.deep_inversion import DeepInversionConfig
 from datafree.real.data import open_real
 from datafree.real.ledger import Ledger
@@ -82,17 +80,7 @@ def main() -> None:
         means = [[statistics.mean(numbers) for numbers in row[name].values()] for name in NETWORKS]
         table.add_row(images, *(f"{recognised:.1f} %, score {score:.2f}" for recognised, score in means))
     Console().print(table)
-    if options.out:
-        result = {
-            "command": " ".join(["python", *sys.argv]),
-            "processor": platform.processor() or platform.machine(),
-            "torch": torch.__version__,
-            "seeds": options.seeds,
-            "teacher": TEACHER,
-            "images_per_method": IMAGES,
-            "results": results,
-        }
-        write_json(options.out, result)
+    write_script_result(options.out, seeds=options.seeds, teacher=TEACHER, images_per_method=IMAGES, results=results)
 
 
 if __name__ == "__main__":

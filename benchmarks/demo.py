@@ -5,18 +5,15 @@ python benchmarks/demo.py --seeds 0 1 2 --out benchmarks/results/demo.json
 
 import argparse
 import json
-import platform
 import statistics
-import sys
 import tempfile
 import time
 from pathlib import Path
 
-import torch
 from rich.console import Console
 
 from datafree.benchmarks.demo import Demo, demo
-from datafree.files import write_json
+from datafree.benchmarks.results import write_script_result
 from datafree.runs.reporting.report import read_summary
 
 
@@ -40,17 +37,9 @@ def main() -> None:
         for name, each in accuracies.items()
     }
     print(json.dumps(table, indent=2))
-    if options.out:
-        result = {
-            "command": " ".join(["python", *sys.argv]),
-            "processor": platform.processor() or platform.machine(),
-            "torch": torch.__version__,
-            "seeds": options.seeds,
-            "teacher_sha256": hashes,
-            "seconds": seconds,
-            "accuracy_percent": table,
-        }
-        write_json(options.out, result)
+    write_script_result(
+        options.out, seeds=options.seeds, teacher_sha256=hashes, seconds=seconds, accuracy_percent=table
+    )
 
 
 if __name__ == "__main__":

@@ -17,7 +17,16 @@ from datafree import teachers
 from datafree.applications.pruning import PruningConfig
 from datafree.benchmarks import BENCHMARKS
 from datafree.benchmarks.bench import Bench, bench
-from datafree.benchmarks.results import collect_row, console_table, header, markdown, mean_percent, plot, seconds_to
+from datafree.benchmarks.results import (
+    collect_row,
+    console_table,
+    header,
+    markdown,
+    mean_percent,
+    plot,
+    seconds_to,
+    write_script_result,
+)
 from datafree.benchmarks.rows import RowRun, RowSettings, experiments, read_training
 from datafree.benchmarks.table import Benchmark, Row
 from datafree.real.data import open_real
@@ -295,6 +304,13 @@ def test_teachers_that_are_only_evaluated_are_evaluated_once(tmp_path: Path, mon
 
 def test_the_mean_leaves_out_classes_without_images():
     assert mean_percent([0.5, None, 1.0]) == 75.0 and mean_percent([None, None]) is None
+
+
+def test_the_result_of_a_script_has_its_command_and_the_machine(tmp_path: Path):
+    write_script_result(None, seeds=[0])
+    write_script_result(tmp_path / "result.json", seeds=[0])
+    result = json.loads((tmp_path / "result.json").read_text())
+    assert list(result) == ["command", "processor", "torch", "seeds"] and result["command"].startswith("python ")
 
 
 def test_headers_are_keys_with_spaces():

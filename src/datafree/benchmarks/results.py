@@ -2,14 +2,18 @@
 
 import platform
 import statistics
+import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
+import torch
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
 from datafree.benchmarks.table import Benchmark, Row
 from datafree.evaluation import score
+from datafree.files import write_json
 from datafree.runs.reporting import drawing
 
 GOALS = (95, 97, 98)
@@ -195,6 +199,18 @@ def _networks(result: Mapping[str, Any]) -> Iterable[str]:
 
 def _cell(value: Any) -> str:
     return "-" if value is None or value == "" else f"{value:,}" if isinstance(value, int) else str(value)
+
+
+def write_script_result(path: Path | None, **values: Any) -> None:
+    """Write what a script of `benchmarks/` has measured, with its command and the machine.
+
+    Args:
+        path: The JSON file; None: write nothing.
+        values: What was measured, by name.
+    """
+    if path:
+        machine = {"processor": platform.processor() or platform.machine(), "torch": torch.__version__}
+        write_json(path, {"command": " ".join(["python", *sys.argv]), **machine, **values})
 
 
 def plot(result: Mapping[str, Any]) -> str:
