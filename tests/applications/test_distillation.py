@@ -17,6 +17,7 @@ from datafree.ensemble import EXCLUDED_LOGIT
 from datafree.methods.noise import NoiseConfig
 from datafree.synthesis import Schedule, Stream
 from datafree.synthesis.augmentation import Augmentation
+from datafree.synthesis.mixture import Mixed, Mixture, Part
 from datafree.types import Batch, InputError, Terms
 
 PLAIN = DistillationConfig(steps=150, lr=3e-2)
@@ -190,6 +191,18 @@ class TestSelect:
             stream = Stream.of(NoiseConfig(batch_size=8), teacher, student, schedule)
             distill(student, teacher, stream, replace(PLAIN, steps=5, select=2))
             assert stream.batch_count == expected
+
+    def test_the_parts_of_a_mixture_count_the_steps_of_the_student_too(self, teacher: Classifier, student: Classifier):
+        counts = []
+        for select in (1, 3):
+            schedule = Schedule(warmup_batches=1, refresh_every=2, pool_batches=4)
+            part = Part(name="a", method=NoiseConfig(batch_size=8), share=1.0, schedule=schedule)
+            mixture = Mixture(parts=(part, replace(part, name="b")), batch_size=8)
+            stream = Stream.of(mixture, teacher, student)
+            distill(student, teacher, stream, replace(PLAIN, steps=5, select=select))
+            assert isinstance(stream.synthesizer, Mixed)
+            counts.append([inner.batch_count for inner in stream.synthesizer.streams.values()])
+        assert counts == [[3, 3], [3, 3]]
 
     def test_passes_are_counted(self, teacher: Classifier, student: Classifier):
         assert DistillationConfig().passes == 4, "forward twice, backward as much as two forward passes"

@@ -186,7 +186,7 @@ def distill(
     distiller = Distiller(student, teacher, config, fabric)
     start = callback.register(**distiller.state)
     if isinstance(batches, Stream):
-        batches.batches_per_step = config.select
+        batches.take_per_step(config.select)
     source = iter(batches)
     with frozen(teacher):
         student.train()

@@ -125,7 +125,7 @@ def prune(
     pruner = Pruner(student, teacher, config, fabric)
     start = callback.register(pruning=pruner)
     if isinstance(batches, Stream):
-        batches.batches_per_step = config.select
+        batches.take_per_step(config.select)
     source = iter(batches)
     with frozen(teacher):
         student.train()

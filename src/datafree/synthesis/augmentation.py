@@ -19,8 +19,9 @@ from datafree.classifier import Classifier, frozen
 from datafree.losses import js_divergence
 from datafree.types import Images, InputError, require_at_least
 
-FLIP_LIMIT = 0.5
-"""a teacher is flip-invariant below this `flip_divergence`"""
+FLIP_LIMIT = 0.2
+"""a teacher is flip-invariant below this `flip_divergence`: on procedural pictures, a teacher of CIFAR-10 has 0.11 to 0.13, of
+scikit-learn's digits 0.29 to 0.33, of MNIST 0.60 to 0.68; on real images 0.07, 0.60 and 0.64"""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -131,6 +131,8 @@ class Synthesizer(ABC):
 
     callback: Callback = silent
     """reports the progress of long optimizations"""
+    batches_per_step: int = 1
+    """batches that the application takes for each step of the student"""
     reports_batches: ClassVar[bool] = True
     """whether the stream reports each batch to its callback; not if it was drawn from images that were reported before"""
 

@@ -183,7 +183,8 @@ class Mixed(Synthesizer):
         for stream in streams:
             stream.callback = stream.synthesizer.callback = self.callback
             stream.student = student
-            stream.synthesize_until(stream.schedule.batches_needed(stream.step))
+            stream.take_per_step(self.batches_per_step)
+            stream.synthesize_until(stream.batches_due)
         # Nothing is drawn before all parts have synthesized, so that a checkpoint in between repeats no draw.
         counts = next_counts(self.mixture.shares, self.drawn, self.mixture.batch_size)
         batches = [draw(stream.pool, count) for stream, count in zip(streams, counts, strict=True) if count]

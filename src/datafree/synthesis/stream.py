@@ -46,8 +46,6 @@ class Stream:
         synthesizer.callback = callback
         self.pool = Pool(schedule.pool_batches)
         self.step = 0
-        self.batches_per_step = 1
-        """batches that the application takes for each step of the student"""
         self.batch_count = 0
 
     @classmethod
@@ -83,11 +81,20 @@ class Stream:
         return self
 
     def __next__(self) -> Batch:
-        # A stream that hands out each batch once needs a new one even if a step takes several.
-        due = self.step if self.schedule.refresh_every == 1 else self.step // self.batches_per_step
-        self.synthesize_until(self.schedule.batches_needed(due), with_student=self.step > 0)
+        self.synthesize_until(self.batches_due, with_student=self.step > 0)
         self.step += 1
         return self.pool.newest if self.schedule.refresh_every == 1 else self.pool.draw(self.schedule.batch_size)
+
+    def take_per_step(self, count: int) -> None:
+        """Expect that a step of the student takes several batches, as candidates to select from."""
+        self.synthesizer.batches_per_step = count
+
+    @property
+    def batches_due(self) -> int:
+        """Number of batches that must have been synthesized before the next one is handed out."""
+        # A stream that hands out each batch once needs a new one even if a step takes several.
+        several = 1 if self.schedule.refresh_every == 1 else self.synthesizer.batches_per_step
+        return self.schedule.batches_needed(self.step // several)
 
     def keep_block_inputs(self) -> None:
         """Store the generated features of each batch too, for an application that reads them."""
