@@ -47,7 +47,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 def respond_leniently(words: list[str], interruption: Interruption) -> int:
     """Run a command whose output may fail; return the exit code."""
-    from datafree.commands.streams import lenient_output, lost_output
+    from datafree.files.streams import lenient_output, lost_output
 
     with lenient_output() as outputs:
         code = respond(words, interruption)

@@ -11,7 +11,7 @@ from rich.table import Table
 
 from datafree import teachers
 from datafree.commands.main import main
-from datafree.commands.streams import Output, lenient_output, lost_output
+from datafree.files.streams import Output, lenient_output, lost_output
 from datafree.runs.reporting.console import plain, say
 
 Capture = pytest.CaptureFixture[str]
