@@ -6,6 +6,7 @@ import importlib.util
 import re
 import shlex
 import sys
+import sysconfig
 import traceback
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -135,8 +136,9 @@ def _import(name: str) -> tuple[ModuleType, dict[str, str]]:
                 raise InputError(
                     f"there is no module {fault.name!r}; give FILE.py:function, or run the command where Python finds it"
                 ) from fault
-        if path := getattr(module, "__file__", None):
-            files.setdefault(Path(path).name, sha256_of(path))
+        if path := getattr(module, "__file__", None):  # it may have been imported before, or be installed
+            own = Path(path).is_relative_to(Path.cwd())
+            files[Path(path).relative_to(Path.cwd()).as_posix() if own else Path(path).name] = sha256_of(path)
         _loaded[name] = module, dict(sorted(files.items()))
     return _loaded[name]
 
@@ -178,7 +180,7 @@ def _place(fault: BaseException) -> str:
     """Return the file and line of the user's code that an exception was raised in, as the end of a phrase."""
     if isinstance(fault, SyntaxError) and fault.filename:
         return f", {fault.filename}, line {fault.lineno}"
-    libraries = (*INSTALLED, str(Path(__file__).parents[2]), "<frozen", f"{sys.base_prefix}/")
+    libraries = (*INSTALLED, str(Path(__file__).parents[2]), "<frozen", sysconfig.get_paths()["stdlib"])
     frames = traceback.extract_tb(fault.__traceback__)
     own = [frame for frame in frames if not any(folder in frame.filename for folder in libraries)]
     return f", {own[-1].filename}, line {own[-1].lineno}" if own else ""
