@@ -204,8 +204,7 @@ def application_of(form: Form, arguments: list[str]) -> Callable[[str], Applicat
 
     def defaults(method: str) -> Application:
         options = form.options(*(selected | {"--method": method}).values())
-        (application,) = (f.default for f in fields(options) if f.name == "application")
-        return application
+        return next(f.default for f in fields(options) if isinstance(f.default, Application))
 
     return defaults
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from rich.console import Console
 
+from datafree.commands import STARTED
 from datafree.commands.advice import Unfinished, begin_run, unfinished
 from datafree.commands.options.parsing import Form, Positional, Repeated
 from datafree.files import unwritable
@@ -23,7 +24,7 @@ console = Console(quiet=int(os.environ.get("LOCAL_RANK", "0")) > 0)  # only the 
 def start(experiment: Experiment, out: Path) -> Result:
     """Run an experiment; if it is interrupted, `how_to_continue` names its folder, and the code that it uses."""
     begin_run(out, code_words(networks_in(experiment.task)))
-    return run(experiment, out, console=console)
+    return run(experiment, out, console=console, started=STARTED)
 
 
 def finish(result: Result) -> None:

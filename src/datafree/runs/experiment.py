@@ -126,7 +126,9 @@ def second_line(setup: Setup) -> str:
     """Return the second line of a run: its device and networks, and its expected time and memory."""
     experiment = setup.experiment
     method = experiment.method if experiment.application.needs_images else None
-    return networks(setup.teacher, setup.student, method, experiment.schedule, experiment.application.steps)
+    return networks(
+        setup.teacher, setup.student, method, experiment.schedule, experiment.application.steps, setup.seconds
+    )
 
 
 def note_networks(setup: Setup, logger: RunLogger) -> None:

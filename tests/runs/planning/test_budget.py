@@ -48,6 +48,8 @@ def test_a_wrong_budget_is_refused(text: str, message: str):
     [
         (0.2, "1 s"),
         (45, "45 s"),
+        (90, "90 s"),
+        (119.7, "2 min"),
         (540, "9 min"),
         (3540, "59 min"),
         (3600, "1 h"),

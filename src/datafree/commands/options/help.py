@@ -20,7 +20,7 @@ Synthesized images can reveal the teacher's training data; see the privacy note 
 BASIC = (
     *("--teacher", "--student", "--labels", "--others", "--new-data", "--data", "--out", "--results"),
     *("--method", "--recipe", "--into", "--images", "--only", "--per-class", "--format", "--rows"),
-    *("--steps", "--batch-size", "--lr", "--temperature", "--ratio", "--seed", "--seeds", "--device"),
+    *("--budget", "--steps", "--batch-size", "--lr", "--temperature", "--ratio", "--seed", "--seeds", "--device"),
 )
 """options of the basic group, in this order"""
 

@@ -34,6 +34,7 @@ PLACEHOLDERS = {
     **dict.fromkeys(("weights", "feature_statistics"), "FILE"),
     **dict.fromkeys(("optimizer", "precision"), "NAME"),
     "device": "DEVICE",
+    "budget": "TIME",
     **dict.fromkeys(("labels", "only"), "LABEL"),
     "rows": "ROW",
     **dict.fromkeys(("student_args", "teacher_args"), "NAME=VALUE"),

@@ -53,8 +53,8 @@ def parse_budget(text: str) -> Budget:
 
 
 def duration(seconds: float) -> str:
-    """Return a duration in words: `45 s`, `9 min`, `2 h 10 min`, `3 days`."""
-    if seconds < 90:
+    """Return a duration in words: `90 s`, `9 min`, `2 h 10 min`, `3 days`."""
+    if seconds < 119.5:
         return f"{max(1, round(seconds))} s"
     minutes = round(seconds / 60)
     if minutes < 60:

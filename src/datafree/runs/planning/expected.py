@@ -10,7 +10,14 @@ from datafree.synthesis import Method, Schedule
 from datafree.teachers.costs import Learner, estimate_run, pass_cost
 
 
-def networks(teacher: Classifier, student: Classifier, method: Method | None, schedule: Schedule, steps: int) -> str:
+def networks(
+    teacher: Classifier,
+    student: Classifier,
+    method: Method | None,
+    schedule: Schedule,
+    steps: int,
+    seconds: float | None = None,
+) -> str:
     """Return the device of a run, the sizes of its networks, and its expected time and memory.
 
     Args:
@@ -19,14 +26,22 @@ def networks(teacher: Classifier, student: Classifier, method: Method | None, sc
         method: How images are synthesized; None if they are real, or there are none.
         schedule: When.
         steps: Steps of the student.
+        seconds: Expected duration, if it was measured before.
     """
     sizes = (count_parameters(model) for model in (teacher, student))
     line = "{}, teacher {:,} parameters, student {:,} parameters".format(teacher.device, *sizes)
-    expected = expectation(teacher, student, method, schedule, steps)
+    expected = expectation(teacher, student, method, schedule, steps, seconds)
     return f"{line}, {expected}" if expected else line
 
 
-def expectation(teacher: Classifier, student: Classifier, method: Method | None, schedule: Schedule, steps: int) -> str:
+def expectation(
+    teacher: Classifier,
+    student: Classifier,
+    method: Method | None,
+    schedule: Schedule,
+    steps: int,
+    seconds: float | None = None,
+) -> str:
     """Return about how long a run takes and how much memory, from a few passes; empty if a network cannot be measured."""
     try:
         learner = Learner(pass_cost(student), count_parameters(student))
@@ -35,7 +50,7 @@ def expectation(teacher: Classifier, student: Classifier, method: Method | None,
         if isinstance(fault, torch.OutOfMemoryError):
             raise
         return ""
-    return f"about {duration(found.seconds)} and {memory(peak_memory() * 10**6 + found.bytes)}"
+    return f"about {duration(seconds or found.seconds)} and {memory(peak_memory() * 10**6 + found.bytes)}"
 
 
 def memory(count: float) -> str:

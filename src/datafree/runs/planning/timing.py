@@ -119,10 +119,22 @@ def time_synthesis(method: Method, teacher: Classifier, student: nn.Module) -> S
             start = time.monotonic()
             synthesizer.synthesize(visible)
         except Enough:
-            return SynthesisTime(watch.seconds * method.passes, watch.seconds)
+            return time_of_batch(method, watch.seconds)
         watch.ends = [start]
         with suppress(Enough):
             while True:
                 watch.stamp()
                 synthesizer.synthesize(visible)
     return SynthesisTime(watch.seconds)
+
+
+def time_of_batch(method: Method, step: float) -> SynthesisTime:
+    """Return how long a batch takes if one of its steps takes `step` seconds.
+
+    A generator takes a few steps per batch; those of a new one, whose images are discarded, are spread over its batches.
+    """
+    if hasattr(method, "steps"):
+        return SynthesisTime(step * method.passes, step)
+    per_batch = getattr(method, "steps_per_batch", 1)
+    life, discarded = getattr(method, "reset_every", 0), getattr(method, "discard_first", 0)
+    return SynthesisTime(step * per_batch * (1 + discarded / life if life else 1))

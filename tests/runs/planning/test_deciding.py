@@ -1,0 +1,234 @@
+"""What `auto` chooses, what a budget decides, and that the run stores plain counts which give the same student again."""
+
+import shlex
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import toys
+
+from datafree import teachers
+from datafree.applications.distillation import DistillationConfig
+from datafree.applications.trainer import fabric_for
+from datafree.classifier import Classifier, batch_norms
+from datafree.commands.main import main
+from datafree.methods import METHODS
+from datafree.runs.experiment import run
+from datafree.runs.planning import deciding
+from datafree.runs.planning.auto import Auto, race_of, recipe_for, variance_spread
+from datafree.runs.planning.timing import STEPS, SynthesisTime, time_student, time_synthesis
+from datafree.runs.settings import Experiment, read_settings
+from datafree.runs.tasks import Task
+from datafree.synthesis import Schedule
+from datafree.synthesis.mixture import Mixture
+from datafree.types import InputError
+
+
+def shares(method: Any) -> dict[str, float]:
+    assert isinstance(method, Mixture)
+    return {part.name: part.share for part in method.parts}
+
+
+def test_a_teacher_with_batch_norm_gets_refined_pictures(teacher: Classifier):
+    recipe = recipe_for(teacher, flips=True)
+    assert shares(recipe.method) == {"procedural": 0.6, "refine": 0.4}
+    assert "batch-norm statistics" in recipe.reason
+    assert recipe.method.parts[1].method.flip  # type: ignore[attr-defined]
+    assert not recipe_for(teacher, flips=False).method.parts[1].method.flip  # type: ignore[attr-defined]
+
+
+def test_a_teacher_without_batch_norm_gets_procedural_pictures(plain_teacher: Classifier):
+    recipe = recipe_for(plain_teacher, flips=False)
+    assert (recipe.method, recipe.reason) == (
+        METHODS["procedural"],
+        "procedural pictures, since the teacher has no batch norm",
+    )
+
+
+def test_layers_of_different_orders_of_magnitude_get_relative_statistics(teacher: Classifier):
+    other = toys.conv_net().eval()
+    other.load_state_dict(teacher.state_dict())
+    batch_norms(other)[0].running_var.mul_(1e6)  # type: ignore[union-attr]
+    assert variance_spread(other) > 1000 * variance_spread(teacher)
+    assert "relative" in recipe_for(other, flips=False).reason
+
+
+def test_a_race_has_three_recipes(teacher: Classifier):
+    recipe = recipe_for(teacher, flips=False)
+    assert [other.name for other in race_of(teacher, recipe)] == ["mixture", "procedural", "fast"]
+
+
+def test_a_few_steps_are_timed_and_nothing_is_changed(teacher: Classifier, student: Classifier):
+    before = {name: tensor.clone() for name, tensor in student.state_dict().items()}
+    state = torch.get_rng_state()
+    steps: list[int] = []
+
+    class Counting(DistillationConfig):
+        def build(self):
+            def count(*_: Any, callback: Any, **__: Any) -> None:
+                for step in range(100):
+                    steps.append(step)
+                    callback.log(step, {})
+
+            return count
+
+    assert time_student(Counting(), student, teacher, fabric_for(student), {"batch_size": 4}) >= 0
+    assert len(steps) == STEPS + 1
+    assert time_student(DistillationConfig(), student, teacher, fabric_for(student), {"batch_size": 4}) > 0
+    inversion = time_synthesis(replace(METHODS["adi"], batch_size=4), teacher, student)
+    assert inversion.batch == pytest.approx(2000 * inversion.step) and inversion.step > 0
+    assert time_synthesis(METHODS["noise"], teacher, student).step == 0
+    fast = time_synthesis(replace(METHODS["fast"], batch_size=4), teacher, student)
+    assert fast.step == 0 and fast.batch > 0
+    assert all(torch.equal(before[name], tensor) for name, tensor in student.state_dict().items())
+    assert torch.equal(state, torch.get_rng_state())
+
+
+@pytest.fixture
+def clockwork(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Steps and batches of known duration: 0.1 s for a student step, 0.05 s for an optimization step of 128 images."""
+
+    def synthesis(method: Any, *_: Any) -> SynthesisTime:
+        return SynthesisTime(0.05 * method.passes, 0.05) if hasattr(method, "steps") else SynthesisTime(0.2)
+
+    monkeypatch.setattr(deciding, "time_student", lambda *_: 0.09375)
+    monkeypatch.setattr(deciding, "time_synthesis", synthesis)
+    monkeypatch.setattr(deciding, "SAVING", 6.79)
+
+
+def request(teacher: Classifier, student: Classifier, **changes: Any) -> deciding.Request:
+    settings = {
+        "method": Auto(),
+        "schedule": Schedule(),
+        "application": DistillationConfig(),
+        "budget": "2m",
+        "fabric": fabric_for(student),
+        "elapsed": lambda: 10.0,
+    }
+    return deciding.Request(teacher=teacher, student=student, visible=student, **(settings | changes))
+
+
+@pytest.mark.usefixtures("clockwork")
+def test_the_counts_of_auto_by_hand(teacher: Classifier, student: Classifier):
+    # A batch of pictures every 32 steps: 0.09375 + 0.2 / 32 = 0.1 s a step. Overhead: 10 + 6.79 + 16 * 0.2 = 19.99 s of 120 s.
+    # 40 s for refined pictures: 8 batches of 100 steps of 0.05 s. 60 s are 600 steps.
+    decision = deciding.decide(request(teacher, student))
+    refine = decision.method.parts[1]  # type: ignore[attr-defined]
+    assert decision.application.steps == 600
+    assert (refine.method.steps, refine.own_schedule.warmup_batches) == ((100,), 8)
+    assert decision.seconds == pytest.approx(120, abs=0.2)
+    assert any("600 steps of the student" in note for note in decision.notes)
+    assert any("(about 2 min)" in note for note in decision.notes)
+
+
+@pytest.mark.usefixtures("clockwork")
+def test_the_default_budget_is_fifteen_minutes_on_a_cpu(teacher: Classifier, student: Classifier):
+    decision = deciding.decide(request(teacher, student, budget=""))
+    assert decision.seconds == pytest.approx(900, abs=0.2)
+    assert deciding.default_budget(torch.device("cuda")) == "10m"
+
+
+@pytest.mark.usefixtures("clockwork")
+def test_the_evaluation_is_part_of_the_budget(teacher: Classifier, student: Classifier):
+    # 12,800 images take the time of 100 steps of 128 images: 9.375 s.
+    decision = deciding.decide(request(teacher, student, budget="1000steps"))
+    with_images = deciding.decide(request(teacher, student, budget="1000steps", test_images=12800))
+    assert with_images.seconds - decision.seconds == pytest.approx(9.375)
+
+
+@pytest.mark.usefixtures("clockwork")
+def test_a_race_takes_three_tenths_and_continues_with_the_best(
+    teacher: Classifier, student: Classifier, monkeypatch: pytest.MonkeyPatch
+):
+    trials: list[Any] = []
+
+    def trial(fitted: Any, *_: Any) -> tuple[Any, Any]:
+        trials.append(fitted)
+        return len(trials), len(trials)
+
+    monkeypatch.setattr(deciding, "trial", trial)
+    monkeypatch.setattr(deciding, "agreement", lambda student, _, images: 0.9 if student == 2 else 0.5)
+    decision = deciding.decide(request(teacher, student, method=Auto(race=True), budget="1000steps"))
+    assert [fitted.steps for fitted in trials] == [100, 100, 100]
+    assert decision.method == METHODS["procedural"] and decision.application.steps == 700
+    assert "procedural, the best of a race" in decision.notes[0]
+    assert "mixture 50.0%, procedural 90.0%, fast 50.0%" in decision.notes[0]
+
+
+def test_a_real_race_ends(teacher: Classifier, student: Classifier, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(deciding, "RACE_IMAGES", 16)
+    decision = deciding.decide(
+        request(teacher, student, method=Auto(race=True), budget="30steps", schedule=Schedule(batch_size=8))
+    )
+    assert decision.application.steps == 21
+
+
+def test_images_are_mirrored_as_the_user_says(teacher: Classifier, student: Classifier):
+    for flip in (True, False):
+        auto = Auto(flip="on" if flip else "off")
+        application = deciding.choose(request(teacher, student, method=auto))[1].application
+        assert application.augment.flip == flip  # type: ignore[attr-defined]
+
+
+def test_a_budget_without_synthesis_is_refused(digits_teacher: Path, tmp_path: Path):
+    task = Task(teacher=f"local-dir:{digits_teacher}", student="convnet_w16", data="digits")
+    experiment = Experiment(task=task, method=None, schedule=Schedule(), budget="1m")
+    with pytest.raises(InputError, match="so a budget cannot be divided; set --steps"):
+        run(experiment, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_the_printed_command_gives_the_same_student(
+    digits_teacher: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    networks = ["--teacher", f"local-dir:{digits_teacher}", "--student", "convnet_w16"]
+    assert (
+        main(
+            [
+                "distill",
+                *networks,
+                "--budget",
+                "4 steps",
+                "--batch-size",
+                "16",
+                "--method.flip",
+                "off",
+                "--out",
+                str(tmp_path / "auto"),
+            ]
+        )
+        == 0
+    )
+    output = capsys.readouterr().out
+    words = shlex.split(" ".join(output[output.index("datafree distill") :].split()))
+    assert "--budget" not in words and "--steps" in words
+    assert main([*words[1:], "--out", str(tmp_path / "again")]) == 0
+    first, second = (read_settings(tmp_path / name) for name in ("auto", "again"))
+    assert first == second and not first.budget and not isinstance(first.method, Auto)
+    weights = [teachers.load_folder(tmp_path / name / "student").state_dict() for name in ("auto", "again")]
+    assert all(torch.equal(weights[0][name], tensor) for name, tensor in weights[1].items())
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--budget", "5"], "budget '5' has no unit"),
+        (["--budget", "0m"], "the budget is 0"),
+        (["--budget", "0.01s"], "is too short: loading the networks, one step and saving take"),
+    ],
+)
+def test_a_wrong_budget_is_one_sentence(
+    digits_teacher: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], words: list[str], message: str
+):
+    networks = ["--teacher", f"local-dir:{digits_teacher}", "--student", "convnet_w16"]
+    assert main(["distill", *networks, *words, "--out", str(tmp_path / "run")]) == 2
+    assert message in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()
+
+
+def test_steps_without_a_budget_are_kept(digits_teacher: Path, tmp_path: Path):
+    networks = ["--teacher", f"local-dir:{digits_teacher}", "--student", "convnet_w16"]
+    assert main(["distill", *networks, "--steps", "3", "--out", str(tmp_path / "run")]) == 0
+    assert read_settings(tmp_path / "run").application.steps == 3
