@@ -45,7 +45,7 @@ KINDS: dict[str, dict[str, Any]] = {
     "alternating": {
         "method": toys.TINY["adi"],
         "schedule": Schedule(warmup_batches=2, refresh_every=4, pool_batches=3, batch_size=8),
-        "application": replace(LEARN, ema=0.9, augment=Augmentation(shift=1.0)),
+        "application": replace(LEARN, ema=0.9, select=2, augment=Augmentation(shift=1.0, cutmix=0.5)),
     },
     "fresh noise": {"method": toys.TINY["noise"], "schedule": Schedule()},
     "real images": {"method": None, "schedule": Schedule(batch_size=16)},
@@ -164,10 +164,24 @@ def test_a_run_without_a_newer_setting_can_be_resumed(
         run(experiment(digits_teacher, "all first"), tmp_path / "run")
     file = tmp_path / "run" / "experiment.json"
     older = json.loads(file.read_text())
-    del older["method"]["spectrum"]
+    del older["method"]["start"], older["application"]["select"]
+    older["method"] |= {"spectrum": "white"}  # the name of earlier versions
     file.write_text(json.dumps(older))
     assert essence(resume(tmp_path / "run")) == essence(uninterrupted["all first"])
     assert json.loads(file.read_text()) == older
+
+
+@pytest.mark.parametrize(("old", "new"), [("white", "noise"), ("natural", "natural")])
+def test_settings_of_earlier_versions_are_renamed_wherever_they_are(old: str, new: str):
+    method = {"config": "DeepInversionConfig", "spectrum": old}
+    part = {"config": "Part", "name": "a", "method": method, "share": 1.0}
+    mixture = from_json({"config": "Mixture", "parts": [part, {**part, "name": "b"}]})
+    assert [inner.method.start for inner in mixture.parts] == [new] * 2
+    assert method["spectrum"] == old, "the JSON itself is not changed"
+    with pytest.raises(InputError, match="'spectrum' is unknown"):
+        from_json({**method, "spectrum": ["white"]})
+    with pytest.raises(InputError, match="'spectrum' is unknown"):
+        from_json({**method, "start": "noise"})
 
 
 def test_a_killed_run_equals_an_uninterrupted_one(
