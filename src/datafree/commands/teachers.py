@@ -80,6 +80,7 @@ def inspect_teacher(arguments: list[str]) -> None:
         return
     for label, text in facts(found):
         say(console, label, text)
+    say(console, "a run", f"of {STEPS:,} steps, with a student as large as the teacher, takes about:")
     console.print(methods_table(found))
     for fit in found.methods:
         if fit.reason:
@@ -131,8 +132,7 @@ def facts(found: Inspection) -> Iterator[tuple[str, str]]:
 
 def methods_table(found: Inspection) -> Table:
     """Return the table of the methods that support a teacher, with the expected time and memory of a run."""
-    title = f"a run of {STEPS:,} steps, with a student as large as the teacher, takes about"
-    table = Table(box=SIMPLE_HEAD, pad_edge=False, title=title, title_justify="left", title_style="")
+    table = Table(box=SIMPLE_HEAD, pad_edge=False)
     table.add_column("method")
     for column in ("time", "memory"):
         table.add_column(column, justify="right", no_wrap=True)
