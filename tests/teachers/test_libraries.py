@@ -103,7 +103,7 @@ class TestTorchvision:
     def test_a_network_that_was_changed_is_refused(self, tmp_path: Path):
         network = torchvision.models.squeezenet1_0(num_classes=3)
         network.features[1] = nn.Tanh()
-        nn.init.ones_(network.classifier[1].bias)  # so that its outputs are not zero
+        nn.init.ones_(network.get_parameter("classifier.1.bias"))  # so that its outputs are not zero
         with pytest.raises(InputError, match="features.1 is Tanh, and would be ReLU"):
             teachers.save_folder(Classifier(network, shape=(3, 32, 32), classes=3), tmp_path / "net")
 

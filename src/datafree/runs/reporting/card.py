@@ -10,6 +10,7 @@ from datafree.sets.image_set import PRIVACY, literal
 from datafree.teachers.folders import CODE as CODE_ENTRY
 from datafree.teachers.folders import registering_module
 from datafree.teachers.libraries import torchvision_networks
+from datafree.teachers.libraries.image_processors import PROCESSOR
 from datafree.types import printable
 
 LOADING = """\
@@ -175,6 +176,11 @@ def library_of(config: Mapping[str, Any]) -> str:
     return "timm" if name else "transformers"
 
 
+def normalised_in(config: Mapping[str, Any]) -> str:
+    """Return the file of a student's folder that has its mean and std."""
+    return PROCESSOR if library_of(config) == "transformers" else "config.json"
+
+
 def results(summary: Mapping[str, Any]) -> str:
     """Return the held-out accuracy of student and teacher in one or two sentences."""
     student, teacher = summary["student"], summary["teacher"]
@@ -229,7 +235,7 @@ Student: {costs(student)}. Teacher: {costs(teacher)}.
 
 {loading(config)}
 
-Inputs are pixels in [0, 1], normalised with the mean and std in `config.json`.
+Inputs are pixels in [0, 1], normalised with the mean and std in `{normalised_in(config)}`.
 
 **Privacy.** {PRIVACY}
 
