@@ -155,7 +155,9 @@ def DeiT(folder: Path) -> Written:  # noqa: N802  a name
     model = trained(timm.create_model("test_vit", num_classes=4, img_size=32))
     arguments = training_arguments(input_size=32, nb_classes=4)
     torch.save({"model": weights(model), "epoch": 1, "args": arguments, "scaler": {}}, folder / "checkpoint.pth")
-    return Written(model, str(folder / "checkpoint.pth"), shape=(3, 32, 32), notes=("says that its network is test_vit",))
+    return Written(
+        model, str(folder / "checkpoint.pth"), shape=(3, 32, 32), notes=("says that its network is test_vit",)
+    )
 
 
 @writer
@@ -250,7 +252,9 @@ for title, arguments in {
         "model_config": {"label_names": ["n1", "n2", "n3"], "label_descriptions": {"n1": "one"}}
     },
     "labels by index": {"model_config": {"label_names": {"0": "zero", "2": "two"}}},
-    "no normalisation": {"change": lambda config: [config["pretrained_cfg"].pop(word) for word in ("mean", "std")] and None},
+    "no normalisation": {
+        "change": lambda config: [config["pretrained_cfg"].pop(word) for word in ("mean", "std")] and None
+    },
 }.items():
     WRITERS[title] = lambda folder, arguments=arguments: timm_folder(folder, **arguments)
 

@@ -53,20 +53,30 @@ def create(
         InputError: If the network is unknown, too large, cannot have this shape or these arguments, its weights cannot be
             downloaded, or `fits` raises it.
     """
-    if name.startswith(torchvision_networks.PREFIX):
-        if pretrained:
-            raise InputError(f"create makes no pretrained network of torchvision's; use datafree.load({name!r})")
-        return torchvision_networks.create(
-            name,
-            classes=classes,
-            shape=shape,
-            mean=mean,
-            std=std,
-            preprocessing=preprocessing,
-            arguments=arguments,
-            multi_label=multi_label,
-            fits=fits,
-        )
+    settings = {"classes": classes, "shape": shape, "mean": mean, "std": std, "preprocessing": preprocessing}
+    settings |= {"arguments": arguments, "multi_label": multi_label, "fits": fits}
+    if not name.startswith(torchvision_networks.PREFIX):
+        return _create_timm(name, pretrained=pretrained, download=download, **settings)
+    if pretrained:
+        raise InputError(f"create makes no pretrained network of torchvision's; use datafree.load({name!r})")
+    return torchvision_networks.create(name, **settings)
+
+
+def _create_timm(
+    name: str,
+    *,
+    classes: Sequence[str] | int | None,
+    shape: tuple[int, int, int] | None,
+    mean: Sequence[float] | None,
+    std: Sequence[float] | None,
+    preprocessing: Preprocessing | None,
+    pretrained: bool,
+    download: bool,
+    arguments: Mapping[str, Any] | None,
+    multi_label: bool,
+    fits: Callable[[nn.Module], object] | None,
+) -> Classifier:
+    """Create a classifier around one of timm's networks or of the papers'; see `create`."""
     import datafree.networks.target_net
     import datafree.networks.zoo  # noqa: F401  both register networks in timm
 
