@@ -21,7 +21,7 @@ MODULES = {name.removesuffix(".__init__") for name in FILES}
 METHODS = [name for name in FILES if name.startswith("methods.") and name != "methods.__init__"]
 APPLICATIONS = [name for name in FILES if name.startswith("applications.") and name != "applications.__init__"]
 
-MAX_FILE, MAX_METHOD, MEDIAN_FILE = 400, 200, 140
+MAX_FILE, MAX_METHOD, MEDIAN_FILE = 400, 200, 150
 """lines of a file"""
 MAX_FUNCTION, MOST_FUNCTIONS = 60, 20
 """lines of a function without its docstring: at most, and at most for 90 % of the functions"""
