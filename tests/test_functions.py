@@ -14,6 +14,7 @@ from datafree.classifier import Classifier, fingerprint, frozen
 from datafree.ensemble import Ensemble
 from datafree.evaluation import measure
 from datafree.methods import METHODS
+from datafree.networks.blocks import Blocks
 from datafree.synthesis import Schedule, Stream
 from datafree.synthesis.method import capabilities
 from datafree.types import InputError
@@ -45,6 +46,8 @@ def test_what_torch_cannot_differentiate_is_forward_only(function: Any):
     assert measure(network).parameters == 0
     with pytest.raises(InputError, match="no gradients"):
         METHODS["deep-dream"].build(network)
+    with pytest.raises(InputError, match="cannot be split into blocks"):
+        Blocks(network)
 
 
 def test_a_function_of_torch_is_differentiable_and_its_weights_get_no_gradient():

@@ -47,7 +47,13 @@ class FunctionNetwork(nn.Module):
         self.register_buffer("signature", outputs)
 
     def forward(self, images: Tensor) -> Tensor:
-        """Return the outputs of the function as a tensor on the device of the images."""
+        """Return the outputs of the function as a tensor on the device of the images.
+
+        Raises:
+            TypeError: If the images are no tensor but what stands for one, as when a network is traced.
+        """
+        if not isinstance(images, Tensor):
+            raise TypeError("it is a function, and no module")
         if self.differentiable:
             return _Call.apply(images, self.function)  # type: ignore[no-any-return]
         with torch.no_grad():

@@ -18,6 +18,7 @@ from datafree.applications.distillation import DistillationConfig
 from datafree.classifier import Classifier, batch_norms, fingerprint, record
 from datafree.evaluation import evaluate, measure
 from datafree.methods import METHODS
+from datafree.networks.blocks import Blocks
 from datafree.runs.experiment import run
 from datafree.runs.tasks import ExtensionTask, Task
 from datafree.synthesis.method import capabilities
@@ -196,7 +197,7 @@ class TestForwardOnly:
         assert not forward_only.differentiable and not capabilities(forward_only)
         assert forward_only.classes == ("top", "bottom", "left", "right")
         assert (
-            "because it is quantised, by QuantizeLinear: methods that need no gradients remain: noise, procedural, saved"
+            "because it is quantised, by QuantizeLinear: methods that need no gradients remain: noise,"
             in (forward_only.notes[0])
         )
         assert not forward_only(IMAGES.clone().requires_grad_()).requires_grad
@@ -245,6 +246,11 @@ class TestForwardOnly:
         loaded = load_onnx(saved(tmp_path / "net.onnx", network(**changes)))
         assert f"because {why}: methods that need no gradients remain" in loaded.notes[0]
         assert loaded(IMAGES).shape == (5, 4)
+
+    def test_it_is_not_traced(self, forward_only: Classifier):
+        """ONNX Runtime would crash."""
+        with pytest.raises(InputError, match="cannot be split into blocks"):
+            Blocks(forward_only)
 
     def test_whole_numbers_are_pixels_from_0_to_255(self, tmp_path: Path):
         cast = helper.make_node("Cast", ["images"], ["x"], to=TensorProto.FLOAT)

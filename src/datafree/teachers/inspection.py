@@ -175,5 +175,5 @@ def require_capabilities(teacher: Classifier, method: Method) -> None:
     if missing := method.missing(teacher):
         raise InputError(
             f"the teacher has no {' and no '.join(missing)}; methods that work with it: "
-            f"{', '.join(usable_methods(teacher))}"
+            f"{', '.join(usable_methods(teacher))}, pictures, saved"
         )

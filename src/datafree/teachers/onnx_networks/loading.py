@@ -126,5 +126,5 @@ def note_on_normalization(name: str, mean: Sequence[float] | None, std: Sequence
 
 
 def methods_without(need: str) -> list[str]:
-    """Return the names of the methods that do not need something."""
-    return [*(name for name, method in METHODS.items() if need not in method.needs), "saved"]
+    """Return the names of the methods that do not need something; the last two read images from a folder."""
+    return [*(name for name, method in METHODS.items() if need not in method.needs), "pictures", "saved"]

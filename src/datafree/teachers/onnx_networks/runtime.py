@@ -33,7 +33,13 @@ class OnnxRuntimeNetwork(nn.Module):
         self._session: Any = None
 
     def forward(self, images: Tensor) -> Tensor:
-        """Return the outputs of normalised images of shape `(n, c, h, w)`."""
+        """Return the outputs of normalised images of shape `(n, c, h, w)`.
+
+        Raises:
+            TypeError: If the images are no tensor but what stands for one, as when a network is traced.
+        """
+        if not isinstance(images, Tensor):
+            raise TypeError("it is forward-only")  # ONNX Runtime would crash
         if self._session is None:
             self._session = new_session(self.file.cpu().numpy().tobytes(), torch.get_num_threads())
         face = self.interface
