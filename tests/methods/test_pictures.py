@@ -102,7 +102,7 @@ def test_a_run_is_not_resumed_with_other_pictures(folder: Path):
 def test_pictures_in_a_mixture_are_opened(folder: Path):
     teacher, ledger = colour_teacher(), Ledger()
     pictures = PicturesConfig(images=str(folder), batch_size=4)
-    parts = [("procedural", METHODS["procedural"]), ("pictures", pictures)]
+    parts = [("procedural", replace(METHODS["procedural"], batch_size=4)), ("pictures", pictures)]
     mixture = Mixture(parts=tuple(Part(name=name, method=method, share=0.5) for name, method in parts), batch_size=8)
     assert from_json(json.loads(json.dumps(to_json(mixture)))) == mixture
     batch = with_pictures(mixture, teacher, ledger).build(teacher).synthesize()

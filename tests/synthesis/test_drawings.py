@@ -188,4 +188,10 @@ class TestLevels:
         first, second = Artist(teacher), Artist(teacher)
         assert not torch.equal(first.levels.gain, second.levels.gain)
         second.load_state_dict(first.state_dict())
-        assert torch.equal(first.levels.gain, second.levels.gain)
+        assert torch.equal(first.levels.gain, second.levels.gain) and first.levels.pen == second.levels.pen
+
+    @pytest.mark.parametrize(("mean", "std"), [(0.13, 0.3), (0.3, 0.37), (0.8, 0.33)])
+    def test_strokes_cover_as_much_as_the_symbols_of_the_normalisation(self, mean: float, std: float):
+        torch.manual_seed(0)
+        artist = Artist(classifier((1, 10, 10), (mean,), (std,)), {"strokes": 1})
+        assert artist.draw(1000).mean().item() == pytest.approx(mean, abs=0.03)

@@ -1,7 +1,7 @@
 """Draw pictures of several families, with the shape and the levels of a teacher's images."""
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -10,7 +10,7 @@ from datafree.classifier import Classifier
 from datafree.synthesis.drawings.canvas import Canvas, random_canvas
 from datafree.synthesis.drawings.fields import backgrounds, fills, noise_pictures
 from datafree.synthesis.drawings.leaves import leaves, objects
-from datafree.synthesis.drawings.levels import Levels, has_plain_ground, match_levels
+from datafree.synthesis.drawings.levels import Levels, has_plain_ground, match_levels, pen_width
 from datafree.synthesis.drawings.sines import sines
 from datafree.synthesis.drawings.strokes import strokes
 from datafree.types import Images, InputError, require_at_least, require_one_of
@@ -77,7 +77,8 @@ def draw(
     for name, number in allocate(count, families).items():
         family = DRAWINGS[name]
         for canvas in canvases(number, shape, family.crop, torch.device(device)):
-            drawn = family.program(canvas).clamp_(0, 1)
+            drawn = strokes(canvas, levels.pen) if levels and family.on_plain_ground else family.program(canvas)
+            drawn = drawn.clamp_(0, 1)
             if levels:
                 drawn = levels.on_ground(drawn) if family.on_plain_ground else levels(drawn)
             pictures[order[start : start + len(drawn)]] = drawn
@@ -133,7 +134,14 @@ class Artist:
         factor = min(1.0, SAMPLE_SIDE / max(height, width))  # levels do not depend on the resolution
         small = (channels, max(1, round(height * factor)), max(1, round(width * factor)))
         sample = draw(SAMPLE, small, textured if any(textured.values()) else PHOTOGRAPHS, device=self.device)
-        self.levels = match_levels(sample, teacher)
+        levels = match_levels(sample, teacher)
+
+        def ink(pen: float) -> float:
+            light = replace(levels, pen=pen, light_ground=0.0)
+            return float(draw(SAMPLE // 4, small, {"strokes": 1.0}, levels=light, device=self.device).mean())
+
+        plain = [name for name, share in self.families.items() if share and DRAWINGS[name].on_plain_ground]
+        self.levels = replace(levels, pen=pen_width(teacher, ink)) if plain else levels
 
     def draw(self, count: int) -> Images:
         """Draw `count` pictures."""

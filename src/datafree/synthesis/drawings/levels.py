@@ -6,7 +6,7 @@ channel. Pictures are drawn with levels of their own and then mapped to these:
 .. math:: x' = \operatorname{clip}_{[0, 1]}(g x + o)
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,6 +23,8 @@ DARK = 0.25
 CONTRAST = 0.5
 """variance, as a fraction of that of black and white pixels of the same mean, from which the ground is plain; photographs
 have about a quarter"""
+PEN_WIDTHS, PEN_STEPS = (0.5, 3.0), 6
+"""range of the factor of the width of strokes, and steps of its bisection"""
 LARGEST_VARIANCE = 0.9
 """largest such fraction of images; a larger one is a convention, such as mean 0.5 and standard deviation 0.5"""
 
@@ -37,6 +39,8 @@ class Levels:
     """o"""
     light_ground: float = 0.0
     """probability that strokes are dark on white ground instead of light on black ground"""
+    pen: float = 1.0
+    """factor of the width of strokes"""
 
     def __call__(self, pictures: Images) -> Images:
         """Return pictures with these levels, in [0, 1]."""
@@ -49,12 +53,12 @@ class Levels:
 
     def state_dict(self) -> dict[str, Any]:
         """Return the levels, for a checkpoint."""
-        return {"gain": self.gain, "offset": self.offset, "light_ground": self.light_ground}
+        return {"gain": self.gain, "offset": self.offset, "light_ground": self.light_ground, "pen": self.pen}
 
     @classmethod
     def restored(cls, state: Mapping[str, Any], device: torch.device) -> "Levels":
         """Return the levels with this state."""
-        return cls(state["gain"].to(device), state["offset"].to(device), state["light_ground"])
+        return cls(state["gain"].to(device), state["offset"].to(device), state["light_ground"], state["pen"])
 
 
 def known_levels(teacher: Classifier) -> tuple[Tensor, Tensor] | None:
@@ -100,6 +104,24 @@ def match_levels(pictures: Images, teacher: Classifier) -> Levels:
     own_mean, own_std = (statistic[:, None, None] for statistic in moments(pictures))
     gain = std / own_std.clamp_min(1e-6)
     return Levels(gain, mean - gain * own_mean, light_ground(teacher))
+
+
+def pen_width(teacher: Classifier, ink: Callable[[float], float]) -> float:
+    """Return the width of the pen with which strokes cover as much of the ground as symbols in the teacher's images do.
+
+    Args:
+        teacher: The teacher. If the ground of its images is not known, the result is 1.
+        ink: The mean of light strokes on black that are drawn with a pen of this width; it rises with the width.
+    """
+    known, light = known_levels(teacher), light_ground(teacher)
+    if known is None or light == 0.5:
+        return 1.0
+    mean = float(known[0].mean())
+    wanted, (low, high) = (1 - mean if light else mean), PEN_WIDTHS
+    for _ in range(PEN_STEPS):
+        middle = (low + high) / 2
+        low, high = (middle, high) if ink(middle) < wanted else (low, middle)
+    return (low + high) / 2
 
 
 def moments(pictures: Images) -> tuple[Tensor, Tensor]:

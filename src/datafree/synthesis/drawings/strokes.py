@@ -18,8 +18,13 @@ SEGMENTS = 8
 """segments of a curve"""
 
 
-def strokes(canvas: Canvas) -> Images:
-    """Return light strokes on black; the channels differ a little."""
+def strokes(canvas: Canvas, width: float = 1.0) -> Images:
+    """Return light strokes on black; the channels differ a little.
+
+    Args:
+        canvas: The canvas.
+        width: Factor of the width of the pen, which is then 5 to 16 % of the side of a scene.
+    """
     counts = torch.randint(1, MOST + 1, (len(canvas),)).sort(descending=True)[0]
     nearest = torch.full((len(canvas), canvas.height, canvas.width), 9.0, device=canvas.device)
     ends = _points(canvas, 1)[:, 0]
@@ -32,7 +37,7 @@ def strokes(canvas: Canvas) -> Images:
         ends = points[:, -1]
         for segment in range(SEGMENTS):
             approach(nearest[:drawn], part, points[:, segment], points[:, segment + 1])
-    pen, softness = canvas.uniform(0.05, 0.16), canvas.uniform(0.7, 1.8)
+    pen, softness = width * canvas.uniform(0.05, 0.16), canvas.uniform(0.7, 1.8)
     ink = nearest.clamp_min_(0).sqrt_().neg_().add_(pen).div_(canvas.pixel * softness).add_(0.5).clamp_(0, 1)
     tone = canvas.uniform(0.7, 1) * (1 - 0.3 * canvas.uniform(0, 1, 1, canvas.channels).square())
     return ink[:, None] * tone.transpose(1, 2)[..., None]
