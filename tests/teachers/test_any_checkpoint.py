@@ -172,12 +172,16 @@ def CheckpointSaver_of_timm(folder: Path) -> Written:  # noqa: N802  a name
     return Written(model, str(folder / "last.pth.tar"), shape=(1, 16, 16))
 
 
+GUESSES = ("size of the teacher, 160 x 160, is timm's default", "mean and std of the teacher are timm's defaults")
+"""parts of the notes on a file that says neither how its images are normalised nor how large they are"""
+
+
 @writer
 def training_with_defaults_of_timm(folder: Path) -> Written:
     model = trained(timm.create_model("test_resnet", num_classes=6))
     content = {"arch": "test_resnet", "state_dict": weights(model), "args": training_arguments(model="test_resnet")}
     torch.save(content, folder / "x.pth.tar")
-    return Written(model, str(folder / "x.pth.tar"), shape=(3, 160, 160), notes=("timm's defaults for test_resnet",))
+    return Written(model, str(folder / "x.pth.tar"), shape=(3, 160, 160), notes=GUESSES)
 
 
 @writer

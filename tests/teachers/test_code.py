@@ -152,6 +152,15 @@ class TestTeachers:
         assert (loaded.classes, loaded.shape, loaded.training) == (names, SHAPE, False)
         assert set(loaded.dependencies) == {"my_net.py", "blocks.py"}
         assert "is built by its own code (blocks.py with SHA-256 " in loaded.notes[0]
+        assert not any("not known" in note for note in loaded.notes)
+
+    def test_an_unknown_normalisation_is_noted(self, file: Path):
+        assert any(
+            "mean and std of" in note and "are not known" in note
+            for note in load_code(f"{file}:build", shape=SHAPE).notes
+        )
+        half = load_code(f"{file}:build", shape=SHAPE, mean=(0.4,)).notes
+        assert any(note.startswith("std of") and "give --std" in note for note in half)
 
     def test_random_numbers_and_settings_of_the_run_are_kept(self, file: Path):
         before = torch.get_rng_state()

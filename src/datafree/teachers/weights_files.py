@@ -145,7 +145,7 @@ def load_network(
     )
     classifier.model.load_state_dict(found[0].weights)
     others = _others_in_order(name, checkpoint) if by == "order" else ()
-    classifier.notes += (*checkpoint.notes, *found[0].notes, *others, *_guesses(name, facts))
+    classifier.notes += (*checkpoint.notes, *found[0].notes, *others, *_guesses(name, facts, classifier.shape))
     return classifier
 
 
@@ -208,18 +208,34 @@ def default_shape(name: str) -> tuple[int, int, int]:
     return channels, height, width
 
 
-def _guesses(name: str, facts: Facts) -> Iterator[str]:
-    """Yield a sentence if the normalisation is not known but the network's default."""
+def _guesses(name: str, facts: Facts, shape: tuple[int, int, int]) -> Iterator[str]:
+    """Yield a sentence if the normalisation is not known but the network's default, and one if the image size is."""
+    home = "datafree" if name in NETWORKS else "torchvision" if name.startswith("torchvision:") else "timm"
+    bare = name.removeprefix(torchvision_networks.PREFIX)
+    if not facts.size and not _has_fixed_size(name):
+        channels, height, width = shape
+        yield (
+            f"the image size of the teacher, {height} x {width}, is {home}'s default for {bare}, not read from the file; "
+            f"give --input {channels} HEIGHT WIDTH if it was trained on another"
+        )
     missing = [word for word in ("mean", "std") if not getattr(facts, word)]
     if missing:
         words, options = " and ".join(missing), " and ".join(f"--{word}" for word in missing)
         pronoun = "are" if len(missing) > 1 else "is"
-        home = "datafree" if name in NETWORKS else "torchvision" if name.startswith("torchvision:") else "timm"
         yield (
-            f"{words} of the teacher {pronoun} {home}'s default{'s' if len(missing) > 1 else ''} for "
-            f"{name.removeprefix(torchvision_networks.PREFIX)}, not read from the file; "
-            f"give {options} if it was trained with others"
+            f"{words} of the teacher {pronoun} {home}'s default{'s' if len(missing) > 1 else ''} for {bare}, "
+            f"not read from the file; give {options} if it was trained with others"
         )
+
+
+def _has_fixed_size(name: str) -> bool:
+    """Return whether the tensors of a network fit images of one size only, so that its default is no guess."""
+    import timm
+
+    if name.startswith(torchvision_networks.PREFIX):
+        return name.removeprefix(torchvision_networks.PREFIX).startswith(tuple(torchvision_networks.SIZE_ARGUMENTS))
+    cfg = timm.get_pretrained_cfg(name, allow_unregistered=True)
+    return name in NETWORKS or bool(cfg and cfg.fixed_input_size)
 
 
 def load_unnamed(checkpoint: Checkpoint, source: str, facts: Facts, by: Matching = "names") -> Classifier:
@@ -280,11 +296,12 @@ def identify(checkpoint: Checkpoint, source: str, facts: Facts, by: Matching = "
             )
             raise InputError(
                 f"{source} fits {len(fitting)} networks ({listed}), which compute different functions; "
-                f"say which one: --teacher NAME --weights {source}"
+                f"name one of them, and give the file with --weights {source}{' --match order' if by == 'order' else ''}"
             )
     raise InputError(
         f"{source} does not say which network it belongs to, and its tensors ({_some_names(checkpoint)}) fit no known one; "
-        f"say which one: --teacher NAME --weights {source}{_by_order(checkpoint, by)}"
+        f"name its network, or the code that builds it (FILE.py:FUNCTION), and give the file with --weights {source}"
+        f"{_by_order(checkpoint, by)}"
     )
 
 

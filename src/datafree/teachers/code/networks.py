@@ -185,6 +185,14 @@ def classifier_of(
     classifier.code, classifier.code_arguments, classifier.dependencies = spec, dict(arguments), files
     hashes = ", ".join(f"{name} with SHA-256 {digest[:16]}..." for name, digest in files.items())
     classifier.notes += (f"{spec} is built by its own code ({hashes})",) if hashes else ()
+    if not isinstance(network, Classifier) and (
+        missing := [word for word in ("mean", "std") if not settings.get(word)]
+    ):
+        classifier.notes += (
+            f"{' and '.join(missing)} of {spec} {'are' if len(missing) == 2 else 'is'} not known: "
+            f"{'it gets pixels in [0, 1] unchanged' if len(missing) == 2 else 'the default is 0 for mean and 1 for std'}; "
+            f"give {' and '.join(f'--{word}' for word in missing)} if it was trained with others",
+        )
     return classifier
 
 
