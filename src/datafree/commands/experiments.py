@@ -22,6 +22,7 @@ from datafree.runs.tasks import AmalgamationTask, ExtensionTask, SingleTeacherTa
 from datafree.sets.saved import ALL_METHODS
 from datafree.synthesis import Method, Schedule
 from datafree.synthesis.mixture import Mixture
+from datafree.teachers.candidates import AUTO as AUTO_STUDENT
 
 AUTO = {"auto": Auto(), "auto:race": Auto(race=True)}
 """values of `--method` that leave the method to the teacher"""
@@ -30,10 +31,11 @@ TaskType = TypeVar("TaskType", Task, ExtensionTask, AmalgamationTask)
 
 @dataclass(frozen=True, kw_only=True)
 class DistillTask(Task):
-    """A task that needs a student."""
+    """A task whose student is named or chosen."""
 
-    student: str = field()
-    """the student: a timm name, or local-dir:FOLDER for one that has weights already"""
+    student: str = AUTO_STUDENT
+    """the student: a timm name, local-dir:FOLDER for one that has weights already, or auto: the largest network of a list
+    within --ratio, --max-parameters and --max-macs"""
 
 
 @dataclass(frozen=True, kw_only=True)

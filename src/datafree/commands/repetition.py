@@ -8,13 +8,16 @@ from typing import Any
 
 from datafree.commands.mixtures import scheduled
 from datafree.commands.options.table import canonical, is_option, rows, take_values
-from datafree.runs.experiment import Experiment
+from datafree.runs.settings import Experiment
+from datafree.runs.tasks import Task
 from datafree.sets.saved import ALL_METHODS
 from datafree.synthesis import Method, Schedule
 from datafree.synthesis.mixture import Mixture
 
 DROPPED = ("--method", "--budget", "--steps", "--batch-size", "--out")
 """options whose values are decided, or must be new in another run"""
+OF_STUDENT = ("--student", "--ratio", "--max-parameters", "--max-macs")
+"""options that decide the student of `datafree distill`"""
 
 
 def command_of(verb: str, words: Sequence[str], experiment: Experiment, defaults: Any) -> str:
@@ -32,7 +35,11 @@ def command_of(verb: str, words: Sequence[str], experiment: Experiment, defaults
     settings = [f"--method {name}", *method_settings(method)]
     settings += differences(experiment.application, defaults(name), "")
     settings += schedule_settings(experiment.schedule, method)
-    kept = [shlex.quote(word) for word in without_decided(verb, words, {setting.split(" ")[0] for setting in settings})]
+    decided = {setting.split(" ")[0] for setting in settings}
+    if verb == "distill" and isinstance(experiment.task, Task):
+        settings.insert(0, f"--student {shlex.quote(experiment.task.student)}")
+        decided |= {*OF_STUDENT}
+    kept = [shlex.quote(word) for word in without_decided(verb, words, decided)]
     return " ".join(["datafree", verb, *kept, *dict.fromkeys(settings)])
 
 

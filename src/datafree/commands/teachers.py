@@ -3,7 +3,7 @@
 import json
 from collections.abc import Iterator
 from copy import deepcopy
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ from datafree.runs.planning.budget import duration
 from datafree.runs.planning.expected import memory
 from datafree.runs.reporting.console import plain, say
 from datafree.teachers import save_folder
+from datafree.teachers.candidates import LISTED, Candidate, candidates
 from datafree.teachers.costs import time_method
 from datafree.teachers.inspection import STEPS, Inspection, inspect, network_name
 from datafree.teachers.options import TeacherOptions
@@ -75,8 +76,10 @@ def inspect_teacher(arguments: list[str]) -> None:
     with plain_faults(()):
         found = inspect(teacher)
         timing = timed(teacher, options.time) if options.time else {}
+        students = possible_students(teacher)
     if options.json:
-        print(json.dumps(found.to_json() | timing, indent=2))
+        listed = {"students": [asdict(student) for student in students]}
+        print(json.dumps(found.to_json() | timing | listed, indent=2))
         return
     for label, text in facts(found):
         say(console, label, text)
@@ -85,6 +88,8 @@ def inspect_teacher(arguments: list[str]) -> None:
     for fit in found.methods:
         if fit.reason:
             say(console, "not", f"{fit.name}: {fit.reason}")
+    names = [f"{student.name} ({student.parameters:,} parameters)" for student in students]
+    say(console, "students", ", ".join(names) or "none of the list is small enough; name one with --student")
     if timing:
         say(
             console,
@@ -93,6 +98,14 @@ def inspect_teacher(arguments: list[str]) -> None:
                 memory=memory(timing["timed"]["bytes"]), **timing["timed"]
             ),
         )
+
+
+def possible_students(teacher: Classifier) -> list[Candidate]:
+    """Return the largest networks that `--student auto` may choose for a teacher."""
+    try:
+        return candidates(teacher)[:LISTED]
+    except InputError:
+        return []
 
 
 def timed(teacher: Classifier, name: str) -> dict[str, Any]:

@@ -23,6 +23,7 @@ from datafree.synthesis.mixture import of_each_part
 from datafree.synthesis.outputs import inspect_teachers
 from datafree.synthesis.turns import PerTeacher, WithOthers
 from datafree.teachers import code
+from datafree.teachers.candidates import AUTO, RATIO, candidates
 from datafree.teachers.code import is_code
 from datafree.teachers.copying import require_copyable
 from datafree.teachers.folders import LOCAL, architecture, untrained
@@ -60,7 +61,13 @@ class Task(SingleTeacherTask):
     """One teacher and one student."""
 
     student: str = ""
-    """student: a timm name (including the papers' networks) or local-dir:FOLDER; default: a copy of the teacher"""
+    """student: a timm name (including the papers' networks), local-dir:FOLDER, or auto; default: a copy of the teacher"""
+    max_parameters: int = 0
+    """with student auto, most parameters; default: see ratio"""
+    max_macs: int = 0
+    """with student auto, most multiply-accumulate operations for one image; 0: no limit"""
+    ratio: float = RATIO
+    """with student auto, most parameters as a fraction of those of the teacher"""
     student_args: tuple[str, ...] = ()
     """arguments of a student given by its timm name, as NAME=VALUE: patch_size=2 depth=4"""
     student_init: StudentInit = ""
@@ -75,7 +82,8 @@ class Task(SingleTeacherTask):
     def __post_init__(self) -> None:
         super().__post_init__()
         require_student_init(self.student, self.student_init)
-        require_at_least(0, others=self.others)
+        require_at_least(0, others=self.others, max_parameters=self.max_parameters, max_macs=self.max_macs)
+        require_at_least(1e-6, ratio=self.ratio)
         require_below_one(others=self.others)
 
     def applied(self, method: Method) -> Method:
@@ -83,6 +91,16 @@ class Task(SingleTeacherTask):
         if not self.labels:
             return method
         return of_each_part(method, lambda part: WithOthers(method=part, others=self.others))
+
+    def student_for(self, teacher: Classifier) -> str:
+        """Return the name of the student; for auto, of the largest network within the limits.
+
+        Raises:
+            InputError: If there is none.
+        """
+        if self.student != AUTO:
+            return self.student
+        return candidates(teacher, self.max_parameters, self.max_macs, self.ratio)[0].name
 
     def load(self, download: bool = True) -> tuple[Classifier, Classifier]:
         """Load the teacher and create the student, with the teacher's normalisation.
@@ -97,7 +115,7 @@ class Task(SingleTeacherTask):
             teacher = Ensemble([whole], labels).eval()
         arguments = parse_arguments(self.student_args, "student-args")
         student = (
-            create_student(teacher, self.student, arguments, self.student_init)
+            create_student(teacher, self.student_for(whole), arguments, self.student_init)
             if self.student
             else copy_of(whole, teacher.classes)
         )

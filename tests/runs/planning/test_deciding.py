@@ -22,7 +22,7 @@ from datafree.runs.planning.timing import STEPS, SynthesisTime, time_student, ti
 from datafree.runs.settings import Experiment, read_settings
 from datafree.runs.tasks import Task
 from datafree.synthesis import Schedule
-from datafree.synthesis.mixture import Mixture
+from datafree.synthesis.mixture import Mixture, Part
 from datafree.types import InputError
 
 
@@ -163,6 +163,18 @@ def test_a_real_race_ends(teacher: Classifier, student: Classifier, monkeypatch:
         request(teacher, student, method=Auto(race=True), budget="30steps", schedule=Schedule(batch_size=8))
     )
     assert decision.application.steps == 21
+
+
+def test_pools_of_large_images_are_smaller():
+    # Half of 2 GB for each part: 10^9 / (256 * 4 * 3 * 224 * 224) = 6.49 batches.
+    mixture = Mixture(
+        parts=tuple(Part(name=name, method=METHODS[name], share=0.5) for name in ("procedural", "refine"))
+    )
+    smaller, _ = deciding.in_memory(mixture, mixture.schedule, (3, 224, 224))
+    assert [part.own_schedule.pool_batches for part in smaller.parts] == [6, 6]  # type: ignore[attr-defined]
+    assert deciding.in_memory(mixture, mixture.schedule, (3, 32, 32))[0].parts[0].own_schedule.pool_batches == 64  # type: ignore[attr-defined]
+    single, schedule = deciding.in_memory(METHODS["procedural"], METHODS["procedural"].schedule, (3, 224, 224))
+    assert single == METHODS["procedural"] and schedule.pool_batches == 12
 
 
 def test_images_are_mirrored_as_the_user_says(teacher: Classifier, student: Classifier):

@@ -1,5 +1,6 @@
 """Deciding a run: the method for `auto`, and the counts that fit into a budget."""
 
+import math
 import time
 from collections.abc import Callable, Mapping
 from copy import deepcopy
@@ -20,6 +21,7 @@ from datafree.runs.planning.budget import Budget, duration, parse_budget
 from datafree.runs.planning.fitting import WHOLE, Fitted, fit, parts_of
 from datafree.runs.planning.timing import SynthesisTime, time_student, time_synthesis
 from datafree.synthesis import Method, Schedule, Stream
+from datafree.synthesis.mixture import Mixture, Part
 from datafree.types import Images, InputError
 
 DEFAULT = {"cpu": "15m"}
@@ -27,6 +29,8 @@ DEFAULT = {"cpu": "15m"}
 DEFAULT_ACCELERATOR = "10m"
 SAVING = 5.0
 """seconds from the last step to the end, besides the evaluation: saving the student and writing the report"""
+POOL = 2 * 10**9
+"""bytes of all pools of a run with a budget; the same on every machine, so that a repeated run does the same"""
 RACE = 0.1
 """fraction of the budget of each method in a race"""
 RACE_IMAGES = 512
@@ -110,6 +114,7 @@ def choose(request: Request) -> tuple[Recipe | list[Recipe], Request]:
 def fit_to(method: Method, schedule: Schedule, request: Request, budget: Budget) -> Fitted:
     """Measure a method, and fit it into a budget."""
     schedule = schedule if method is request.method else replace(method.schedule, batch_size=schedule.batch_size)
+    method, schedule = in_memory(method, schedule, request.teacher.shape)
     inputs = {**request.inputs(), "batch_size": schedule.batch_size}
     student = time_student(request.application, request.student, request.teacher, request.fabric, inputs)
     times: dict[str, SynthesisTime] = {}
@@ -120,6 +125,21 @@ def fit_to(method: Method, schedule: Schedule, request: Request, budget: Budget)
     measured = request.fabric.broadcast((times, student, start, answer))  # all processes decide the same
     times, student, start, answer = measured
     return fit(method, schedule, times, student=student, overhead=start + answer + SAVING, budget=budget)
+
+
+def in_memory(method: Method, schedule: Schedule, shape: tuple[int, int, int]) -> tuple[Method, Schedule]:
+    """Return a method and its schedule with pools that are not larger than `POOL` together."""
+    parts = parts_of(method, schedule)
+    image = 4 * math.prod(shape)
+
+    def smaller(part: Part) -> Schedule:
+        most = max(1, POOL // len(parts) // (part.method.images_per_batch * image))
+        own = part.own_schedule
+        return replace(own, pool_batches=min(own.pool_batches, most), warmup_batches=min(own.warmup_batches, most))
+
+    if not isinstance(method, Mixture):
+        return method, smaller(parts[0])
+    return replace(method, parts=tuple(replace(part, schedule=smaller(part)) for part in parts)), schedule
 
 
 def words(fitted: Fitted) -> str:

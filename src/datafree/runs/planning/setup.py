@@ -16,7 +16,10 @@ from datafree.runs.planning.auto import Auto
 from datafree.runs.planning.deciding import Request, decide
 from datafree.runs.settings import Experiment
 from datafree.runs.task_data import TaskData, open_data, require_data
+from datafree.runs.tasks import Task
 from datafree.synthesis import Method
+from datafree.teachers.candidates import AUTO, RATIO
+from datafree.teachers.folders import architecture
 from datafree.teachers.inspection import require_capabilities
 from datafree.types import InputError
 
@@ -71,10 +74,20 @@ def set_up(experiment: Experiment, resuming: bool = False, started: float | None
     teacher, student = (
         place(model, experiment.precision, fabric) for model in experiment.task.load(download=not resuming)
     )
+    experiment = with_named_student(experiment, student)
     if experiment.method is not None and experiment.application.needs_images:
         require_capabilities(teacher, method_of(experiment))
     setup = Setup(experiment, fabric, teacher, student, open_data(experiment.task, student, teacher))
     return decided(setup, started) if experiment.budget or isinstance(experiment.method, Auto) else setup
+
+
+def with_named_student(experiment: Experiment, student: Classifier) -> Experiment:
+    """Return an experiment that names its student, if it was chosen by the teacher."""
+    task = experiment.task
+    if not isinstance(task, Task) or task.student != AUTO:
+        return experiment
+    chosen = replace(task, student=architecture(student.model), max_parameters=0, max_macs=0, ratio=RATIO)
+    return replace(experiment, task=chosen)
 
 
 def decided(setup: Setup, started: float) -> Setup:
