@@ -12,6 +12,7 @@ import torch
 from datafree.classifier import Classifier, batch_norms
 from datafree.methods import METHODS
 from datafree.randomness import RandomNumbers
+from datafree.runs.planning.timing import timed_images
 from datafree.synthesis import Method, Schedule, Synthesizer
 from datafree.synthesis.augmentation import is_flip_invariant
 from datafree.synthesis.method import capabilities
@@ -22,7 +23,7 @@ REFINED = 0.4
 SPREAD = 100.0
 """ratio of the largest to the smallest median running variance of a layer above which statistics are relative"""
 PICTURES = 256
-"""pictures that the teacher is asked about"""
+"""pictures on which mirroring is judged, at most"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -107,5 +108,6 @@ def decides_flip(auto: Auto, teacher: Classifier) -> bool:
     if auto.flip != "auto":
         return auto.flip == "on"
     with RandomNumbers(0):
-        pictures = METHODS["procedural"].build(teacher).synthesize().images[:PICTURES]
+        count = timed_images(teacher, PICTURES)
+        pictures = replace(METHODS["procedural"], batch_size=max(count, 2)).build(teacher).synthesize().images
     return is_flip_invariant(teacher, pictures)

@@ -86,7 +86,8 @@ def decide(request: Request) -> Decision:
         recipe, budget = race(recipe, request, budget)
     fitted = fit_to(recipe.method, request.schedule, request, budget)
     notes = [f"method: {recipe.reason}"] if recipe.reason else []
-    notes.append(f"the budget of {budget} is divided once; a repeated run takes these counts: {words(fitted)}")
+    limit = f"the budget of {budget} is enough for" if budget.seconds < math.inf else "the run takes"
+    notes.append(f"{limit} {words(fitted)}")
     application = replace(request.application, steps=fitted.steps)
     return Decision(fitted.method, fitted.schedule, application, fitted.seconds, (*notes, *fitted.notes))
 
@@ -119,7 +120,7 @@ def fit_to(method: Method, schedule: Schedule, request: Request, budget: Budget)
     student = time_student(request.application, request.student, request.teacher, request.fabric, inputs)
     times: dict[str, SynthesisTime] = {}
     for part in parts_of(method, schedule):
-        times[part.name] = time_synthesis(request.apply(part.method), request.teacher, request.visible)
+        times[part.name] = time_synthesis(part.method, request.teacher, request.visible)
     answer = student / inputs["batch_size"] * request.test_images  # a step is dearer than two answers
     start = request.elapsed()
     measured = request.fabric.broadcast((times, student, start, answer))  # all processes decide the same

@@ -1,5 +1,6 @@
 """The cost of a run, measured: three real steps of the student, and of the synthesis.
 
+Where a batch would take long, the steps are those of a smaller batch, and the time is multiplied.
 Nothing that the run uses is changed: the steps are taken on a copy of the student, with random numbers of their own.
 """
 
@@ -7,7 +8,7 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from copy import deepcopy
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import repeat
 from typing import Any
 
@@ -20,8 +21,13 @@ from datafree.callback import Callback
 from datafree.classifier import Classifier
 from datafree.randomness import RandomNumbers
 from datafree.synthesis import Method
+from datafree.teachers.costs import pass_cost
 from datafree.types import Batch, Terms
 
+STEP_SECONDS = 0.5
+"""seconds that a timed step may take, about"""
+LEAST_IMAGES = 4
+"""images of a timed step, at least"""
 STEPS = 3
 """steps that are timed, after one that is not: the first one allocates memory and chooses kernels"""
 
@@ -90,10 +96,17 @@ def time_student(
     """
     watch = Stopwatch(teacher.device)
     arguments = {name: value for name, value in inputs.items() if name != "batch_size"}
+    images = timed_images(teacher, inputs["batch_size"])
     with RandomNumbers(0), suppress(Enough):
-        batches = repeat_of(teacher, inputs["batch_size"])
+        batches = repeat_of(teacher, images)
         application.build()(deepcopy(student), teacher, batches, **arguments, fabric=fabric, callback=watch)
-    return watch.seconds
+    return watch.seconds * inputs["batch_size"] / images
+
+
+def timed_images(teacher: Classifier, most: int) -> int:
+    """Return how many images a timed step has: the whole batch if the teacher is fast enough."""
+    cost = pass_cost(teacher)
+    return min(most, max(LEAST_IMAGES, int(STEP_SECONDS / max(cost.seconds, 1e-9))))
 
 
 def repeat_of(teacher: Classifier, count: int) -> Iterator[Batch]:
@@ -110,7 +123,10 @@ def time_synthesis(method: Method, teacher: Classifier, student: nn.Module) -> S
         teacher: Not changed.
         student: Copied, not changed; an adaptive method asks it.
     """
-    watch = Stopwatch(teacher.device)
+    watch, whole = Stopwatch(teacher.device), method
+    images = timed_images(teacher, method.batch_size)
+    method = replace(method, batch_size=images) if hasattr(method, "steps") or not method.passes else method
+    scale = whole.batch_size / method.batch_size
     visible = deepcopy(student).eval() if method.adaptive else None
     with RandomNumbers(0):
         synthesizer = method.build(teacher)
@@ -119,13 +135,13 @@ def time_synthesis(method: Method, teacher: Classifier, student: nn.Module) -> S
             start = time.monotonic()
             synthesizer.synthesize(visible)
         except Enough:
-            return time_of_batch(method, watch.seconds)
+            return time_of_batch(method, watch.seconds * scale)
         watch.ends = [start]
         with suppress(Enough):
             while True:
                 watch.stamp()
                 synthesizer.synthesize(visible)
-    return SynthesisTime(watch.seconds)
+    return SynthesisTime(watch.seconds * scale)
 
 
 def time_of_batch(method: Method, step: float) -> SynthesisTime:
