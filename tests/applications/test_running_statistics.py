@@ -88,7 +88,7 @@ def test_a_short_training_with_a_low_momentum_is_noted_and_ends_with_the_right_s
     assert errors[0] < 0.1 * errors[1]
     assert callback.notes == [
         "the running statistics of batch norm are averages over the last 8 of 40 steps: with the momentum of the network "
-        "they would keep 67% of their initial values"
+        "they would keep 67 % of their initial values"
     ]
 
 

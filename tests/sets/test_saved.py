@@ -188,8 +188,9 @@ def test_a_run_with_a_saved_set_can_be_resumed(digits_teacher: Path, tmp_path: P
     summary = resume(tmp_path / "run").summary
     assert summary["student_sha256"] == whole["student_sha256"]
     assert summary["method"] == "saved"
-    (note,) = summary["notes"]
+    note, statistics = summary["notes"]
     assert note.startswith("images synthesized by ") and note.endswith(", seed 0")
+    assert statistics.startswith("the running statistics of batch norm are averages over the last 8 of 12 steps")
 
 
 def test_notes_warn_about_a_different_teacher_or_classes_without_names(twelve: SavedConfig, teacher: Classifier):

@@ -53,7 +53,7 @@ class RunningStatistics:
             return ()
         return (
             f"the running statistics of batch norm are averages over the last {self.measured_steps} of {self.steps} steps: "
-            f"with the momentum of the network they would keep {self.share:.0%} of their initial values",
+            f"with the momentum of the network they would keep {100 * self.share:.0f} % of their initial values",
         )
 
     @contextmanager
