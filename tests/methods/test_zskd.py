@@ -25,6 +25,13 @@ class TestZSKD:
         similarity = class_similarity(torch.randn(6, 20))
         assert torch.allclose(similarity.diagonal(), torch.ones(6)) and (similarity.amin(1) == 0).all()
 
+    @pytest.mark.parametrize("weights", [[[0.0, 0.0], [1.0, 0.0], [0.0, 1.0]], [[1.0], [2.0], [0.5]]])
+    def test_a_class_without_weights_or_with_those_of_all_others_is_only_similar_to_itself(
+        self, weights: list[list[float]]
+    ):
+        similarity = class_similarity(torch.tensor(weights))
+        assert similarity[0].tolist() == [1, 0, 0] and similarity.isfinite().all()
+
     def test_soft_labels_are_probabilities_that_prefer_their_class(self, teacher: Classifier):
         labels = ZSKD(teacher, ZSKDConfig()).soft_labels(4000)
         assert torch.allclose(labels.sum(1), torch.ones(4000), atol=1e-5) and labels.min() >= 0
@@ -68,5 +75,5 @@ class TestZSKD:
 
 
 def test_refuses_a_black_box_teacher(plain_teacher: Classifier):
-    with pytest.raises(InputError, match="no last layer; methods that work with it: noise, deep-dream, dafl"):
+    with pytest.raises(InputError, match="no last layer; methods that work with it: noise, deep-dream, refine, dafl"):
         require_capabilities(toys.classifier(toys.BlackBox(plain_teacher)), toys.TINY["zskd"])

@@ -192,3 +192,10 @@ class TestCosts:
         assert time_method(toys.TINY[name], teacher, student) > 0
         assert torch.equal(torch.get_rng_state(), state)
         assert with_steps(METHODS[name], 3).passes <= max(4.5, METHODS[name].passes)
+
+    def test_the_discarded_steps_of_a_new_generator_are_not_timed(self, teacher: Classifier):
+        steps = {name: with_steps(METHODS[name], 3) for name in ("group-stack", "fast", "dafl")}
+        assert [getattr(method, "discard_first", -1) for method in steps.values()] == [0, 0, 0]
+        synthesizer = steps["group-stack"].build(teacher)
+        synthesizer.synthesize()
+        assert synthesizer.state_dict()["steps"] == 1

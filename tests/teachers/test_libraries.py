@@ -279,7 +279,7 @@ class TestPaths:
     def test_a_file_that_fits_no_network_is_refused_with_its_names(self, tmp_path: Path):
         torch.save(nn.Linear(3, 2).state_dict(), tmp_path / "x.pt")
         with pytest.raises(
-            InputError, match=r"its tensors \(weight, bias\) fit no known one; say which one: --teacher"
+            InputError, match=r"its tensors \(weight, bias\) fit no known one; name its network, or the code"
         ):
             teachers.load(str(tmp_path / "x.pt"))
 

@@ -184,9 +184,11 @@ def class_similarity(weights: Float[Tensor, "k d"]) -> Float[Tensor, "k k"]:
         weights: Weights of the last layer, one row per class.
 
     Returns:
-        Of shape `(k, k)`, with ones on the diagonal and at least one zero in each row; not symmetric.
+        Of shape `(k, k)`, with ones on the diagonal and at least one zero in each row; not symmetric. If the cosines of a
+        row are all equal, as for a class whose weights are 0, no class is more similar than another: all are 0.
     """
     unit = F.normalize(weights, dim=1)
     cosine = unit @ unit.T
     low, high = cosine.amin(1, keepdim=True), cosine.amax(1, keepdim=True)
-    return (cosine - low) / (high - low)
+    similarity = (cosine - low) / (high - low)
+    return torch.where(high - low > 1e-6, similarity, torch.eye(len(weights), device=weights.device))

@@ -167,7 +167,7 @@ def time_method(method: Method, teacher: Classifier, student: Classifier | None,
     first, more = with_steps(method, 1), with_steps(method, 1 + steps)
     start, end = (_timed_batch(short, teacher, student if method.adaptive else None) for short in (first, more))
     if more.passes <= first.passes:  # a batch is one step
-        return end
+        return end * (method.passes / more.passes if more.passes else 1)
     return start + max(0.0, end - start) / (more.passes - first.passes) * (method.passes - first.passes)
 
 
@@ -181,12 +181,14 @@ def _timed_batch(method: Method, teacher: Classifier, student: Classifier | None
 
 
 def with_steps(method: Method, steps: int) -> Method:
-    """Return a method with fewer optimization steps per batch, at full resolution."""
+    """Return a method with fewer optimization steps per batch, at full resolution; no image of a generator is discarded."""
     changes: dict[str, Any] = {}
     for field in fields(method):
         value = getattr(method, field.name)
         if field.name in ("steps", "steps_per_batch"):
             changes[field.name] = (1,) * (len(value) - 1) + (steps,) if isinstance(value, tuple) else min(steps, value)
+        if field.name == "discard_first":
+            changes[field.name] = 0
     return replace(method, **changes)
 
 
