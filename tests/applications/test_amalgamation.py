@@ -5,7 +5,6 @@ from copy import deepcopy
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -30,11 +29,11 @@ from datafree.networks.filters import Filter
 from datafree.networks.target_net import build_target_net, draw_diagram
 from datafree.runs.experiment import resume, run
 from datafree.runs.tasks import AmalgamationTask, create_student
-from datafree.synthesis import Method, Schedule, Stream
+from datafree.synthesis import Method, Schedule, Stream, Synthesizer
 from datafree.synthesis.generators import GroupStackGenerator
 from datafree.synthesis.turns import PerTeacher, PerTeacherSynthesizer
-from datafree.teachers.inspection import require_capabilities
 from datafree.teachers.folders import architecture
+from datafree.teachers.inspection import require_capabilities
 from datafree.types import Batch, InputError, Scalar, Terms
 
 STACK = GroupStackConfig(batch_size=8, latent_size=4, discard_first=1)
@@ -213,14 +212,20 @@ class TestOneByOne:
         torch.testing.assert_close(first.teacher_logits[:, :2], said)  # type: ignore[index]
 
     def test_soft_targets_stand_in_the_columns_of_their_labels(self):
+        class Halving(Synthesizer):
+            def __init__(self, teacher: Classifier) -> None:
+                self.classes = len(teacher.classes)
+
+            def synthesize(self, student: nn.Module | None = None) -> Batch:
+                targets = torch.full((3, self.classes), 1 / self.classes)
+                return Batch(torch.rand(3, *toys.SHAPE), targets, {})
+
         class Halves(Method):
             paper = "none"
             schedule, passes = Schedule(), 0.0
 
-            def build(self, teacher: Classifier) -> Any:
-                targets = torch.full((3, len(teacher.classes)), 1 / len(teacher.classes))
-                made = Batch(torch.rand(3, *toys.SHAPE), targets, {})
-                return SimpleNamespace(synthesize=lambda student: made, notes=())
+            def build(self, teacher: Classifier) -> Halving:
+                return Halving(teacher)
 
         ensemble = Ensemble([member("ab"), member("cde")]).eval()
         apart = PerTeacherSynthesizer(ensemble, Halves(), origin=False)

@@ -91,7 +91,9 @@ class TestCommands:
         output = capsys.readouterr().out
         assert all(word in output for word in ("recognised", "1 to 10", "diversity", "16"))
         name = f"local-dir:{digits_teacher}"[:20]  # not squeezed into a few letters
-        assert name in output and all(len(line) <= 80 for line in output.splitlines() if not line.startswith("note"))
+        assert name in output and all(
+            len(line) <= 80 for line in output.splitlines() if not line.startswith(("note", "crosscheck"))
+        )
 
     def test_a_teacher_is_trained_and_evaluated(self, tmp_path: Path, capsys: Capture):
         out = tmp_path / "teacher"
@@ -151,7 +153,7 @@ BAD: dict[str, tuple[list[str], str]] = {
     "unknown teacher": (["distill", "--teacher", "convnet_w1", *LEARN], "network 'convnet_w1' is unknown to timm"),
     "unknown student": (["distill", "--teacher", TEACHER, "--student", "convnet_w1", *OUT], "did you mean convnet_w1"),
     "missing teacher": (["distill", "--teacher", "local-dir:{tmp}/nowhere", *LEARN], "config.json does not exist"),
-    "truncated teacher": (["distill", "--teacher", "local-dir:{truncated}", *LEARN], "is truncated"),
+    "truncated teacher": (["distill", "--teacher", "local-dir:{truncated}", *LEARN], "was damaged or replaced"),
     "pickled teacher": (
         ["distill", "--teacher", "convnet_w16", "--weights", "{pickle}", *LEARN],
         "a pickle that would run code",
@@ -422,7 +424,9 @@ def test_bad_input_is_one_sentence_and_leaves_nothing_behind(
     arguments: list[str], sentence: str, places: dict[str, str], tmp_path: Path, capsys: Capture
 ):
     before = sorted(tmp_path.rglob("*"))
-    assert sentence.format(**places) in refusal(capsys, [argument.format(**places) for argument in arguments])
+    method = ["--method", "adi"] if arguments[0] == "distill" and "--method" not in arguments else []
+    words = [argument.format(**places) for argument in [*arguments, *method]]
+    assert sentence.format(**places) in refusal(capsys, words)
     assert sorted(tmp_path.rglob("*")) == before
 
 
@@ -433,6 +437,19 @@ def test_a_folder_with_another_run_is_refused_and_unchanged(digits_teacher: Path
     before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")}
     assert "is a finished run; see it with `datafree report" in refusal(capsys, [*again, "--seed", "1"])
     assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")} == before
+
+
+@pytest.mark.parametrize("budget", [["--budget", "1h"], ["--method", "auto"]])
+def test_a_used_folder_is_refused_before_anything_is_measured(
+    budget: list[str], digits_teacher: Path, tmp_path: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr("datafree.runs.experiment.set_up", None)
+    words = ["distill", "--teacher", f"local-dir:{digits_teacher}", "--student", "convnet_w16", *budget]
+    (tmp_path / "notes.txt").write_text("mine")
+    assert "is not empty and is not a run folder" in refusal(capsys, [*words, "--out", str(tmp_path)])
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "experiment.json").write_text("{}")
+    assert "has a run; continue it with datafree resume" in refusal(capsys, [*words, "--out", str(tmp_path / "run")])
 
 
 def test_control_characters_in_arguments_do_not_reach_the_terminal(capsys: Capture):

@@ -18,8 +18,8 @@ from hypothesis import strategies as st
 from safetensors.torch import save_file
 
 from datafree.files import atomic_folder, sha256_of, write_json, write_text
-from datafree.runs import checkpoints
 from datafree.files.numbering import next_folder, release
+from datafree.runs import checkpoints
 from datafree.runs.run_folder import NAMES, RunFolder, read_experiment
 from datafree.types import InputError
 

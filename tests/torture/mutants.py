@@ -7,8 +7,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from datafree.runs.experiment import read_experiment
 from datafree.runs.reporting import report
+from datafree.runs.run_folder import read_experiment
 from datafree.sets import image_set
 from datafree.synthesis import features
 from datafree.teachers import load_folder

@@ -22,11 +22,11 @@ from datafree.runs.hardware import (
 )
 from datafree.runs.logger import RunLogger, with_progress
 from datafree.runs.planning.expected import networks
-from datafree.runs.planning.setup import Setup, method_of, set_up
+from datafree.runs.planning.setup import Setup, is_open, method_of, set_up
 from datafree.runs.reporting.console import say
 from datafree.runs.reporting.methods import method_name, part_results
 from datafree.runs.reporting.report import write_results
-from datafree.runs.run_folder import RunFolder
+from datafree.runs.run_folder import RunFolder, require_unused
 from datafree.runs.serialization import to_json
 from datafree.runs.settings import Experiment, experiment_json, read_settings
 from datafree.runs.task_data import open_task_data, with_pictures
@@ -98,6 +98,8 @@ def run(
         Diverged: If a loss or an image is not finite; the last checkpoint is kept.
     """
     out = Path(out)
+    if is_open(experiment) and not resuming:
+        require_unused(out)
     with plain_faults(where=", in a new run"):
         setup = set_up(experiment, resuming, started)
     experiment = setup.experiment

@@ -98,9 +98,7 @@ class RunFolder:
                 delete_temporary(folder)
 
     def _require_empty(self) -> None:
-        names = {child.name for child in self.path.iterdir()}
-        if any(name not in (LOCK, OWNER) and not name.startswith(TEMPORARY) for name in names):
-            raise InputError(f"{self.path} is not empty and is not a run folder; choose another --out")
+        require_empty(self.path)
 
     def _require_resumable(self, experiment: Any) -> None:
         path, name = self.path, shlex.quote(str(self.path))
@@ -213,6 +211,30 @@ def _make(path: Path) -> bool:
             raise
         return False
     return True
+
+
+def require_unused(path: Path) -> None:
+    """Check that a folder has no run and nothing else, before the settings of a new run are decided.
+
+    Raises:
+        InputError: If it has.
+    """
+    if (path / EXPERIMENT).exists():
+        name = shlex.quote(str(path))
+        raise InputError(f"{path} has a run; continue it with datafree resume {name}, or choose another --out")
+    if path.is_dir():
+        require_empty(path)
+
+
+def require_empty(path: Path) -> None:
+    """Check that a folder has nothing but the leftovers of a run that did not start.
+
+    Raises:
+        InputError: If it has.
+    """
+    names = {child.name for child in path.iterdir()}
+    if any(name not in (LOCK, OWNER) and not name.startswith(TEMPORARY) for name in names):
+        raise InputError(f"{path} is not empty and is not a run folder; choose another --out")
 
 
 def delete_temporary(folder: Path) -> None:

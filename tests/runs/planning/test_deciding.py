@@ -39,12 +39,18 @@ def test_a_teacher_with_batch_norm_gets_refined_pictures(teacher: Classifier):
     assert not recipe_for(teacher, flips=False).method.parts[1].method.flip  # type: ignore[attr-defined]
 
 
-def test_a_teacher_without_batch_norm_gets_procedural_pictures(plain_teacher: Classifier):
+def test_a_teacher_without_batch_norm_gets_pictures_refined_by_its_gradients(plain_teacher: Classifier):
     recipe = recipe_for(plain_teacher, flips=False)
-    assert (recipe.method, recipe.reason) == (
-        METHODS["procedural"],
-        "procedural pictures, since the teacher has no batch norm",
-    )
+    assert shares(recipe.method) == {"procedural": 0.6, "refine": 0.4}
+    assert "since it has no batch norm" in recipe.reason
+    recipe.method.build(plain_teacher)
+
+
+def test_a_teacher_without_gradients_gets_procedural_pictures():
+    forward = Classifier(lambda images: images.detach().flatten(1)[:, :4], shape=(1, 8, 8), classes=4)  # type: ignore[arg-type]
+    assert not forward.differentiable
+    recipe = recipe_for(forward, flips=False)
+    assert recipe.method == METHODS["procedural"] and "has no gradients" in recipe.reason
 
 
 def test_layers_of_different_orders_of_magnitude_get_relative_statistics(teacher: Classifier):

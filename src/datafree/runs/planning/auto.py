@@ -76,15 +76,15 @@ def recipe_for(teacher: Classifier, *, flips: bool) -> Recipe:
     offers = capabilities(teacher)
     if "gradients" not in offers:
         return Recipe("procedural", procedural, "procedural pictures, since the teacher has no gradients")
-    if "batch-norm statistics" not in offers:
-        return Recipe("procedural", procedural, "procedural pictures, since the teacher has no batch norm")
-    relative = variance_spread(teacher) > SPREAD
+    normalized = "batch-norm statistics" in offers
+    relative = normalized and variance_spread(teacher) > SPREAD
     refine = replace(METHODS["refine"], flip=flips, **({"statistics_norm": "relative"} if relative else {}))
     parts = (
         Part(name="procedural", method=procedural, share=1 - REFINED),
         Part(name="refine", method=refine, share=REFINED),
     )
-    reason = "procedural pictures, and some of them refined with the batch-norm statistics of the teacher"
+    aim = "the batch-norm statistics of the teacher" if normalized else "its gradients, since it has no batch norm"
+    reason = f"procedural pictures, and some of them refined with {aim}"
     if relative:
         reason += ", relative ones because its layers differ by orders of magnitude"
     return Recipe("mixture", Mixture(parts=parts), reason)

@@ -78,7 +78,12 @@ def set_up(experiment: Experiment, resuming: bool = False, started: float | None
     if experiment.method is not None and experiment.application.needs_images:
         require_capabilities(teacher, method_of(experiment))
     setup = Setup(experiment, fabric, teacher, student, open_data(experiment.task, student, teacher))
-    return decided(setup, started) if experiment.budget or isinstance(experiment.method, Auto) else setup
+    return decided(setup, started) if is_open(experiment) else setup
+
+
+def is_open(experiment: Experiment) -> bool:
+    """Return whether the method or the counts of an experiment are to be decided."""
+    return bool(experiment.budget) or isinstance(experiment.method, Auto)
 
 
 def with_named_student(experiment: Experiment, student: Classifier) -> Experiment:
