@@ -10,8 +10,8 @@ from datafree.applications.pruning import PruningConfig
 from datafree.commands.options.bounds import bounds_of
 from datafree.commands.options.table import check, commands
 from datafree.methods import METHODS
-from datafree.runs.settings import RuntimeConfig
 from datafree.runs.hardware import MAX_DEVICES, MAX_THREADS
+from datafree.runs.settings import RuntimeConfig
 from datafree.runs.training import TrainingConfig
 from datafree.synthesis import Schedule
 from datafree.types import InputError, require_at_least, require_at_most

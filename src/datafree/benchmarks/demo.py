@@ -11,9 +11,9 @@ from rich.console import Console
 from datafree.applications.distillation import DistillationConfig
 from datafree.benchmarks.sources import image_sources
 from datafree.files import write_json, write_text
+from datafree.files.numbering import next_folder
 from datafree.methods import METHODS
 from datafree.runs.experiment import Experiment, run
-from datafree.files.numbering import next_folder
 from datafree.runs.parallel import parallel_map, preload_workers
 from datafree.runs.reporting import report
 from datafree.runs.reporting.console import say
