@@ -16,6 +16,8 @@ from datafree.commands.verbs import INTERRUPTED
 
 Capture = pytest.CaptureFixture[str]
 Patch = pytest.MonkeyPatch
+LOAD = "datafree.teachers.options.load"
+"""what loads the teacher of a command"""
 TINY = ["--method", "noise", "--steps", "1", "--warmup-batches", "1", "--batch-size", "4", "--device", "cpu"]
 
 
@@ -56,7 +58,7 @@ def test_a_run_that_has_not_started_is_started_again(
     interruption: object, run: list[str], tmp_path: Path, capsys: Capture, monkeypatch: Patch
 ):
     with monkeypatch.context() as patch:
-        patch.setattr("datafree.teachers.load", interruption)
+        patch.setattr(LOAD, interruption)
         assert advice(capsys, run, INTERRUPTED) == "interrupted; run the command again"
     assert not (tmp_path / "my run").exists() and main(run) == 0
 
@@ -76,7 +78,7 @@ def test_another_run_in_the_folder_is_not_recommended(run: list[str], capsys: Ca
         patch.setattr("datafree.runs.experiment.train", interrupt)
         advice(capsys, run, INTERRUPTED)
     with monkeypatch.context() as patch:
-        patch.setattr("datafree.teachers.load", interrupt)
+        patch.setattr(LOAD, interrupt)
         assert advice(capsys, [*run, "--seed", "1"], INTERRUPTED) == "interrupted; run the command again"
     assert "is an unfinished run; continue it with" in advice(capsys, [*run, "--seed", "1"], 2)
 
@@ -104,7 +106,7 @@ def test_a_numbered_folder_is_released(run: list[str], tmp_path: Path, capsys: C
     monkeypatch.chdir(tmp_path)
     words = [word for word in run if word not in ("--out", str(tmp_path / "my run"))]
     with monkeypatch.context() as patch:
-        patch.setattr("datafree.teachers.load", interrupt)
+        patch.setattr(LOAD, interrupt)
         advice(capsys, words, INTERRUPTED)
     assert not list(Path("runs").iterdir())
     assert main(words) == 0 and [path.name for path in Path("runs").iterdir()] == ["distill-001"]
@@ -134,8 +136,8 @@ def test_the_advice_about_memory_names_options_that_the_command_has(
     def fail(*_: object, **__: object) -> None:
         raise MemoryError
 
-    for place in ("load", "create"):
-        monkeypatch.setattr(f"datafree.teachers.{place}", fail)
+    for place in (LOAD, "datafree.teachers.create"):
+        monkeypatch.setattr(place, fail)
     text = advice(capsys, [verb, *words], 2)
     assert text.startswith("the memory is not sufficient") and fix in text and "Traceback" not in text
     assert not (tmp_path / "out").exists()
@@ -161,7 +163,7 @@ def test_a_second_signal_does_not_disturb_the_end(run: list[str], capsys: Captur
         finally:
             interrupt()
 
-    monkeypatch.setattr("datafree.teachers.load", twice)
+    monkeypatch.setattr(LOAD, twice)
     assert advice(capsys, run, INTERRUPTED) == "interrupted; run the command again"
 
 

@@ -75,21 +75,22 @@ class TestHelp:
 
     def test_options_are_in_two_groups_and_those_of_the_method(self, capsys: Capture):
         groups = sections(help_of(capsys, "distill"))
-        assert list(groups) == ["basic options", "settings of the method adi", "advanced options"]
+        assert list(groups) == ["basic options", "settings of the method auto", "advanced options"]
         assert groups["basic options"] == [
-            *("--teacher", "--student", "--data", "--out", "--method"),
-            *("--steps", "--batch-size", "--lr", "--temperature", "--seed", "--device"),
+            *("--teacher", "--student", "--labels", "--others", "--data", "--out", "--method", "--budget"),
+            *("--steps", "--batch-size", "--lr", "--temperature", "--ratio", "--seed", "--device"),
         ]
-        assert all(name.startswith("--method.") for name in groups["settings of the method adi"])
+        assert groups["settings of the method auto"] == ["--method.batch-size", "--method.race", "--method.flip"]
         assert {"--precision", "--weight-decay", "--shift", "--pool-batches"} <= set(groups["advanced options"])
 
     @pytest.mark.parametrize(
-        ("verb", "row"), [("distill", "adi"), ("extend", "deep-inversion"), ("amalgamate", "group-stack")]
+        ("verb", "row"),
+        [("distill", "auto"), ("prune", "auto"), ("extend", "deep-inversion"), ("amalgamate", "group-stack")],
     )
     def test_the_method_has_a_row_with_choices_and_default(self, verb: str, row: str, capsys: Capture):
         method = " ".join(help_of(capsys, verb).split()).split("--method NAME ")[1].split(f"(default: {row})")[0]
-        assert method.startswith("how images are synthesized: noise, deep-dream, ") and "(default" not in method
-        assert all(f"{name}, " in method for name in ("dafl-authors", "zskd", "saved"))
+        assert method.startswith("how images are synthesized: auto, auto:race, noise, ") and "(default" not in method
+        assert all(f"{name}, " in method for name in ("deep-dream", "dafl-authors", "zskd", "saved"))
 
     def test_recipe_and_into_have_rows_too(self, capsys: Capture):
         assert "preset of the loss weights: replay, abd, lwf, fine-tuning (default: replay)" in " ".join(
@@ -114,7 +115,7 @@ class TestHelp:
             ("statistics", "usage: datafree statistics NETWORK --data DATA --out FOLDER [OPTIONS]"),
             ("prune", "usage: datafree prune NETWORK [OPTIONS]"),
             ("crosscheck", "usage: datafree crosscheck IMAGES NETWORK ... [OPTIONS]"),
-            ("distill", "usage: datafree distill --teacher NETWORK --student NETWORK [OPTIONS]"),
+            ("distill", "usage: datafree distill --teacher NETWORK [OPTIONS]"),
             ("extend", "usage: datafree extend --teacher NETWORK --new-data DATA [OPTIONS]"),
             ("amalgamate", "usage: datafree amalgamate --teacher NETWORK [OPTIONS]"),
             ("synthesize", "usage: datafree synthesize --teacher NETWORK --out FOLDER [OPTIONS]"),
@@ -191,12 +192,21 @@ WRONG = {
     "method": (
         ["distill", "--method.latent-size", "8"],
         "unknown option '--method.latent-size'; only --method dafl, dafl-authors, group-stack, fast has it, "
-        "and --method is adi",
+        "and --method is auto",
+    ),
+    "method of another": (
+        ["distill", "--method", "adi", "--method.latent-size", "8"],
+        "only --method dafl, dafl-authors, group-stack, fast has it, and --method is adi",
     ),
     "into": (["amalgamate", "--into", "student", "--measure-batches", "8"], "only --into target-net has it"),
     # slips
     "misspelt": (["distill", "--precison", "x"], "unknown option '--precison'; did you mean --precision?"),
-    "misspelt setting": (["distill", "--method.stepz", "3"], "did you mean --method.steps?"),
+    "misspelt setting": (["distill", "--method", "adi", "--method.stepz", "3"], "did you mean --method.steps?"),
+    "misspelt setting of another method": (
+        ["distill", "--method.latentsize", "8"],
+        "unknown option '--method.latentsize'; did you mean --method.latent-size of --method dafl, dafl-authors, "
+        "group-stack, fast?",
+    ),
     "nothing like it": (["distill", "--zzz"], "unknown option '--zzz'; see `datafree distill --help`"),
     "plural": (["prune", "net", "--ratios", "0.5"], "unknown option '--ratios'; did you mean --ratio?"),
     "no options": (["methods", "--all"], "unknown option '--all'; see `datafree methods --help`"),
@@ -204,7 +214,7 @@ WRONG = {
     # values
     "no value": (["prune", "net", "--ratio"], "--ratio has no value; give FLOAT"),
     "no value before an option": (["prune", "net", "--ratio", "--seed", "1"], "--ratio has no value; give FLOAT"),
-    "no resolution": (["distill", "--method.steps"], "--method.steps has no value; give INT ..."),
+    "no resolution": (["distill", "--method", "adi", "--method.steps"], "--method.steps has no value; give INT ..."),
     "no method": (["distill", "--method"], "--method has no value; give NAME"),
     "option for a method": (["distill", "--method", "--seed", "1"], "--method has no value; give NAME"),
     "no number": (["distill", "--seed", "many"], "invalid value 'many' for --seed; give an integer"),
@@ -220,12 +230,18 @@ WRONG = {
     "not UTF-8": (["distill", "--teacher", "a\udcff"], "word 3 of the command ('a\\udcff') is not valid UTF-8 text"),
     "NUL": (["report", "a\0b"], "word 2 of the command ('a\\x00b') is not valid UTF-8 text; rename the file or folder"),
     "no real number": (["distill", "--lr", "fast"], "invalid value 'fast' for --lr; give a number"),
-    "one of two": (["distill", "--method.betas", "0.5"], "--method.betas needs 2 values; give FLOAT FLOAT"),
+    "one of two": (
+        ["distill", "--method", "adi", "--method.betas", "0.5"],
+        "--method.betas needs 2 values; give FLOAT FLOAT",
+    ),
     "no format": (
         ["synthesize", "--format", "gif"],
         "invalid value 'gif' for --format; choose one of folder, parquet",
     ),
-    "near a choice": (["distill", "--method.js", "clampd"], "'clampd' for --method.js; did you mean clamped?"),
+    "near a choice": (
+        ["distill", "--method", "adi", "--method.js", "clampd"],
+        "'clampd' for --method.js; did you mean clamped?",
+    ),
     "unknown table": (["bench", "digit"], "invalid value 'digit' for TABLE; did you mean digits?"),
     "unknown method": (
         ["distill", "--method", "deep-inversio"],
@@ -244,7 +260,8 @@ WRONG = {
     ),
     # missing and surplus
     "missing": (["distill", "--student", "x"], "--teacher is missing; see `datafree distill --help`"),
-    "both missing": (["distill"], "--teacher and --student are missing"),
+    "only the teacher is required": (["distill"], "--teacher is missing; see `datafree distill --help`"),
+    "both missing": (["extend"], "--teacher and --new-data are missing; see `datafree extend --help`"),
     "missing network": (["evaluate", "--data", "digits"], "NETWORK is missing; see `datafree evaluate --help`"),
     "missing networks": (["crosscheck", "images"], "NETWORK is missing; see `datafree crosscheck --help`"),
     "missing table": (["bench"], "TABLE is missing; see `datafree bench --help`"),
@@ -255,7 +272,10 @@ WRONG = {
     "command of an earlier version": (["verify"], "unknown command 'verify'; did you mean crosscheck?"),
     "nothing like a command": (["xyz"], "unknown command 'xyz'; `datafree --help` lists the commands"),
     "help of no command": (["distil", "--help"], "unknown command 'distil'; did you mean distill?"),
-    "help of no method": (["distill", "--method", "x", "--help"], "unknown method 'x'; choose one of noise, "),
+    "help of no method": (
+        ["distill", "--method", "x", "--help"],
+        "unknown method 'x'; choose one of auto, auto:race, noise, ",
+    ),
 }
 
 
@@ -288,10 +308,23 @@ def expand(cell: str) -> list[str]:
 
 
 def test_negative_numbers_and_infinity_are_values():
-    check(
-        "distill",
-        ["--teacher", "a", "--student", "b", "--lr", "-1", "--method.tv", "-inf", "--method.betas", "0", "-1"],
-    )
+    given = check("distill", ["--teacher", "a", "--ema", "-1", "--mean", "0", "-.5", "-inf", "--std=-1e-3"]).values
+    assert (given["--ema"], given["--mean"], given["--std"]) == (["-1"], ["0", "-.5", "-inf"], ["-1e-3"])
+
+
+@pytest.mark.parametrize(
+    ("option", "values", "sentence"),
+    [
+        ("--lr", ["-1"], "--lr is -1.0, but it must be at least 1e-09"),
+        ("--method.tv", ["-inf"], "--method.tv is -inf, but it must be at least 0"),
+        ("--method.betas", ["0", "-1"], "--method.betas is -1.0, but it must be at least 0"),
+        ("--weight-decay", ["inf"], "--weight-decay is inf, but it must be at least 0 and finite"),
+    ],
+)
+def test_negative_numbers_and_infinity_are_values_of_bounded_options_too(
+    option: str, values: list[str], sentence: str, capsys: Capture
+):
+    assert refusal(capsys, ["distill", "--teacher", "a", "--method", "adi", option, *values]) == sentence
 
 
 def test_both_spellings_of_an_option_are_known():
@@ -311,7 +344,8 @@ def test_synonyms_of_commands_name_commands():
         (["distill", "--help"], 0),
         (["amalgamate", "--method", "dafl", "--help"], 0),
         (["distill", "--epochs", "3"], 2),
-        (["distill", "--teacher", "a"], 2),
+        (["distill"], 2),
+        (["extend", "--teacher", "a"], 2),
         (["distill", "--teacher", "a", "--student", "b", "--steps", "1e9"], 2),
         (["bench", "digit"], 2),
     ],
@@ -334,7 +368,7 @@ def test_the_list_of_methods_does_not_import_torch_and_fits_into_80_columns():
     [
         (
             ["distill", "--teacher", "local-dir:t", "--student=convnet_w16"],
-            "distill  teacher local-dir:t, student convnet_w16, method adi, output runs/distill-001",
+            "distill  teacher local-dir:t, student convnet_w16, method auto, output runs/distill-001",
         ),
         (
             ["amalgamate", "--teacher", "a", "--teacher", "b", "--out", "o"],

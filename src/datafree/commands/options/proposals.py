@@ -121,8 +121,19 @@ def propose(name: str, verb: str, selected: Sequence[str], commands: Mapping[str
         return parts
     if others := [key for key, options in command.options.items() if plain in {option.name for option in options}]:
         return _belongs_to(plain, command, selected, others)
-    near = closest(plain, [option for option in known if option.startswith("--")])
-    return f"did you mean {near}?" if near else ""
+    return _closest_option(plain, known, command, selected)
+
+
+def _closest_option(name: str, known: Sequence[str], command: "Command", selected: Sequence[str]) -> str:
+    """Propose the option with the most similar name; one of another selection with the values that have it."""
+    elsewhere = {option.name for options in command.options.values() for option in options}
+    if " ".join(selected) not in command.options:  # a mixture, whose options have the names of its parts
+        elsewhere = set()
+    near = closest(name, sorted(option for option in elsewhere.union(known) if option.startswith("--")))
+    if near in known or not near:
+        return f"did you mean {near}?" if near else ""
+    owners = [key for key, options in command.options.items() if near in {option.name for option in options}]
+    return f"did you mean {near} of {_selection(command, selected, owners)}?"
 
 
 def _positionals(known: Iterable[str]) -> str:
@@ -131,11 +142,20 @@ def _positionals(known: Iterable[str]) -> str:
 
 def _belongs_to(name: str, command: "Command", selected: Sequence[str], others: Sequence[str]) -> str:
     """Say which values of a selector have the option; the selection differs in one selector at least."""
+    owners = _selection(command, selected, others)
+    for place, selector in enumerate(command.selectors):
+        if owners.startswith(f"{selector.name} "):
+            return f"only {owners} has it, and {selector.name} is {selected[place]}"
+    return f"{name} is an option of {owners}"
+
+
+def _selection(command: "Command", selected: Sequence[str], others: Sequence[str]) -> str:
+    """Return the first selector whose value must change for one of the other selections, and its possible values."""
     for place, selector in enumerate(command.selectors):
         values = list(dict.fromkeys(key.split(" ")[place] for key in others))
         if selected[place] not in values:
-            return f"only {selector.name} {', '.join(values)} has it, and {selector.name} is {selected[place]}"
-    return f"{name} is an option of another selection"
+            return f"{selector.name} {', '.join(values)}"
+    return "another selection"
 
 
 def of_which_part(name: str, known: Iterable[str]) -> str:
@@ -152,4 +172,4 @@ def of_which_part(name: str, known: Iterable[str]) -> str:
 
 def closest(word: str, known: Iterable[str]) -> str:
     """Return the known word that is most similar, or nothing."""
-    return next(iter(get_close_matches(word, list(known), n=1, cutoff=0.55)), "")
+    return next(iter(get_close_matches(word, list(known), n=1, cutoff=0.6)), "")
