@@ -79,8 +79,12 @@ class TestImport:
         assert main(["import", str(checkpoint), "--network", "convnet_w16", "--out", str(tmp_path)]) == 2
         assert "already exists; give another --out" in capsys.readouterr().err
 
-    def test_the_checkpoint_is_the_argument(self, checkpoint: Path, tmp_path: Path, capsys: Capture):
+    def test_the_network_may_be_the_argument_and_its_weights_an_option(
+        self, checkpoint: Path, tmp_path: Path, capsys: Capture
+    ):
         words = ["import", "convnet_w16", "--weights", str(checkpoint), "--out", str(tmp_path / "folder")]
-        assert main(words) == 2
-        assert "give it there, and the network with --network" in capsys.readouterr().err
-        assert not (tmp_path / "folder").exists()
+        assert main(words) == 0
+        assert teachers.load_folder(tmp_path / "folder").shape == (1, 8, 8)
+        assert main([*words[:-1], str(tmp_path / "other"), "--network", "lenet5"]) == 2
+        assert "two networks are given" in capsys.readouterr().err
+        assert not (tmp_path / "other").exists()

@@ -159,10 +159,10 @@ def import_checkpoint(arguments: list[str]) -> None:
     """`datafree import`."""
     options: Import = IMPORT.parse(arguments)
     refuse_existing(options.out)
-    if options.weights:
-        raise InputError("import takes the checkpoint as its argument; give it there, and the network with --network")
+    if options.weights and options.network:
+        raise InputError("two networks are given: as the argument and with --network; leave --network out")
     spec = options.network or options.checkpoint
-    weights = options.checkpoint if options.network else ""
+    weights = options.checkpoint if options.network else options.weights
     network = replace(options, weights=weights).load_network(spec)
     save_folder(network, options.out)
     for label, text in imported(network, options):

@@ -96,7 +96,7 @@ def load(folder: Path, plain: Mapping[str, Any], weights: Path, facts: Facts) ->
     require_bounded(facts.shape, len(names))
     count = facts.classes if isinstance(facts.classes, int) else len(facts.classes or ())
     if count != len(names):
-        raise InputError(f"{where} describes {len(names)} classes, not {count}; leave the classes out")
+        raise InputError(f"{where} describes {len(names)} classes, not {count}; give {len(names)} class names, or none")
     classifier = Classifier(
         TransformersNetwork(network, flip_channels=bool(processor.get("do_flip_channel_order"))),
         shape=facts.shape,
