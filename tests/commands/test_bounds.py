@@ -73,7 +73,7 @@ def test_what_the_table_refuses_is_what_the_dataclass_refuses(settings: object):
         value = getattr(settings, name)
         for wrong in [*([minimum - 1] if minimum is not None else []), *([maximum + 1] if maximum is not None else [])]:
             with pytest.raises(InputError, match=f"is {wrong}, but it must be at (least|most)"):
-                replace(settings, **{name: (wrong,) if isinstance(value, tuple) else wrong})  # type: ignore[type-var]
+                replace(settings, **{name: (wrong,) * len(value) if isinstance(value, tuple) else wrong})  # type: ignore[type-var]
 
 
 def test_every_default_is_within_its_bounds():
