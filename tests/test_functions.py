@@ -46,13 +46,15 @@ def test_what_torch_cannot_differentiate_is_forward_only(function: Any):
     assert measure(network).parameters == 0
     with pytest.raises(InputError, match="no gradients"):
         METHODS["deep-dream"].build(network)
-    with pytest.raises(InputError, match="cannot be split into blocks"):
+    with pytest.raises(InputError, match="cannot be split into blocks, because it is forward-only;"):
         Blocks(network)
 
 
 def test_a_function_of_torch_is_differentiable_and_its_weights_get_no_gradient():
     hidden = toys.plain_net()
     network = classifier(lambda images: hidden.model(images))
+    with pytest.raises(InputError, match="cannot be split into blocks, because it has no layers;"):
+        Blocks(network)
     images = IMAGES.clone().requires_grad_()
     network(images).square().sum().backward()
     theirs = IMAGES.clone().requires_grad_()

@@ -7,7 +7,10 @@ import pytest
 import torch
 
 from datafree import teachers
+from datafree.classifier import Classifier
 from datafree.commands.main import main
+from datafree.commands.teachers import facts, refusals
+from datafree.teachers.inspection import inspect
 
 Capture = pytest.CaptureFixture[str]
 
@@ -26,7 +29,7 @@ class TestInspect:
         text = capsys.readouterr().out
         for line in (
             "network  convnet_w16, 9,162 parameters",
-            "input    1 channels of 8 x 8 pixels",
+            "input    1 channel of 8 x 8 pixels",
             "classes  only numbers: 0 to 9",
             "outputs  logits",
             "training another output in training mode, by BatchNorm2d",
@@ -36,7 +39,18 @@ class TestInspect:
 
     def test_says_why_a_method_does_not_support_it(self, plain_folder: Path, capsys: Capture):
         assert main(["inspect", str(plain_folder), "--device", "cpu"]) == 0
-        assert "not      deep-inversion: the teacher has no batch-norm statistics" in capsys.readouterr().out
+        text = capsys.readouterr().out
+        assert "not      deep-inversion, adi: the teacher has no batch-norm statistics" in text
+        assert text.count("the teacher has no batch-norm statistics") == 1
+
+    def test_of_a_forward_only_teacher(self):
+        """It has only outputs, and methods that need the same are refused in one line."""
+        found = inspect(Classifier(lambda images: images.flatten(1)[:, :4].numpy(), shape=(3, 8, 8), classes=4))
+        lines = dict(facts(found))
+        assert lines["input"] == "3 channels of 8 x 8 pixels" and lines["has"].startswith("only outputs: no gradients")
+        refused = refusals(found)
+        assert any(text.startswith("deep-dream, refine, dafl") for text in refused)
+        assert len({text.split(": ", 1)[1] for text in refused}) == len(refused)
 
     def test_as_json_there_is_nothing_else(self, digits_teacher: Path, capsys: Capture):
         assert main(["inspect", str(digits_teacher), "--json", "--time", "noise", "--device", "cpu"]) == 0

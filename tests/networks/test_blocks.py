@@ -99,8 +99,19 @@ def test_a_network_may_start_with_its_first_stage():
 class Undecided(nn.Module):
     """Its control flow depends on its input."""
 
+    def __init__(self) -> None:
+        super().__init__()
+        self.flatten = nn.Flatten()
+
     def forward(self, x: Tensor) -> Tensor:
-        return x.flatten(1)[:, :4] if x.sum() > 0 else -x.flatten(1)[:, :4]
+        return self.flatten(x)[:, :4] if x.sum() > 0 else -self.flatten(x)[:, :4]
+
+
+class Unpacked(Undecided):
+    """It loops over its input."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.stack([image[:4] for image in self.flatten(x)])
 
 
 @pytest.mark.parametrize(
@@ -108,8 +119,9 @@ class Undecided(nn.Module):
     [
         (toys.conv_net().model, 9, "cannot be split into 9"),
         (toys.conv_net().model, 1, "cannot be split into 1"),
-        (nn.Sequential(nn.Flatten(), nn.Linear(64, 4)), 0, "cannot be split into several"),
-        (Undecided(), 0, "cannot be split into blocks"),
+        (nn.Sequential(nn.Flatten(), nn.Linear(64, 4)), 0, "has 1 block and cannot be split into several"),
+        (Undecided(), 0, "blocks, because its code depends on the values or sizes that it computes; use"),
+        (Unpacked(), 0, "blocks, because its code depends on the values or sizes that it computes; use"),
     ],
 )
 def test_networks_that_cannot_be_split_are_refused(model: nn.Module, count: int, match: str):

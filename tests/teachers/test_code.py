@@ -54,6 +54,12 @@ def classifier():
 def numbers():
     return lambda images: images.flatten(1)[:, :4].numpy()
 
+def pair():
+    return Pair()
+
+def two():
+    return Pair(2)
+
 def nothing():
     return None
 
@@ -68,6 +74,15 @@ def leaves():
 
 def interrupts():
     raise KeyboardInterrupt
+
+class Pair(nn.Module):
+    def __init__(self, tensors=1):
+        super().__init__()
+        self.net, self.tensors = Net(), tensors
+
+    def forward(self, images):
+        logits = self.net(images)
+        return logits, logits if self.tensors == 2 else None
 
 class Failing(nn.Module):
     def forward(self, images):
@@ -179,6 +194,15 @@ class TestTeachers:
         assert load_code(f"{file}:classifier").shape == SHAPE
         assert not load_code(f"{file}:numbers", shape=SHAPE).differentiable
 
+    def test_a_tuple_with_one_tensor_is_taken_apart(self, file: Path):
+        loaded = load_code(f"{file}:pair", shape=SHAPE)
+        assert len(loaded.classes) == 4 and loaded(loaded.probe_images(2)).shape == (2, 4)
+        assert any("returns a tuple of 2 values: the logits are taken from it" in note for note in loaded.notes)
+        with pytest.raises(
+            InputError, match="outputs of type tuple for 2 images, which have no classes; give --classes"
+        ):
+            load_code(f"{file}:two", shape=SHAPE)
+
     @pytest.mark.parametrize(
         ("name", "settings", "message"),
         [
@@ -193,9 +217,9 @@ class TestTeachers:
             (
                 "fails_later",
                 {"shape": SHAPE},
-                r"failed \(AttributeError: .*nonsense.*my_net.py, line 53\); correct the code",
+                r"failed \(AttributeError: .*nonsense.*my_net.py, line 68\); correct the code",
             ),
-            ("leaves", {}, r"leaves failed \(SystemExit: bye, .*my_net.py, line 46\)"),
+            ("leaves", {}, r"leaves failed \(SystemExit: bye, .*my_net.py, line 52\)"),
         ],
     )
     def test_refusals(self, file: Path, name: str, settings: dict[str, Any], message: str):

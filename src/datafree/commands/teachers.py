@@ -85,9 +85,8 @@ def inspect_teacher(arguments: list[str]) -> None:
         say(console, label, text)
     say(console, "a run", f"of {STEPS:,} steps, with a student as large as the teacher, takes about:")
     console.print(methods_table(found))
-    for fit in found.methods:
-        if fit.reason:
-            say(console, "not", f"{fit.name}: {fit.reason}")
+    for text in refusals(found):
+        say(console, "not", text)
     names = [f"{student.name} ({student.parameters:,} parameters)" for student in students]
     say(console, "students", ", ".join(names) or "none of the list is small enough; name one with --student")
     if timing:
@@ -119,7 +118,7 @@ def timed(teacher: Classifier, name: str) -> dict[str, Any]:
 def facts(found: Inspection) -> Iterator[tuple[str, str]]:
     """Yield the lines about a teacher: a label of up to eight letters, and a text."""
     yield "network", f"{found.network}, {found.parameters:,} parameters, {found.macs:,} MACs per image"
-    yield "input", f"{found.shape[0]} channels of {found.shape[1]} x {found.shape[2]} pixels"
+    yield "input", size_of(found.shape)
     yield "mean", " ".join(f"{value:g}" for value in found.mean)
     yield "std", " ".join(f"{value:g}" for value in found.std)
     more = f", ... ({len(found.classes)} in all)" if len(found.classes) > SHOWN_CLASSES else ""
@@ -137,10 +136,28 @@ def facts(found: Inspection) -> Iterator[tuple[str, str]]:
     yield "layers", f"{found.batch_norms} of batch norm{empty}"
     if found.training_mode:
         yield "training", f"another output in training mode, by {', '.join(found.training_mode)}"
-    yield "has", ", ".join(sorted(found.capabilities)) or "nothing that a method can need"
+    yield (
+        "has",
+        ", ".join(sorted(found.capabilities)) or "only outputs: no gradients, no batch-norm statistics, no last layer",
+    )
     yield "runs on", ", ".join(found.processors)
     for note in found.notes:
         yield "note", note
+
+
+def size_of(shape: tuple[int, int, int]) -> str:
+    """Return a phrase for the channels, height and width of an image."""
+    channels, height, width = shape
+    return f"{channels} {'channel' if channels == 1 else 'channels'} of {height} x {width} pixels"
+
+
+def refusals(found: Inspection) -> list[str]:
+    """Return one text for each reason why methods do not support a teacher: their names, and the reason."""
+    names: dict[str, list[str]] = {}
+    for fit in found.methods:
+        if fit.reason:
+            names.setdefault(fit.reason, []).append(fit.name)
+    return [f"{', '.join(methods)}: {reason}" for reason, methods in names.items()]
 
 
 def methods_table(found: Inspection) -> Table:
@@ -179,9 +196,8 @@ def imported(network: Classifier, options: TeacherOptions) -> Iterator[tuple[str
         guessed = any(f"--{word or option}" in note and "default" in note for note in network.notes)
         return "a default, not read from the file" if guessed else "read from the file or the network"
 
-    channels, height, width = network.shape
     yield "network", network_name(network)
-    yield "input", f"{channels} channels of {height} x {width} pixels ({origin('input')})"
+    yield "input", f"{size_of(network.shape)} ({origin('input')})"
     for name, values in (("mean", network.mean), ("std", network.std)):
         yield name, f"{' '.join(f'{value:g}' for value in values.flatten().tolist())} ({origin(name)})"
     yield "classes", f"{len(network.classes)} ({origin('classes')})"

@@ -48,7 +48,7 @@ class Blocks(nn.ModuleList):
         ends = stage_ends(graph) or resolution_ends(graph)
         if not ends or count == 1 or count > len(ends) + 1:
             raise InputError(
-                f"the network has {len(ends) + 1} blocks and cannot be split into {count or 'several'}; "
+                f"the network has {len(ends) + 1} block{'s' if ends else ''} and cannot be split into {count or 'several'}; "
                 "give another number of blocks, or use a method that needs none"
             )
         if count:
@@ -69,11 +69,11 @@ class Blocks(nn.ModuleList):
         try:
             with frozen(classifier, self), torch.no_grad():
                 same = torch.allclose(self(images), classifier(images), rtol=1e-3, atol=1e-3)
-            why = "" if same else "their logits differ from those of the network"
-        except Exception as fault:  # a piece may raise anything
-            why = (str(fault) or type(fault).__name__).splitlines()[0]
+            why = "" if same else "the logits of its parts differ from its own"
+        except Exception:  # a piece may raise anything, and about the graph rather than the network
+            why = "its parts cannot be run alone"
         if why:
-            raise InputError(f"the network cannot be split into blocks ({why}); use a method that needs none")
+            raise InputError(f"the network cannot be split into blocks, because {why}; use a method that needs none")
 
     def forward(self, x: Tensor, last: int = 0) -> Tensor:
         """Return the logits.
@@ -149,21 +149,36 @@ def trace(classifier: Classifier) -> fx.GraphModule:
     """Return the graph of a classifier's network, annotated with the shapes of all tensors.
 
     Raises:
-        InputError: If the control flow of the network depends on its input.
+        InputError: If the network does not run, or its control flow depends on its input.
     """
     with frozen(classifier), torch.no_grad():
         try:
             images = torch.full((2, *classifier.shape), 0.5, device=classifier.device)
             classifier(images)  # fails here, not in the noisy tracer, if the network does not run at all
-            network = fx.GraphModule(classifier.model, _LayerTracer().trace(classifier.model))
-            ShapeProp(network).propagate(classifier.normalize(images))
-            _weights_as_modules(network)
-        except Exception as fault:  # a network's own code may raise anything when it meets a proxy
+        except Exception as fault:  # a layer may raise anything for a size it was not built for
             why = (str(fault) or type(fault).__name__).splitlines()[0]
             raise InputError(
                 f"the network cannot be split into blocks ({why}); use a method that needs none"
             ) from fault
+        try:
+            network = fx.GraphModule(classifier.model, _LayerTracer().trace(classifier.model))
+            ShapeProp(network).propagate(classifier.normalize(images))
+            _weights_as_modules(network)
+        except Exception as fault:  # a network's own code may raise anything when it meets a proxy
+            why = _why_not_traced(classifier)
+            raise InputError(
+                f"the network cannot be split into blocks, because {why}; use a method that needs none"
+            ) from fault
     return network
+
+
+def _why_not_traced(classifier: Classifier) -> str:
+    """Return why a network cannot be traced; the tracer's own messages are about proxies."""
+    if not classifier.differentiable:
+        return "it is forward-only"
+    if not any(True for _ in classifier.model.children()):  # a function, for example
+        return "it has no layers"
+    return "its code depends on the values or sizes that it computes"
 
 
 def cut_points(network: fx.GraphModule) -> list[fx.Node]:

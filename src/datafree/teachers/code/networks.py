@@ -9,7 +9,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
-from datafree.classifier import Classifier, frozen, last_layer, probe_images
+from datafree.classifier import Classifier, frozen, last_layer, logits_in, probe_images
 from datafree.functions import FunctionNetwork
 from datafree.networks.building import require_bounded
 from datafree.networks.head_surgery import widen
@@ -250,7 +250,7 @@ def as_classifier(spec: str, network: Any, settings: Mapping[str, Any]) -> Class
 
 
 def count_outputs(spec: str, network: Callable[..., Any], shape: tuple[int, int, int]) -> int:
-    """Run a network once and return the number of its outputs.
+    """Run a network once and return the number of its outputs. If it returns several values, one of them is a tensor.
 
     Raises:
         InputError: If it does not return one row of numbers per image.
@@ -260,8 +260,8 @@ def count_outputs(spec: str, network: Callable[..., Any], shape: tuple[int, int,
     device = next((tensor.device for tensor in (*module.parameters(), *module.buffers())), torch.device("cpu"))
     with frozen(module), torch.no_grad(), RandomNumbers(0):
         output = module(probe_images(shape, 2).to(device))
-    logits = getattr(output, "logits", output)
-    if isinstance(logits, torch.Tensor) and logits.ndim == 2 and len(logits) == 2:
+    logits = logits_in(output, 0)  # no tensor is chosen by the number of classes, which is not known yet
+    if logits is not None and logits.ndim == 2 and len(logits) == 2:
         return logits.shape[1]
-    what = f"shape {tuple(logits.shape)}" if isinstance(logits, torch.Tensor) else f"type {type(logits).__name__}"
+    what = f"type {type(output).__name__}" if logits is None else f"shape {tuple(logits.shape)}"
     raise InputError(f"{spec} returns outputs of {what} for 2 images, which have no classes; give --classes")

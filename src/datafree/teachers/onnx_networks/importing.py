@@ -82,6 +82,7 @@ def import_network(model: Any, output: str) -> nn.Module:
         raise NotImportable(f"its import fails: {fault or type(fault).__name__}") from fault
     del network.onnx_model.graph.initializer[:]  # they are buffers of the network
     call_batch_norms(network)
+    index_by_tuples(network)
     return network.float().eval()
 
 
@@ -158,6 +159,19 @@ def call_batch_norms(network: nn.Module) -> None:
             if module.has_lazy:
                 raise NotImportable("its batch norm has computed statistics")
             module.__class__ = CalledBatchNorm
+
+
+def index_by_tuples(network: nn.Module) -> None:
+    """Let layers that gather entries index by a tuple, in place: torch warns about a list, and will read it as a tensor."""
+    from onnx2pytorch.operations import Gather
+
+    class TupleGather(Gather):
+        def forward(self, data: Tensor, indices: Tensor) -> Tensor:
+            return data[(*self.selection, indices.to(torch.int64))]
+
+    for module in network.modules():
+        if type(module) is Gather:
+            module.__class__ = TupleGather
 
 
 def gradient_reaches(network: nn.Module, images: Tensor) -> bool:
