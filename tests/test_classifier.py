@@ -280,3 +280,20 @@ class TestFingerprint:
         first, second = nn.Linear(2, 3, bias=False), nn.Linear(3, 2, bias=False)
         second.weight = nn.Parameter(first.weight.detach().reshape(2, 3))
         assert fingerprint(first) != fingerprint(second)
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_a_network_that_flattens_by_view_gets_contiguous_images(channels: int):
+    class Flattening(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv, self.head = torch.nn.Conv2d(channels, 4, 3, padding=1), torch.nn.Linear(256, 2)
+
+        def forward(self, images: torch.Tensor) -> torch.Tensor:
+            features = self.conv(images)
+            return self.head(features.view(len(features), -1))
+
+    classifier = Classifier(Flattening(), shape=(channels, 8, 8), classes=2)
+    images = torch.rand(2, 8, 8, channels).permute(0, 3, 1, 2).requires_grad_()
+    classifier(images).sum().backward()
+    assert images.grad is not None and images.grad.abs().sum() > 0

@@ -17,7 +17,7 @@ from torch.nn.modules.conv import _ConvNd
 
 from datafree.functions import Function, FunctionNetwork
 from datafree.functions import probe_images as probe_images
-from datafree.memory_format import use_channels_last
+from datafree.memory_format import is_channels_last, use_channels_last
 from datafree.types import Decisions, Images, InputError, Logits, Preprocessing, Probabilities, Targets
 
 Recorded = TypeVar("Recorded")
@@ -91,6 +91,8 @@ class Classifier(nn.Module):
         self.model = model if isinstance(model, nn.Module) else FunctionNetwork(model, probes)
         if not isinstance(model, nn.ModuleList):  # the networks of an ensemble were examined before
             use_channels_last(self.model, probes)
+        self.takes_channels_last = is_channels_last(self.model)
+        """whether the network is stored in channels-last format; if not, it may depend on contiguous images"""
 
     @property
     def device(self) -> torch.device:
@@ -213,7 +215,10 @@ class Classifier(nn.Module):
     def forward(self, images: Images) -> Logits:
         """Return the logits of pixels in [0, 1]: float32, of shape `(n, k)`."""
         with torch.autocast(self.device.type, self.precision, enabled=self.precision != torch.float32):
-            return self.to_logits(self.model(self.normalize(images)))
+            normalized = self.normalize(images)
+            if not self.takes_channels_last:  # images that are synthesized may be in any format
+                normalized = normalized.clone(memory_format=torch.contiguous_format)
+            return self.to_logits(self.model(normalized))
 
 
 LOGIT_NAMES = ("logits", "logit", "output", "outputs", "out", "scores", "prediction", "predictions", "pred", "preds")

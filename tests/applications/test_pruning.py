@@ -475,10 +475,6 @@ class TestTheCommand:
         assert sentence in said and said.count("\n") == 1
         assert not (tmp_path / "run").exists()
 
-    def test_a_distilled_student_has_to_be_named(self, digits_teacher: Path, capsys: pytest.CaptureFixture[str]):
-        assert main(["distill", *self.QUICK, "--teacher", f"local-dir:{digits_teacher}"]) == 2
-        assert "--student is missing" in capsys.readouterr().err
-
 
 def test_labels_of_multi_label_teachers_are_sampled_independently(bars: Batch):
     teacher = toys.conv_net()
