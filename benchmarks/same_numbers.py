@@ -120,6 +120,8 @@ RUNS = {
     ],
     "prune": [
         "prune",
+        "--method",
+        "adi",
         "network to prune",
         "local-dir:{root}/teacher",
         *FEW,
