@@ -91,8 +91,7 @@ class Classifier(nn.Module):
         self.model = model if isinstance(model, nn.Module) else FunctionNetwork(model, probes)
         if not isinstance(model, nn.ModuleList):  # the networks of an ensemble were examined before
             use_channels_last(self.model, probes)
-        self.takes_channels_last = is_channels_last(self.model)
-        """whether the network is stored in channels-last format; if not, it may depend on contiguous images"""
+        self.takes_channels_last = is_channels_last(self.model)  # if not, it may depend on contiguous images
 
     @property
     def device(self) -> torch.device:
