@@ -163,7 +163,7 @@ def read_unlabelled(
     """Return a folder of image files without labels: all labels are 0, and there are no class names.
 
     Raises:
-        InputError: If it is no folder, or has no image that can be read.
+        InputError: If it is not a folder, or contains no readable image.
     """
     from torchvision.datasets.folder import IMG_EXTENSIONS
 
