@@ -15,7 +15,6 @@ from toys import same, snapshot
 import datafree.networks.zoo  # noqa: F401  registers networks in timm
 from datafree import METHODS, Classifier, DistillationConfig, Method, create_student, distill, inspect
 from datafree.classifier import batch_norms
-from datafree.teachers.costs import with_steps
 from datafree.types import Batch, InputError
 
 CLASSES = 6
@@ -129,8 +128,13 @@ def teacher_of(family: Family) -> Classifier:
 
 def short(method: Method) -> Method:
     """Return a method with two steps on batches of 3 images; its other settings are its own."""
-    sizes = {name: 3 for name in ("batch_size", "student_batch_size") if hasattr(method, name)}
-    return replace(with_steps(method, 2), **sizes)
+    changes: dict[str, Any] = {name: 3 for name in ("batch_size", "student_batch_size") if hasattr(method, name)}
+    changes |= {"discard_first": 0} if hasattr(method, "discard_first") else {}
+    for name in ("steps", "steps_per_batch"):
+        value = vars(method).get(name)
+        if value is not None:
+            changes[name] = (*(1 for _ in value[1:]), 2) if isinstance(value, tuple) else min(2, value)
+    return replace(method, **changes)
 
 
 def go_all_the_way(family: Family) -> None:

@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import Iterator
-from copy import deepcopy
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -17,10 +16,10 @@ from datafree.methods import METHODS
 from datafree.runs.hardware import peak_memory, plain_faults, set_threads, to_device
 from datafree.runs.planning.budget import duration
 from datafree.runs.planning.expected import memory
+from datafree.runs.planning.timing import time_synthesis
 from datafree.runs.reporting.console import plain, say
 from datafree.teachers import save_folder
 from datafree.teachers.candidates import LISTED, Candidate, candidates
-from datafree.teachers.costs import time_method
 from datafree.teachers.inspection import STEPS, Inspection, inspect, network_name
 from datafree.teachers.options import TeacherOptions
 from datafree.types import InputError, require_one_of
@@ -110,7 +109,7 @@ def possible_students(teacher: Classifier) -> list[Candidate]:
 def timed(teacher: Classifier, name: str) -> dict[str, Any]:
     """Return the time of a batch of a method, and the peak memory of the process."""
     method = METHODS[name]
-    seconds = time_method(method, teacher, deepcopy(teacher) if method.adaptive else None)
+    seconds = time_synthesis(method, teacher, teacher).batch
     peak = peak_memory() * 10**6
     return {"timed": {"method": name, "seconds": seconds, "images": method.images_per_batch, "bytes": peak}}
 

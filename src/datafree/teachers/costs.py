@@ -3,7 +3,7 @@
 import math
 import os
 import time
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -154,42 +154,6 @@ def sources(method: Method | None, schedule: Schedule) -> list[tuple[Method, Sch
     if isinstance(method, Mixture):
         return [(part.method, part.own_schedule) for part in method.parts]
     return [] if method is None else [(method, schedule)]
-
-
-def time_method(method: Method, teacher: Classifier, student: Classifier | None, steps: int = 3) -> float:
-    """Synthesize batches in one and in a few real steps, and return the seconds that a batch with all its steps takes.
-
-    No random number of the global generator is drawn, and the teacher is not changed.
-
-    Raises:
-        InputError: If the method does not support the teacher.
-    """
-    first, more = with_steps(method, 1), with_steps(method, 1 + steps)
-    start, end = (_timed_batch(short, teacher, student if method.adaptive else None) for short in (first, more))
-    if more.passes <= first.passes:  # a batch is one step
-        return end * (method.passes / more.passes if more.passes else 1)
-    return start + max(0.0, end - start) / (more.passes - first.passes) * (method.passes - first.passes)
-
-
-def _timed_batch(method: Method, teacher: Classifier, student: Classifier | None) -> float:
-    with RandomNumbers(0):
-        synthesizer = method.build(teacher)
-        start = time.perf_counter()
-        synthesizer.synthesize(student)
-        _wait(teacher)
-    return time.perf_counter() - start
-
-
-def with_steps(method: Method, steps: int) -> Method:
-    """Return a method with fewer optimization steps per batch, at full resolution; no image of a generator is discarded."""
-    changes: dict[str, Any] = {}
-    for field in fields(method):
-        value = getattr(method, field.name)
-        if field.name in ("steps", "steps_per_batch"):
-            changes[field.name] = (1,) * (len(value) - 1) + (steps,) if isinstance(value, tuple) else min(steps, value)
-        if field.name == "discard_first":
-            changes[field.name] = 0
-    return replace(method, **changes)
 
 
 def processors() -> tuple[str, ...]:

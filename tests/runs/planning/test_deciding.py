@@ -18,7 +18,7 @@ from datafree.methods import METHODS
 from datafree.runs.experiment import run
 from datafree.runs.planning import deciding
 from datafree.runs.planning.auto import Auto, race_of, recipe_for, variance_spread
-from datafree.runs.planning.timing import STEPS, SynthesisTime, time_student, time_synthesis
+from datafree.runs.planning.timing import STEPS, SynthesisTime, time_of_batch, time_student, time_synthesis
 from datafree.runs.settings import Experiment, read_settings
 from datafree.runs.tasks import Task
 from datafree.synthesis import Schedule
@@ -90,6 +90,19 @@ def test_a_few_steps_are_timed_and_nothing_is_changed(teacher: Classifier, stude
     assert fast.step == 0 and fast.batch > 0
     assert all(torch.equal(before[name], tensor) for name, tensor in student.state_dict().items())
     assert torch.equal(state, torch.get_rng_state())
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_every_method_is_timed(name: str, teacher: Classifier, student: Classifier):
+    state = torch.get_rng_state()
+    assert time_synthesis(toys.TINY[name], teacher, student).batch > 0
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+def test_a_batch_of_a_generator_by_hand():
+    # 20 of every 200 steps are of a new generator, whose images are discarded.
+    method = replace(METHODS["fast"], reset_every=200, discard_first=20)
+    assert time_of_batch(method, 2.0).batch == pytest.approx(2.0 * method.steps_per_batch * 1.1)
 
 
 @pytest.fixture
