@@ -1,6 +1,7 @@
 """The errors of the package, and how text from elsewhere is printed. A refusal is instant: nothing else is imported here."""
 
 import unicodedata
+from collections.abc import Iterable
 
 
 class InputError(ValueError):
@@ -14,3 +15,11 @@ class Diverged(RuntimeError):
 def printable(text: str) -> str:
     """Return a text from elsewhere with every control character replaced: escapes, line breaks, marks of text direction."""
     return "".join("\ufffd" if unicodedata.category(c) in ("Cc", "Cf", "Cs", "Zl", "Zp") else c for c in text)
+
+
+def suggestion(word: str, choices: Iterable[str]) -> str:
+    """Return "; did you mean X?" for the choice most similar to a word, or an empty string if none is similar."""
+    from difflib import get_close_matches
+
+    close = get_close_matches(word, list(choices), n=1, cutoff=0.5)
+    return f"; did you mean {close[0]}?" if close else ""

@@ -1,9 +1,8 @@
 """Types and checks shared by the whole package: tensor types, a batch, the errors, and the validation of settings."""
 
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
-from difflib import get_close_matches
 from typing import Any, Literal, Protocol, TypeAlias, get_args, get_origin, runtime_checkable
 
 from jaxtyping import Float, Int
@@ -12,6 +11,7 @@ from torch import Tensor
 from datafree.errors import Diverged as Diverged
 from datafree.errors import InputError as InputError
 from datafree.errors import printable as printable
+from datafree.errors import suggestion as suggestion
 
 Images: TypeAlias = Float[Tensor, "n c h w"]
 """pixels; in [0, 1] at every public interface"""
@@ -152,12 +152,6 @@ def require_one_of(choices: Sequence[str], **values: str) -> None:
 def _option(name: str) -> str:
     """A setting as it is written on the command line."""
     return name.replace("_", "-")
-
-
-def suggestion(word: str, choices: Iterable[str]) -> str:
-    """Return "; did you mean X?" for the choice most similar to a word, or an empty string if none is similar."""
-    close = get_close_matches(word, list(choices), n=1, cutoff=0.5)
-    return f"; did you mean {close[0]}?" if close else ""
 
 
 @runtime_checkable

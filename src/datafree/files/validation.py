@@ -8,7 +8,7 @@ from dataclasses import MISSING, Field, fields, is_dataclass
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, TypeVar, Union, cast, get_args, get_origin, overload
 
-from datafree.types import InputError, suggestion
+from datafree.errors import InputError, suggestion
 
 T = TypeVar("T")
 

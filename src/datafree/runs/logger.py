@@ -3,7 +3,6 @@
 import json
 import math
 import os
-import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -19,19 +18,18 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from datafree.callback import Callback
 from datafree.classifier import Classifier
 from datafree.evaluation import health
-from datafree.files import append_text, open_for_appending, open_regular
+from datafree.files import append_text, open_for_appending
 from datafree.files.validation import from_plain
 from datafree.randomness import RandomState
 from datafree.runs.checkpoints import restore
 from datafree.runs.dependencies import compare
+from datafree.runs.reading.log import read_log as read_log
 from datafree.runs.reporting.console import say
 from datafree.runs.run_folder import LOG, RunFolder
-from datafree.types import Batch, Diverged, InputError, Stateful, Terms, printable
+from datafree.types import Batch, Diverged, InputError, Stateful, Terms
 
 T = TypeVar("T")
 
-LOG_LIMIT = 2**28
-"""bytes of a log that are read"""
 LOG_BUFFER = 20
 """lines that are kept in memory before they are written"""
 LOG_EVERY = 20
@@ -43,7 +41,6 @@ MIN_LABELS_PER_IMAGE = 0.1
 RANDOM = "random_state"
 NOT_PLAIN = ("states", "health", "first_batch", "first_batches")
 """entries of a checkpoint with tensors; `first_batch` is that of earlier versions"""
-PHASES = ("synthesis", "application", "evaluation")
 
 
 def progress_bars(console: Console) -> Progress:
@@ -343,36 +340,3 @@ def _tensorboard_writer(path: Path) -> Any:
     except ImportError as fault:
         raise InputError("tensorboard is not installed; install it, or remove --tensorboard") from fault
     return SummaryWriter(str(path / "tensorboard"))
-
-
-def read_log(path: str | Path) -> list[dict[str, Any]]:
-    """Read the log of a run folder. Lines that are no event are skipped, and their number is printed.
-
-    Raises:
-        InputError: If the folder has no log, or it is not a regular file.
-    """
-    events, skipped = [], 0
-    with open_regular(Path(path) / LOG, root=path) as file:
-        for line in file.read(LOG_LIMIT).splitlines():
-            event = parse_event(line)
-            if event is None:
-                skipped += 1
-            else:
-                events.append(event)
-    if skipped:
-        count = "1 line that is no event" if skipped == 1 else f"{skipped} lines that are no events"
-        print(printable(f"datafree: skipped {count} in {path}/{LOG}"), file=sys.stderr)
-    return events
-
-
-def parse_event(line: bytes) -> dict[str, Any] | None:
-    """Return the event in a line of a log: a phase, a step, and finite numbers by name; None if the line has none."""
-    try:
-        event = json.loads(line)
-    except (ValueError, RecursionError):
-        return None
-    if not isinstance(event, dict) or event.get("phase") not in PHASES or type(event.get("step")) is not int:
-        return None
-    numbers = {name: number for name, number in event.items() if type(number) in (int, float) and abs(number) < 1e300}
-    required = {"step", "seconds", "accuracy"} if event["phase"] == "evaluation" else {"step"}
-    return {"phase": event["phase"], **numbers} if required <= numbers.keys() else None

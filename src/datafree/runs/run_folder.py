@@ -4,12 +4,10 @@ Files are written atomically and verified when read. Tensors are saved as safete
 pickle. A run folder may come from elsewhere: links and special files in it are refused.
 """
 
-import errno
 import json
 import secrets
 import shlex
 import shutil
-import stat
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -17,20 +15,18 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from datafree.files import read_json, read_text, unwritable, write_json, write_text
+from datafree.files import read_text, unwritable, write_json, write_text
 from datafree.files.numbering import is_reserved
 from datafree.files.temporary import TEMPORARY, delete_leftovers
-from datafree.real.ledger import LEDGER
 from datafree.runs import checkpoints
+from datafree.runs.reading.layout import EXPERIMENT as EXPERIMENT
+from datafree.runs.reading.layout import FOLDERS, LOCK, OWNER, SCHEMA
+from datafree.runs.reading.layout import LOG as LOG
+from datafree.runs.reading.layout import NAMES as NAMES
+from datafree.runs.reading.layout import SUMMARY as SUMMARY
+from datafree.runs.reading.layout import read_experiment as read_experiment
+from datafree.runs.reading.layout import require_own_files as require_own_files
 from datafree.types import InputError
-
-SCHEMA = 2
-"""version of the layout of a run folder"""
-EXPERIMENT, SUMMARY, LOG = "experiment.json", "summary.json", "log.jsonl"
-LOCK, OWNER = ".lock", ".owner"
-FOLDERS = ("checkpoints", "synthetic", "student", "tensorboard")
-NAMES = (EXPERIMENT, SUMMARY, LOG, LEDGER, "report.html", LOCK, OWNER, *FOLDERS)
-"""everything that a run writes to its folder"""
 
 
 class RunFolder:
@@ -245,56 +241,3 @@ def delete_temporary(folder: Path) -> None:
             shutil.rmtree(leftover)
         else:
             leftover.unlink()
-
-
-def require_own_files(folder: Path) -> None:
-    """Check that what a run reads and writes in its folder are regular files and folders: no links, pipes or devices.
-
-    Raises:
-        InputError: Names the first other entry.
-    """
-    for name in NAMES:
-        for path in (folder / name, *((folder / name).rglob("*") if name in FOLDERS else ())):
-            try:
-                mode = path.lstat().st_mode
-            except FileNotFoundError:
-                continue
-            if stat.S_ISLNK(mode):
-                raise InputError(
-                    f"{path} is a symbolic link, which is not followed here; replace it with what it names"
-                )
-            if not (stat.S_ISDIR(mode) if path.parent == folder and name in FOLDERS else _is_plain(mode)):
-                raise InputError(f"{path} is not a regular file; remove it")
-
-
-def _is_plain(mode: int) -> bool:
-    return stat.S_ISREG(mode) or stat.S_ISDIR(mode)
-
-
-def read_experiment(path: str | Path) -> Any:
-    """Read the experiment of a run folder as JSON, without the schema.
-
-    Raises:
-        InputError: If the folder has no readable `experiment.json`, has links, or was written by a version of datafree with
-            another layout.
-    """
-    path = Path(path)
-    try:
-        require_own_files(path)
-        experiment = read_json(path / EXPERIMENT, root=path)
-    except (InputError, OSError) as fault:
-        cause = fault if isinstance(fault, OSError) else fault.__cause__
-        if isinstance(cause, OSError) and cause.errno in (errno.ENOENT, errno.ENOTDIR, errno.ENAMETOOLONG):
-            raise InputError(
-                f"{path} is not a run folder (it has no {EXPERIMENT}); give the folder of a run"
-            ) from fault
-        raise
-    if not isinstance(experiment, dict) or type(experiment.get("schema")) is not int:
-        raise InputError(f"{path} is not a run folder (its {EXPERIMENT} has no schema); give the folder of a run")
-    schema = experiment.pop("schema")
-    if schema != SCHEMA:
-        raise InputError(
-            f"{path} was written by another version of datafree (layout {schema}, this version reads layout {SCHEMA}); "
-            "use that version or start a new run"
-        )
-    return experiment

@@ -4,7 +4,6 @@ An image set is a folder. Its `set.json` holds the metadata and the SHA-256 of e
 `datafree.synthesis.image_sets` reads it, and `datafree.sets.saved` trains students on it.
 """
 
-import re
 from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
@@ -18,16 +17,12 @@ from datafree.classifier import Classifier, frozen
 from datafree.files import atomic_folder, sha256_of
 from datafree.sets.contact_sheet import contact_sheet
 from datafree.sets.pictures import write_folder, write_parquet
+from datafree.sets.privacy import PRIVACY, literal
 from datafree.synthesis.image_sets import ImageSet as ImageSet
 from datafree.synthesis.image_sets import read as read
 from datafree.synthesis.image_sets import reordered as reordered
 from datafree.synthesis.image_sets.index import INDEX, Index, write_index
 from datafree.types import Batch, Logits, printable
-
-PRIVACY = (
-    "Synthetic images are reconstructed from the teacher and may reveal its training data. Neither they nor the student "
-    "are anonymised or differentially private. Treat both as you treat the training data; invert only models you may invert."
-)
 
 SHARD_BYTES = 2**28
 """maximum size of the images, targets and logits in one shard, unless a single image is larger"""
@@ -134,11 +129,3 @@ def _parts(image_set: ImageSet) -> str:
         return ""
     counts = ", ".join(f"{names.count(part):,} by {literal(part)}" for part in image_set.parts)
     return f"Parts of the mixture: {counts}. The tensor `parts` has the number of the part of each image, from 0.\n\n"
-
-
-def literal(text: str) -> str:
-    """Return a text as a code span of Markdown, in which no markup works, without control characters."""
-    text = printable(text)
-    fence = "`" * (1 + max((len(run) for run in re.findall("`+", text)), default=0))
-    space = " " if text.startswith(("`", " ")) or text.endswith(("`", " ")) or not text else ""
-    return f"{fence}{space}{text}{space}{fence}"

@@ -17,7 +17,6 @@ Which images of a pool are drawn is random.
 """
 
 import math
-import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar
@@ -27,14 +26,12 @@ import torch.nn.functional as F
 from torch import nn
 
 from datafree.classifier import Classifier
+from datafree.files.naming import require_name
 from datafree.synthesis.method import Method, Synthesizer
 from datafree.synthesis.pool import Pool, on_device
 from datafree.synthesis.schedule import Schedule
 from datafree.synthesis.stream import Stream
 from datafree.types import Batch, InputError
-
-NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,39}")
-"""names of parts: they are part of options and file names"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -200,16 +197,6 @@ class Mixed(Synthesizer):
         self.drawn = list(state["drawn"])
         for name, stream in self.streams.items():
             stream.load_state_dict(state["streams"][name])
-
-
-def require_name(name: str) -> None:
-    """Check the name of a part.
-
-    Raises:
-        InputError: If it is no plain word.
-    """
-    if not NAME.fullmatch(name):
-        raise InputError(f"a part of a mixture is called {name[:50]!r}; use letters, digits and dashes")
 
 
 def require_share(name: str, share: float) -> None:

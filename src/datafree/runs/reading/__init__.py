@@ -1,0 +1,1 @@
+"""What a run folder holds, checked and read without torch, so that a report needs no network."""
