@@ -29,12 +29,13 @@ MAX_FILES_PER_FOLDER = 14
 
 TOP_LEVEL = {
     *("errors", "types", "callback", "files", "randomness", "classifier", "ensemble", "matching", "losses"),
-    *("memory_format", "functions", "evaluation"),
+    *("memory_format", "functions", "evaluation", "signals", "progress"),
 }
 ROOMS: dict[str, set[str]] = {
     "errors": set(),
     "types": {"errors"},
     "callback": {"types"},
+    "progress": {"types", "callback"},
     "files": {"errors", "types"},
     "randomness": set(),
     "memory_format": {"randomness"},
@@ -43,7 +44,8 @@ ROOMS: dict[str, set[str]] = {
     "ensemble": {"types", "classifier"},
     "matching": {"types", "classifier"},
     "losses": {"types", "classifier"},
-    "evaluation": {"types", "classifier", "ensemble", "matching", "losses"},
+    "signals": {"types", "classifier", "matching", "losses"},
+    "evaluation": {"types", "classifier", "ensemble", "matching", "losses", "signals"},
     "synthesis": {
         *("types", "callback", "files", "randomness", "classifier", "ensemble", "matching", "losses"),
         "memory_format",
@@ -51,7 +53,9 @@ ROOMS: dict[str, set[str]] = {
     "weights": {"types", "files"},
     "networks": {"types", "files", "randomness", "memory_format", "classifier", "weights"},
     "methods": {"types", "classifier", "ensemble", "matching", "losses", "synthesis", "networks"},
-    "applications": {"types", "callback", "classifier", "ensemble", "matching", "losses", "synthesis", "networks"},
+    "applications": {
+        *("types", "callback", "progress", "classifier", "ensemble", "matching", "losses", "synthesis", "networks"),
+    },
     "teachers": {
         *("types", "files", "randomness", "functions", "classifier", "ensemble", "matching", "evaluation"),
         *("synthesis", "weights", "networks", "methods"),
@@ -59,8 +63,14 @@ ROOMS: dict[str, set[str]] = {
     "sets": {
         *("types", "callback", "files", "randomness", "classifier", "ensemble", "matching", "synthesis", "methods"),
     },
+    "export": {
+        *("types", "callback", "files", "randomness", "classifier", "ensemble", "matching", "evaluation"),
+        *("synthesis", "networks", "methods", "teachers", "sets"),
+    },
     "real": {"types", "files", "randomness", "classifier", "matching", "synthesis"},
-    "runs": {*TOP_LEVEL, "synthesis", "networks", "methods", "applications", "teachers", "sets", "real"},
+    "runs": {
+        *(*TOP_LEVEL, "synthesis", "networks", "methods", "applications", "teachers", "sets", "export", "real"),
+    },
     "benchmarks": {*TOP_LEVEL, "synthesis", "networks", "methods", "applications", "teachers", "sets", "real", "runs"},
     "commands": {*TOP_LEVEL, "synthesis", "methods", "applications", "teachers", "sets", "real", "runs", "benchmarks"},
     "__main__": {"commands"},
@@ -147,7 +157,7 @@ def test_methods_do_not_import_each_other(name: str):
 def test_applications_share_only_trainer_losses_and_distillation(name: str):
     shared = {
         f"applications.{file}"
-        for file in ("base", "trainer", "distillation", "continual_losses", "selection", "running_statistics")
+        for file in ("base", "trainer", "distillation", "continual_losses", "selection", "running_statistics", "showing")
     }
     assert {module for module in own_imports(name) if room(module) == "applications"} <= shared
 

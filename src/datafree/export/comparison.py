@@ -1,0 +1,110 @@
+"""The comparison of what two engines compute: on drawn pictures and random pixels, with the time that both take."""
+
+import statistics
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from datafree.classifier import Classifier
+from datafree.randomness import RandomNumbers
+from datafree.synthesis.drawings import Artist
+from datafree.types import Images, InputError
+
+TOLERANCE = 1e-4
+"""largest difference of a logit, relative to the largest logit of torch if that is above 1"""
+VALUES, FEWEST, MOST = 2**22, 16, 128
+"""pixel values of the images that are compared, and the bounds of their number for each kind"""
+SECONDS, ROUNDS = 1.0, 5
+"""time that is spent on measuring the latency, and the fewest measurements of each engine"""
+Engine = Callable[[Tensor], Tensor]
+"""computes the logits of a batch of images"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Comparison:
+    """How far two engines differ."""
+
+    max_difference: float
+    largest_logit: float
+    agreement: float
+
+    @property
+    def is_equal(self) -> bool:
+        """Whether the engines compute the same up to rounding."""
+        return self.max_difference <= TOLERANCE * max(1.0, self.largest_logit)
+
+
+def images_for(classifier: Classifier, saved: Images | None = None) -> dict[str, Images]:
+    """Return the images of a comparison by their kind, in [0, 1]: synthesized ones and random pixels.
+
+    Args:
+        classifier: Defines their shape.
+        saved: Synthesized images of the user; default: procedural pictures are drawn.
+    """
+    channels, height, width = classifier.shape
+    count = min(MOST, max(FEWEST, VALUES // (channels * height * width)))
+    with RandomNumbers(0):
+        synthetic = Artist(classifier).draw(count).cpu() if saved is None else saved[:count].cpu()
+        return {"synthetic": synthetic, "random": torch.rand(count, channels, height, width)}
+
+
+def compare(classifier: Classifier, reference: Engine, engine: Engine, images: Mapping[str, Images]) -> Comparison:
+    """Compare the logits and the predictions of two engines.
+
+    Args:
+        classifier: Turns logits into predictions.
+        reference: The engine that the other one has to equal.
+        engine: The other one.
+        images: What both get, by kind.
+    """
+    ours, theirs = (torch.cat([run(batch) for batch in images.values()]) for run in (reference, engine))
+    if ours.shape != theirs.shape:
+        raise InputError(
+            f"the exported network returns outputs of shape {tuple(theirs.shape)}, not {tuple(ours.shape)}"
+        )
+    equal = classifier.predict(ours) == classifier.predict(theirs)
+    return Comparison(
+        max_difference=float((ours - theirs).abs().max()),
+        largest_logit=float(ours.abs().max()),
+        agreement=float(equal.float().mean()),
+    )
+
+
+def require_equal(found: Comparison, engine: str, other: str) -> None:
+    """Check that an engine computes the same as torch.
+
+    Args:
+        found: The comparison.
+        engine: Name of the engine.
+        other: What to do instead, for the error message.
+
+    Raises:
+        InputError: If not.
+    """
+    if not found.is_equal:
+        raise InputError(
+            f"{engine} computes another function than torch: logits differ by up to {found.max_difference:.2g} (allowed: "
+            f"{TOLERANCE:g} of the largest, {found.largest_logit:.3g}), agreement {found.agreement:.1%}; {other}"
+        )
+
+
+def milliseconds(engines: Mapping[str, Engine], image: Images) -> dict[str, float]:
+    """Return the median time of one image in each engine. The engines take turns, so that other load affects all of them.
+
+    Args:
+        engines: By name.
+        image: A batch of one image.
+    """
+    for run in engines.values():
+        run(image)
+    times: dict[str, list[float]] = {name: [] for name in engines}
+    start = time.perf_counter()
+    while len(next(iter(times.values()))) < ROUNDS or time.perf_counter() - start < SECONDS:
+        for name, run in engines.items():
+            before = time.perf_counter()
+            run(image)
+            times[name].append(time.perf_counter() - before)
+    return {name: 1000 * statistics.median(measured) for name, measured in times.items()}
