@@ -13,7 +13,7 @@ from datafree.classifier import Classifier
 from datafree.ensemble import Ensemble
 from datafree.evaluation import calibration_error, crosscheck, diversity, evaluate, health, inception_score, measure
 from datafree.matching import resized_to
-from datafree.runs.logger import with_progress
+from datafree.progress import with_progress
 from datafree.types import Batch, InputError
 
 
@@ -193,9 +193,12 @@ def test_health_shows_a_collapse_to_one_class():
 def test_health_omits_signals_that_do_not_apply(
     teacher: Classifier, student: Classifier, plain_teacher: Classifier, bars: Batch
 ):
-    everything = {"class_balance", "confidence", "diversity", "agreement", "statistics"}
+    everything = {"class_balance", "confidence", "diversity", "duplicates", "on_target", "agreement"}
+    everything |= {"statistics", "relative_statistics"}
     assert health(teacher, student, bars).keys() == everything
-    assert health(plain_teacher, None, bars).keys() == everything - {"agreement", "statistics"}
+    assert health(plain_teacher, None, bars).keys() == everything - {
+        *("agreement", "statistics", "relative_statistics")
+    }
 
 
 def test_health_tells_noise_from_training_images(teacher: Classifier, bars: Batch):

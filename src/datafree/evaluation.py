@@ -1,4 +1,4 @@
-"""Quality of a student on held-out real images, quality of synthesized images, and the cost of a network."""
+"""Quality of a student on held-out real images, of images for other networks, and the cost of a network."""
 
 import math
 import time
@@ -11,10 +11,11 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from datafree.classifier import Classifier, batch_norms, frozen, record
+from datafree.classifier import Classifier, frozen
 from datafree.ensemble import Ensemble
-from datafree.losses import batch_norm_distance, sum_of_layers
 from datafree.matching import match_classes, resized_to
+from datafree.signals import diversity as diversity
+from datafree.signals import health as health
 from datafree.types import Batch, Images, Labels, Logits
 
 
@@ -202,51 +203,6 @@ def calibration_error(confidence: Float[Tensor, " n"], correct: Float[Tensor, " 
     return (gaps.abs().sum() / len(confidence)).item()
 
 
-def health(teacher: Classifier, student: Classifier | None, batch: Batch) -> dict[str, float]:
-    r"""Measure signs of collapse in synthesized images, without labels and real images.
-
-    No signal predicts the accuracy of the student: the teacher is confident on its own synthesized images whether they
-    train a good student or not.
-
-    Args:
-        teacher: The teacher.
-        student: The student; None if there is none yet.
-        batch: Synthesized images; the first 256 are used.
-
-    Returns:
-        The signals by name.
-
-        - `class_balance`: the entropy of the histogram of the teacher's predictions, divided by its maximum; in [0, 1].
-        - `confidence`: the teacher's mean highest probability.
-        - `diversity`: see the function `diversity`, of the images normalised by the teacher; about :math:`\sqrt 2` for
-          independent training images.
-        - `agreement`: the fraction of images on which student and teacher predict the same; only with a student.
-        - `labels_per_image`: the mean number of predicted labels; only if multi-label. Near 0, the images are empty.
-        - `statistics`: the distance to the running statistics of the teacher; only if it has batch norm.
-    """
-    images = batch.images[:256]
-    with frozen(teacher, student), torch.no_grad():
-        with record(*batch_norms(teacher), function=batch_norm_distance) as distances:
-            logits = teacher(images)
-        predictions = teacher.predict(logits)
-        one_hot = predictions if teacher.multi_label else F.one_hot(predictions, logits.shape[1]).float()
-        histogram = one_hot.sum(0) / one_hot.sum().clamp_min(1)
-        max_entropy = math.log(logits.shape[1]) or 1.0  # avoid a division by zero for a single class
-        signals = {
-            "class_balance": torch.special.entr(histogram).sum().item() / max_entropy,
-            "confidence": teacher.decisions(logits).softmax(1).amax(1).mean().item(),
-            "diversity": diversity(teacher.normalize(images)),
-        }
-        if student is not None:
-            student_logits = student(resized_to(images, student))
-            signals["agreement"] = (teacher.predict(student_logits) == predictions).float().mean().item()
-        if teacher.multi_label:
-            signals["labels_per_image"] = predictions.sum(1).mean().item()
-        if distances:
-            signals["statistics"] = sum_of_layers(distances).item()
-    return signals
-
-
 @dataclass(frozen=True)
 class Crosscheck:
     """How a network that was not used for synthesis classifies synthesized images."""
@@ -324,21 +280,6 @@ def _mean_by_class(correct: Tensor, truth: Labels, classes: int) -> tuple[float 
 
 def _mean(correct: Tensor) -> float | None:
     return correct.float().mean().item() if len(correct) else None
-
-
-def diversity(images: Images) -> float:
-    r"""Compute the mean distance of two different images, per square root of their dimension.
-
-    .. math:: \frac{2}{n (n - 1) \sqrt{d}} \sum_{i < j} \lVert x_i - x_j \rVert_2, \quad d = c h w
-
-    Args:
-        images: Of shape `(n, c, h, w)`, in any range.
-
-    Returns:
-        A non-negative number; 0 for a single image.
-    """
-    flat = images.flatten(1).float()
-    return F.pdist(flat).mean().item() / flat.shape[1] ** 0.5 if len(flat) > 1 else 0.0
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,7 @@ import re
 from dataclasses import dataclass
 from math import floor, inf
 
+from datafree.progress.words import duration as duration
 from datafree.types import InputError
 
 UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
@@ -50,15 +51,3 @@ def parse_budget(text: str) -> Budget:
     if seconds > MAX_SECONDS:
         raise InputError(f"budget {text!r} is longer than {MAX_SECONDS // 86400} days; give a shorter one")
     return Budget(seconds=seconds)
-
-
-def duration(seconds: float) -> str:
-    """Return a duration in words: `90 s`, `9 min`, `2 h 10 min`, `3 days`."""
-    if seconds < 119.5:
-        return f"{max(1, round(seconds))} s"
-    minutes = round(seconds / 60)
-    if minutes < 60:
-        return f"{minutes} min"
-    if minutes < 48 * 60:
-        return f"{minutes // 60} h" + (f" {minutes % 60} min" if minutes % 60 else "")
-    return f"{round(seconds / 86400):,} days"
