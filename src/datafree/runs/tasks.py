@@ -17,6 +17,7 @@ from datafree.networks.head_surgery import keep_classes, reorder_classes
 from datafree.networks.inheritance import inherit
 from datafree.networks.input_fitting import require_accepts_images
 from datafree.real.ledger import LEDGER, Entry, Ledger
+from datafree.runs.reading.summary import StudentStart as StudentStart
 from datafree.runs.serialization import serializable
 from datafree.synthesis import Method
 from datafree.synthesis.mixture import of_each_part
@@ -327,22 +328,6 @@ def match_to_teacher(student: Classifier, teacher: Classifier, folder: str) -> N
     elif not is_numbered(teacher.classes):
         student.classes = teacher.classes
     student.notes += (match.note,) if match.note else ()
-
-
-@dataclass(frozen=True)
-class StudentStart:
-    """The weights that a student starts from."""
-
-    source: str
-    """the folder"""
-    images: int | None
-    """real images that they were trained on, according to the folder's ledger; None if there is none"""
-
-    @property
-    def sentence(self) -> str:
-        """What the user should know."""
-        known = f"their ledger lists {self.images or 0:,} real images that they saw"
-        return f"{self.source}, and {'what they saw is not known' if self.images is None else known}"
 
 
 def student_start(task: Any) -> StudentStart | None:

@@ -4,14 +4,13 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from datafree.evaluation import score
-from datafree.runs.tasks import StudentStart
-from datafree.sets.image_set import PRIVACY, literal
+from datafree.runs.reporting.sentences import costs, pictures, pruning, results
+from datafree.runs.reporting.sentences import real_images as real_images
+from datafree.sets.privacy import PRIVACY, literal
 from datafree.teachers.folders import CODE as CODE_ENTRY
 from datafree.teachers.folders import registering_module
 from datafree.teachers.libraries import torchvision_networks
 from datafree.teachers.libraries.image_processors import PROCESSOR
-from datafree.types import printable
 
 LOADING = """\
 Load it in the folder that contains `student`:
@@ -78,61 +77,6 @@ Its layers are narrower than those of its architecture; `config.json` has their 
 """
 
 
-def percent(fraction: float | None) -> str:
-    """Format a fraction as a percentage; "-" for None."""
-    return "-" if fraction is None else f"{100 * fraction:.2f} %"
-
-
-def costs(network: Mapping[str, Any]) -> str:
-    """Return the size and the latency of a network as a phrase."""
-    return (
-        f"{network['parameters']:,} parameters, {network['macs']:,} MACs, {network['milliseconds']:.2f} ms per image "
-        "on the machine of the run"
-    )
-
-
-def pruning(summary: Mapping[str, Any]) -> str:
-    """Return one sentence about what was pruned; empty if nothing was."""
-    pruned = summary.get("pruned")
-    if not pruned:
-        return ""
-    before, after = pruned["filters_before"], pruned["filters_after"]
-    return (
-        f"{percent(1 - after / before)} of the filters ({before - after:,} of {before:,}) were pruned "
-        f"in {pruned['rounds']} rounds."
-    )
-
-
-def real_images(summary: Mapping[str, Any]) -> str:
-    """Return one or two sentences about the number of real images that the student and the method used."""
-    seen, new = summary["real_images_seen"], summary.get("new_class_images_seen")
-    if new is None:
-        sentence = f"Real images seen by the student: {seen:,}."
-    else:
-        sentence = f"Real images seen by the student: {seen:,} of the old classes and {new:,} of the new classes."
-    if start := summary.get("student_start"):
-        sentence = f"{sentence[:-1]} in this run; it started from the weights in {StudentStart(**start).sentence}."
-    if folders := pictures(summary):
-        sentence += f" They include {folders}: this run is not data-free."
-    measured = summary.get("real_images_measured", 0)
-    return f"{sentence} Real images used to measure feature statistics: {measured:,}." if measured else sentence
-
-
-def pictures(summary: Mapping[str, Any]) -> str:
-    """Return how many unlabelled pictures of which folders the student saw; empty if there are none."""
-    entries = [entry for entry in summary.get("ledger", []) if entry["purpose"] == "student training (pictures)"]
-    folders = {printable(entry["source"].removeprefix("unlabelled:")): entry["images"] or 0 for entry in entries}
-    return " and ".join(f"{images:,} unlabelled pictures from {folder}" for folder, images in folders.items())
-
-
-def old_and_new_classes(evaluation: Mapping[str, Any]) -> str:
-    """Return one sentence about the accuracy on old and on new classes; empty if there are no new classes."""
-    old, new = evaluation.get("old_classes_accuracy"), evaluation.get("new_classes_accuracy")
-    if old is None or new is None:
-        return ""
-    return f"Old classes {percent(old)}, new classes {percent(new)}, mean of both {percent((old + new) / 2)}."
-
-
 def loading(config: Mapping[str, Any]) -> str:
     """Return how to load the student without datafree, where that is possible.
 
@@ -179,29 +123,6 @@ def library_of(config: Mapping[str, Any]) -> str:
 def normalised_in(config: Mapping[str, Any]) -> str:
     """Return the file of a student's folder that has its mean and std."""
     return PROCESSOR if library_of(config) == "transformers" else "config.json"
-
-
-def results(summary: Mapping[str, Any]) -> str:
-    """Return the held-out accuracy of student and teacher in one or two sentences."""
-    student, teacher = summary["student"], summary["teacher"]
-    if "accuracy" not in student:
-        return unscored(student)
-    measure = "mean average precision" if student.get("average_precision") else "accuracy"
-    sentence = (
-        f"Held-out {measure}: {percent(score(student))} (teacher: {percent(score(teacher))}), evaluated once, at the end, "
-        f"on {student['images']:,} real images."
-    )
-    return f"{sentence} {old_and_new_classes(student)}".strip()
-
-
-def unscored(student: Mapping[str, Any]) -> str:
-    """Return what is known about a student without labelled images: its agreement with the teacher, or nothing."""
-    if student.get("agreement") is None:
-        return "The student was not evaluated, since no real images were given."
-    return (
-        f"The student predicts the same as the teacher on {percent(student['agreement'])} of {student['images']:,} real "
-        "images, compared once, at the end. They have no labels, so no accuracy is known."
-    )
 
 
 def as_sentence(note: str) -> str:

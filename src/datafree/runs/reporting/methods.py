@@ -1,37 +1,22 @@
 """What results say about methods: their names, and the parts of a mixture."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import fields, replace
 from typing import Any
 
 import torch
 
 from datafree.classifier import Classifier
 from datafree.evaluation import health
+from datafree.runs.reading.summary import PartResult as PartResult
 from datafree.sets.contact_sheet import labels_of
 from datafree.sets.saved import ALL_METHODS
 from datafree.synthesis import Method
-from datafree.synthesis.mixture import Mixture, require_name
+from datafree.synthesis.mixture import Mixture
 from datafree.types import Batch
 
 SHEET = 128
 """images of the first batches on the contact sheet of a mixture"""
-
-
-@dataclass(frozen=True)
-class PartResult:
-    """What a summary says about a part of a mixture."""
-
-    name: str
-    share: float
-    """share of the images that the student saw"""
-    images: int
-    """number of images synthesized"""
-    health: Mapping[str, float] = field(default_factory=dict)
-    """the health of the part's first batch at the end of the run, with the agreement of the student; see `health`"""
-
-    def __post_init__(self) -> None:
-        require_name(self.name)
 
 
 def method_name(method: Method | None) -> str:
