@@ -12,16 +12,22 @@ from datafree.applications.distillation import DistillationConfig
 from datafree.benchmarks import BENCHMARKS
 from datafree.benchmarks.bench import Bench, bench
 from datafree.benchmarks.rows import RowRun, experiments
-from datafree.benchmarks.shared_images import first_row_with_same_images
+from datafree.benchmarks.shared_images import parts_with_same_images
 from datafree.benchmarks.table import Benchmark, Row
 from datafree.runs.experiment import run
+from datafree.runs.planning.fitting import WHOLE
 from datafree.runs.reporting import report
 from datafree.synthesis import Schedule
 from datafree.synthesis.image_sets.index import read_index, write_index
+from datafree.synthesis.mixture import Mixture, Part
 from datafree.types import InputError
 
 QUIET = Console(quiet=True)
 FIRST = Schedule(warmup_batches=2, refresh_every=0, pool_batches=2, batch_size=8)
+
+
+def first_row_with_same_images(table: Benchmark, row: Row) -> str:
+    return parts_with_same_images(table, row).get(WHOLE, "")
 
 
 def row(method: str = "deep-inversion", steps: int = 12, **changes: Any) -> Row:
@@ -109,3 +115,27 @@ def test_sequences_and_ensembles_do_not_share_images(table: Benchmark):
     two = (("digits:5-7", "digits:0-7"), ("digits:8-9", "digits"))
     assert first_row_with_same_images(replace(table, rows=rows, extensions=two), row()) == ""
     assert first_row_with_same_images(replace(table, rows=rows, teacher_data=("digits:0-4", "digits:5-9")), row()) == ""
+
+
+def mixed(share: float, **changes: Any) -> Row:
+    """Return a row with noise and refined images."""
+    refine = Part(name="refine", method=toys.TINY["deep-inversion"], share=share, schedule=FIRST)
+    noise = Part(name="noise", method=toys.TINY["noise"], share=1 - share)
+    return replace(row(**changes), method=Mixture(parts=(noise, refine), batch_size=8))
+
+
+def test_rows_share_the_images_of_a_part_of_a_mixture(
+    table: Benchmark, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    rows = {"few": mixed(0.25), "many": mixed(0.75), "whole": row()}
+    assert parts_with_same_images(replace(table, rows=rows), rows["many"]) == {"refine": "few"}
+    assert not parts_with_same_images(replace(table, rows=rows), rows["whole"]), "a part has other random numbers"
+    monkeypatch.setitem(BENCHMARKS, "shared", replace(table, rows=rows))
+    options = Bench(out=tmp_path / "runs", results=tmp_path / "results", seeds=(0,), rows=("many", "few"))
+    results = bench("shared", options, QUIET)["rows"]
+    assert [path.parent.name for path in tmp_path.glob("runs/*/*/set.json")] == ["images-refine-of-seed-0"]
+    synthesized = read_index(tmp_path / "runs/few/images-refine-of-seed-0").seconds
+    for name in ("few", "many"):
+        summary = report.read_summary(tmp_path / "runs" / name / "seed-0")
+        assert {part["name"]: part["images"] for part in summary["parts"]}["refine"] == 16
+        assert results[name]["seconds"] == pytest.approx(summary["seconds"] + synthesized, abs=1)

@@ -195,3 +195,24 @@ class TestLevels:
         torch.manual_seed(0)
         artist = Artist(classifier((1, 10, 10), (mean,), (std,)), {"strokes": 1})
         assert artist.draw(1000).mean().item() == pytest.approx(mean, abs=0.03)
+
+
+def test_levels_are_left_alone_if_they_are_not_matched():
+    teacher = classifier((3, 12, 12), (0.2, 0.5, 0.8), (0.1, 0.1, 0.1))
+    matched, own = (Artist(teacher, PHOTOGRAPHS, match=match).draw(1000).mean((0, 2, 3)) for match in (True, False))
+    assert matched.tolist() == pytest.approx([0.2, 0.5, 0.8], abs=0.03)
+    assert own.tolist() == pytest.approx([0.5, 0.5, 0.5], abs=0.08)
+
+
+def test_a_whole_scene_has_smaller_parts():
+    """A part of half the side shows everything twice as large, so neighbouring pixels differ less."""
+    differences = {}
+    for view in (0.0, 1.0):
+        torch.manual_seed(0)
+        pictures = draw(400, (3, 24, 24), {"leaves": 1}, view=view)
+        differences[view] = float(pictures.diff(dim=-1).abs().mean())
+    assert differences[1.0] > 1.05 * differences[0.0]
+    torch.manual_seed(0)
+    least = draw(50, (3, 24, 24), {"leaves": 1}, view=0.2)  # less than that of the family
+    torch.manual_seed(0)
+    assert torch.equal(least, draw(50, (3, 24, 24), {"leaves": 1}))

@@ -9,6 +9,13 @@ from datafree.benchmarks.amalgamation import (
 from datafree.benchmarks.continual import CIFAR10_CONTINUAL, CIFAR10_CONTINUAL_RESNET18, MNIST_CONTINUAL, MNIST_SEQUENCE
 from datafree.benchmarks.digits import DIGITS
 from datafree.benchmarks.mnist import ABLATION, MEASURED, MNIST
+from datafree.benchmarks.photographs import (
+    PHOTOGRAPHS,
+    PHOTOGRAPHS_16,
+    PHOTOGRAPHS_16_PARTS,
+    PHOTOGRAPHS_16_TIME,
+    PHOTOGRAPHS_TIME,
+)
 from datafree.benchmarks.pruning import CIFAR10_PRUNING, CIFAR10_PRUNING_RESNET34, MNIST_PRUNING
 from datafree.benchmarks.table import Benchmark
 from datafree.benchmarks.transfer import CIFAR10_TRANSFER, TRANSFER
@@ -29,6 +36,11 @@ BENCHMARKS: dict[str, Benchmark] = {
     "mnist-amalgamation-of-six": MNIST_AMALGAMATION_OF_SIX,
     "mosaic-amalgamation": MOSAIC_AMALGAMATION,
     "cifar10-amalgamation": CIFAR10_AMALGAMATION,
+    "photographs": PHOTOGRAPHS,
+    "photographs-time": PHOTOGRAPHS_TIME,
+    "photographs-16": PHOTOGRAPHS_16,
+    "photographs-16-time": PHOTOGRAPHS_16_TIME,
+    "photographs-16-parts": PHOTOGRAPHS_16_PARTS,
     "transfer": TRANSFER,
     "cifar10-transfer": CIFAR10_TRANSFER,
 }

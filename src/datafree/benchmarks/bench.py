@@ -1,11 +1,12 @@
 """Tables that compare methods on one teacher and student, with several seeds, a noise floor and a real-image ceiling.
 
 A table is a dict of rows, and a row is an experiment. Finished runs are not repeated: an interrupted table can be continued.
+The files are written as soon as all seeds of a row are finished.
 """
 
 import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -48,7 +49,7 @@ class Bench(RowSettings):
 
 
 def bench(name: str, options: Bench, console: Console) -> dict[str, Any]:
-    """Run a table and write it as JSON, Markdown and SVG.
+    """Run a table and write it as JSON, Markdown and SVG, anew after each row.
 
     Args:
         name: A key of `BENCHMARKS`.
@@ -64,20 +65,40 @@ def bench(name: str, options: Bench, console: Console) -> dict[str, Any]:
     require_one_of(tuple(BENCHMARKS), table=name)
     table = BENCHMARKS[name]
     row_runs = plan(table, chosen_rows(table, options), options.out or Path("runs") / f"bench-{name}", options, console)
-    summaries: dict[str, list[dict[str, Any]]] = {row_run.name: [] for row_run in row_runs}
     finished: dict[int, dict[str, Any]] = {}
+    result: dict[str, Any] = {}
     for index, summary in parallel_map(run_row, row_runs, options.jobs, console, "runs"):
         finished[index], row_run = summary, row_runs[index]
         accuracy, seconds = report.percent(score(summary["student"])), summary["seconds"]
         console.print(f"{row_run.name:<18} seed {row_run.seed}  {accuracy}  {seconds:.0f} s", highlight=False)
-    for index, row_run in enumerate(row_runs):
-        summaries[row_run.name].append(finished[index])
-    result = collect(table, summaries, command=options.command, seeds=options.seeds, jobs=options.jobs)
-    options.results.mkdir(parents=True, exist_ok=True)
-    write_json(options.results / f"{name}.json", result)
-    write_text(options.results / f"{name}.md", markdown(result))
-    write_text(options.results / f"{name}.svg", plot(result))
+        rows = finished_rows(row_runs, finished)
+        if row_run.name in rows and not all(table.rows[row].reference for row in rows):
+            result = collect(table, rows, command=options.command, seeds=options.seeds, jobs=options.jobs)
+            write_results(name, result, options.results)
     return result
+
+
+def finished_rows(
+    row_runs: Sequence[RowRun], finished: Mapping[int, dict[str, Any]]
+) -> dict[str, list[dict[str, Any]]]:
+    """Return the summaries of the rows of which every seed is finished, in the order of the table.
+
+    Args:
+        row_runs: All runs.
+        finished: The summaries by the index of the run.
+    """
+    indices: dict[str, list[int]] = {}
+    for index, row_run in enumerate(row_runs):
+        indices.setdefault(row_run.name, []).append(index)
+    return {name: [finished[index] for index in each] for name, each in indices.items() if finished.keys() >= set(each)}
+
+
+def write_results(name: str, result: Mapping[str, Any], folder: Path) -> None:
+    """Write the rows that are finished as JSON, Markdown and SVG."""
+    folder.mkdir(parents=True, exist_ok=True)
+    write_json(folder / f"{name}.json", result)
+    write_text(folder / f"{name}.md", markdown(result))
+    write_text(folder / f"{name}.svg", plot(result))
 
 
 def chosen_rows(table: Benchmark, options: Bench) -> Sequence[str]:

@@ -9,17 +9,18 @@ from typing import Any, cast
 
 from rich.console import Console
 
-from datafree.benchmarks.shared_images import first_row_with_same_images, with_shared_images
+from datafree.benchmarks.shared_images import parts_with_same_images, with_shared_images
 from datafree.benchmarks.table import Benchmark, Row
 from datafree.ensemble import Ensemble, SingleTeacher
 from datafree.evaluation import score
-from datafree.files import read_json
+from datafree.files import read_json, sha256_of
 from datafree.files.validation import from_plain
 from datafree.real.data import open_real
 from datafree.real.feature_measuring import measure_real_images
 from datafree.real.ledger import LEDGER, Entry, Ledger
 from datafree.runs.experiment import Experiment, assess, run
 from datafree.runs.logger import read_log
+from datafree.runs.planning.fitting import WHOLE
 from datafree.runs.reporting import report
 from datafree.runs.run_folder import read_experiment
 from datafree.runs.serialization import from_json
@@ -27,6 +28,7 @@ from datafree.runs.tasks import AmalgamationTask, ExtensionTask, SingleTeacherTa
 from datafree.runs.training import TRAINING, example_teacher, recipe
 from datafree.synthesis import features
 from datafree.teachers import load_folder
+from datafree.teachers.folders import WEIGHTS
 from datafree.types import InputError, require_at_least
 
 
@@ -42,6 +44,8 @@ class RowSettings:
     """cpu, cuda, mps, or auto for an accelerator if there is one"""
     threads: int = 1
     """CPU threads of each run"""
+    teachers: Path = Path("benchmarks/teachers")
+    """folder of the trained teachers that come with the tables; one that is not there is trained"""
 
     def __post_init__(self) -> None:
         require_at_least(1, shorten=self.shorten, threads=self.threads)
@@ -84,17 +88,21 @@ def run_row(row_run: RowRun, console: Console | None) -> dict[str, Any]:
     synthesis_seconds = 0.0
     if row.measured_images:
         row = with_measured_statistics(row_run)
-    elif first := first_row_with_same_images(row_run.table, row):
-        images = replace(row_run, name=first).folder.with_name(f"images-of-seed-{row_run.seed}")
-        row, synthesis_seconds = with_shared_images(
-            row,
-            row_run.teachers[0],
-            images,
-            seed=row_run.seed,
-            device=row_run.settings.device,
-            threads=row_run.settings.threads,
-            console=console,
-        )
+    else:
+        for part, first in parts_with_same_images(row_run.table, row).items():
+            name = "images" if part == WHOLE else f"images-{part}"
+            folder = replace(row_run, name=first).folder.with_name(f"{name}-of-seed-{row_run.seed}")
+            row, seconds = with_shared_images(
+                row,
+                part,
+                row_run.teachers[0],
+                folder,
+                seed=row_run.seed,
+                device=row_run.settings.device,
+                threads=row_run.settings.threads,
+                console=console,
+            )
+            synthesis_seconds += seconds
     summaries = [run_experiment(experiment, folder, console) for experiment, folder in experiments(row_run, row)]
     return add_seconds(merge_tasks(summaries), synthesis_seconds)
 
@@ -116,6 +124,8 @@ def with_measured_statistics(row_run: RowRun) -> Row:
 def train_teachers(table: Benchmark, row: Row, out: Path, settings: RowSettings, console: Console) -> list[Path]:
     """Train the teachers of a row, unless they are there already, and return their folders."""
     network = row.teacher or table.teacher
+    if table.stored_teacher and network == table.teacher and (settings.teachers / table.stored_teacher).is_dir():
+        return [stored_teacher(table, settings.teachers)]
     name = f"teacher-{network}" if network != table.teacher else "teacher"
     folders = {out / name: table.data}
     if table.teacher_data:
@@ -123,6 +133,20 @@ def train_teachers(table: Benchmark, row: Row, out: Path, settings: RowSettings,
     for folder, data in folders.items():
         train_network(table, network, data, folder, 0, settings, console)
     return list(folders)
+
+
+def stored_teacher(table: Benchmark, teachers: Path) -> Path:
+    """Return the folder of the trained teacher that comes with a table.
+
+    Raises:
+        InputError: If its weights are others.
+    """
+    folder = teachers / table.stored_teacher
+    if sha256_of(folder / WEIGHTS) != table.stored_sha256:
+        raise InputError(
+            f"{folder / WEIGHTS} is not the teacher of this table; restore it, or remove {folder} to train one"
+        )
+    return folder
 
 
 def train_network(
@@ -134,7 +158,9 @@ def train_network(
         InputError: If the folder has a network with other settings.
     """
     training = replace(table.training, steps=max(1, table.training.steps // settings.shorten))
-    expected = json.loads(json.dumps(recipe(network=network, data=data, training=training, seed=seed)))
+    made = recipe(network=network, data=data, training=training, seed=seed)
+    made |= {"input": table.input} if table.input else {}
+    expected = json.loads(json.dumps(made))
     if (folder / TRAINING).is_file():
         if not expected.items() <= read_training(folder).items():
             raise InputError(f"{folder} was trained with other settings; remove it or give another --out")
@@ -144,6 +170,7 @@ def train_network(
         data=data,
         data_root=settings.data_root,
         out=folder,
+        input=table.input,
         training=training,
         seed=seed,
         device=settings.device,

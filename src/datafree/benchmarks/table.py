@@ -61,6 +61,12 @@ class Benchmark:
     training: TrainingConfig
     """how teachers and oracles are trained"""
     rows: Mapping[str, Row]
+    input: tuple[int, ...] = ()
+    """channels, height and width to which the real images are converted; default: those of the teacher's network"""
+    stored_teacher: str = ""
+    """folder of the trained teacher under `benchmarks/teachers`; it is trained anew where this folder is missing"""
+    stored_sha256: str = ""
+    """SHA-256 of the weights file in that folder"""
     extensions: Sequence[tuple[str, str]] = ()
     """for each task of continual learning, the data of the new classes and the data of all classes so far"""
     teacher_data: Sequence[str] = ()

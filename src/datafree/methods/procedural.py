@@ -29,7 +29,7 @@ from datafree.synthesis import Method, Schedule, Synthesizer
 from datafree.synthesis.augmentation import Augmentation
 from datafree.synthesis.drawings import DRAWINGS, Artist
 from datafree.synthesis.drawings.levels import has_plain_ground
-from datafree.types import Batch, InputError, require_at_least
+from datafree.types import Batch, InputError, require_at_least, require_at_most
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,11 +55,17 @@ class ProceduralConfig(Method):
     ground: Literal["auto", "plain", "textured"] = "auto"
     """plain: draw strokes; textured: draw none; auto: draw them if the teacher takes grey images, or its normalisation is
     that of images with dark or light ground"""
+    match_levels: bool = True
+    """give pictures the mean and the standard deviation of the teacher's normalisation; off: leave them as they are drawn"""
+    view: float = 0.0
+    """smallest side of the visible part of a scene, as a fraction of its side, where it is larger than that of a family (0.35;
+    strokes 0.75); 1: whole scenes"""
 
     def __post_init__(self) -> None:
         super().__post_init__()
         shares = {name: getattr(self, name) for name in DRAWINGS}
-        require_at_least(0, **shares)
+        require_at_least(0, **shares, view=self.view)
+        require_at_most(1, view=self.view)
         if not sum(shares.values()):
             raise InputError("the shares of all families are 0; give at least one family a share")
 
@@ -98,7 +104,8 @@ class Procedural(Synthesizer):
 
     def __init__(self, teacher: Classifier, config: ProceduralConfig) -> None:
         self.teacher, self.config = teacher, config
-        self.artist = Artist(teacher, config.families_for(teacher))
+        families = config.families_for(teacher)
+        self.artist = Artist(teacher, families, match=config.match_levels, view=config.view)
 
     def synthesize(self, student: nn.Module | None = None) -> Batch:
         pictures = self.artist.draw(self.config.batch_size)

@@ -10,7 +10,7 @@ from datafree.classifier import Classifier
 from datafree.synthesis.drawings.canvas import Canvas, random_canvas
 from datafree.synthesis.drawings.fields import backgrounds, fills, noise_pictures
 from datafree.synthesis.drawings.leaves import leaves, objects
-from datafree.synthesis.drawings.levels import Levels, has_plain_ground, match_levels, pen_width
+from datafree.synthesis.drawings.levels import Levels, has_plain_ground, match_levels, own_levels, pen_width
 from datafree.synthesis.drawings.sines import sines
 from datafree.synthesis.drawings.strokes import strokes
 from datafree.types import Images, InputError, require_at_least, require_one_of
@@ -55,6 +55,7 @@ def draw(
     families: Mapping[str, float] = PHOTOGRAPHS,
     *,
     levels: Levels | None = None,
+    view: float = 0.0,
     device: torch.device | str = "cpu",
 ) -> Images:
     """Draw pictures in random order. Random numbers come from torch's global generator.
@@ -64,6 +65,8 @@ def draw(
         shape: Channels, height and width of a picture.
         families: The share of each family, by its name in `DRAWINGS`; they need not sum to 1.
         levels: Mapped to these levels; default: the families' own, and strokes are light on black.
+        view: Smallest side of the visible part, as a fraction of the side of the scene, where it is larger than that of a
+            family; 1: whole scenes.
         device: Device of the pictures.
 
     Returns:
@@ -76,7 +79,8 @@ def draw(
     order, start = torch.randperm(count, device=device), 0
     for name, number in allocate(count, families).items():
         family = DRAWINGS[name]
-        for canvas in canvases(number, shape, family.crop, torch.device(device)):
+        crop = max(view, family.crop[0]), family.crop[1]
+        for canvas in canvases(number, shape, crop, torch.device(device)):
             drawn = strokes(canvas, levels.pen) if levels and family.on_plain_ground else family.program(canvas)
             drawn = drawn.clamp_(0, 1)
             if levels:
@@ -121,20 +125,24 @@ class Artist:
     Args:
         teacher: Defines shape, device and levels. It is not run.
         families: The share of each family; default: `families_for` the teacher.
+        match: Map pictures to the levels of the teacher's images; if not, they keep the families' own.
+        view: Smallest side of the visible part of a scene; see `draw`.
 
     Raises:
         InputError: If a family is unknown, a share is negative, or all are 0.
     """
 
-    def __init__(self, teacher: Classifier, families: Mapping[str, float] | None = None) -> None:
-        self.shape, self.device = teacher.shape, teacher.device
+    def __init__(
+        self, teacher: Classifier, families: Mapping[str, float] | None = None, *, match: bool = True, view: float = 0.0
+    ) -> None:
+        self.shape, self.device, self.view = teacher.shape, teacher.device, view
         self.families = families_for(teacher) if families is None else families
         textured = {name: share for name, share in self.families.items() if not DRAWINGS[name].on_plain_ground}
         channels, height, width = self.shape
         factor = min(1.0, SAMPLE_SIDE / max(height, width))  # levels do not depend on the resolution
         small = (channels, max(1, round(height * factor)), max(1, round(width * factor)))
         sample = draw(SAMPLE, small, textured if any(textured.values()) else PHOTOGRAPHS, device=self.device)
-        levels = match_levels(sample, teacher)
+        levels = match_levels(sample, teacher) if match else own_levels(teacher)
 
         def ink(pen: float) -> float:
             light = replace(levels, pen=pen, light_ground=0.0)
@@ -145,7 +153,7 @@ class Artist:
 
     def draw(self, count: int) -> Images:
         """Draw `count` pictures."""
-        return draw(count, self.shape, self.families, levels=self.levels, device=self.device)
+        return draw(count, self.shape, self.families, levels=self.levels, view=self.view, device=self.device)
 
     def state_dict(self) -> dict[str, Any]:
         """Return the levels, which were measured on pictures."""

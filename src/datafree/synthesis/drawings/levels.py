@@ -106,6 +106,12 @@ def match_levels(pictures: Images, teacher: Classifier) -> Levels:
     return Levels(gain, mean - gain * own_mean, light_ground(teacher))
 
 
+def own_levels(teacher: Classifier) -> Levels:
+    """Return the levels that leave textured pictures as they are drawn, with the ground of a teacher's images."""
+    shape, device = (teacher.shape[0], 1, 1), teacher.device
+    return Levels(torch.ones(shape, device=device), torch.zeros(shape, device=device), light_ground(teacher))
+
+
 def pen_width(teacher: Classifier, ink: Callable[[float], float]) -> float:
     """Return the width of the pen with which strokes cover as much of the ground as symbols in the teacher's images do.
 

@@ -1,0 +1,139 @@
+"""The rows of the tables of photographs: methods of the papers, pictures drawn by program, and what is built on them."""
+
+from dataclasses import replace
+
+from datafree.applications.distillation import DistillationConfig
+from datafree.benchmarks.photographs.costs import Costs
+from datafree.benchmarks.table import Row
+from datafree.methods import METHODS
+from datafree.methods.deep_inversion import DeepInversionConfig
+from datafree.runs.planning.auto import REFINED
+from datafree.synthesis import Method, Schedule
+from datafree.synthesis.augmentation import Augmentation
+from datafree.synthesis.inversion import StartChoice
+from datafree.synthesis.mixture import Mixture, Part
+
+STEPS, BATCH_SIZE, LR = 1500, 128, 5e-3
+"""steps of the student, their images, and the learning rate in every row"""
+BATCHES, INVERSION_STEPS = 8, 100
+"""batches that are refined, and their optimization steps, for equal student steps"""
+TASK = {"student_args": ("width=8",)}
+"""the student: half the width, a quarter of the parameters"""
+AUTO = "auto"
+"""what the method `auto` chooses for these teachers: procedural pictures, a share of them refined"""
+POOL = Schedule(warmup_batches=16, refresh_every=32, pool_batches=64, batch_size=BATCH_SIZE)
+"""when pictures are drawn, as in the preset"""
+
+
+def application(costs: Costs) -> DistillationConfig:
+    """Return how every student is trained."""
+    augment = Augmentation(shift=costs.side // 8, flip=True, cutmix=0.5)
+    return DistillationConfig(steps=STEPS, lr=LR, augment=augment)
+
+
+def optimized(batches: int) -> Schedule:
+    """Return the schedule of images that are all synthesized first."""
+    return Schedule(warmup_batches=batches, refresh_every=0, pool_batches=batches, batch_size=BATCH_SIZE)
+
+
+def refined(start: StartChoice = "procedural", batches: int = BATCHES) -> Mixture:
+    """Return procedural pictures with a share of images that are optimized for a short time, as `auto` mixes them."""
+    method = replace(METHODS["refine"], start=start, flip=True, steps=(INVERSION_STEPS,))
+    if start != "procedural":
+        method = replace(method, targets="balanced")
+    parts = (
+        Part(name="procedural", method=METHODS["procedural"], share=1 - REFINED, schedule=POOL),
+        Part(name="refine", method=method, share=REFINED, schedule=optimized(batches)),
+    )
+    return Mixture(parts=parts, batch_size=BATCH_SIZE)
+
+
+def paper_methods() -> dict[str, tuple[Method, Schedule]]:
+    """Return the methods of the papers with as many optimization passes as the refined pictures, instead of the papers' own.
+
+    Inversions take twice the steps for half of the images. A generator takes one step for each step of the student.
+    """
+    inversion = DeepInversionConfig(steps=(2 * INVERSION_STEPS,), flip=True)
+    half = optimized(BATCHES // 2)
+    adaptive = Schedule(warmup_batches=2, refresh_every=STEPS // 4, pool_batches=BATCHES, batch_size=BATCH_SIZE)
+    dafl = replace(METHODS["dafl"], generator="subpixel", lr=0.02, batch_size=BATCH_SIZE, student_batch_size=BATCH_SIZE)
+    fast, zskd = METHODS["fast"], METHODS["zskd"]
+    return {
+        "deep-dream": (replace(inversion, statistics=0.0), half),
+        "deep-inversion": (inversion, half),
+        "adi": (replace(inversion, compete=10.0, batch_size=BATCH_SIZE), adaptive),
+        "dafl": (dafl, Schedule(batch_size=BATCH_SIZE)),
+        "zskd": (zskd, replace(zskd.schedule, warmup_batches=40, pool_batches=40, batch_size=BATCH_SIZE)),
+        "fast": (fast, replace(fast.schedule, batch_size=BATCH_SIZE)),
+    }
+
+
+def equal_steps(costs: Costs) -> dict[str, Row]:
+    """Return the rows of equal student steps. The order is that in which they are run: the most telling ones first."""
+    plain = application(costs)
+    selected = replace(plain, select=2)
+    noise = replace(METHODS["noise"], batch_size=BATCH_SIZE)
+    rows = {
+        "real images": (None, Schedule(batch_size=BATCH_SIZE), plain),
+        "procedural": (METHODS["procedural"], POOL, plain),
+        AUTO: (refined(), Schedule(batch_size=BATCH_SIZE), plain),
+        "noise": (noise, Schedule(batch_size=BATCH_SIZE), plain),
+        "procedural, with selection": (METHODS["procedural"], POOL, selected),
+        "auto, with selection": (refined(), Schedule(batch_size=BATCH_SIZE), selected),
+        "refined from noise": (refined("noise"), Schedule(batch_size=BATCH_SIZE), plain),
+        "refined from natural noise": (refined("natural"), Schedule(batch_size=BATCH_SIZE), plain),
+        "noise, natural": (replace(noise, spectrum="natural"), Schedule(batch_size=BATCH_SIZE), plain),
+    }
+    papers = {f"{name}, shortened": (*source, plain) for name, source in paper_methods().items()}
+    return {
+        name: Row(method=method, schedule=schedule, application=learning, task=TASK)
+        for name, (method, schedule, learning) in {**rows, **papers}.items()
+    }
+
+
+def equal_seconds(costs: Costs) -> dict[str, Row]:
+    """Return the rows of equal seconds: the counts that the budget has room for, by constant costs."""
+    rows = {}
+    for name, row in equal_steps(costs).items():
+        if row.method is None:
+            rows[name] = replace(row, application=replace(row.application, steps=costs.steps_alone()))
+            continue
+        fitted = costs.fitted(
+            name.removesuffix(", shortened"), row.method, row.schedule, selects=row.application != application(costs)
+        )
+        rows[name] = replace(
+            row,
+            method=fitted.method,
+            schedule=fitted.schedule,
+            application=replace(row.application, steps=fitted.steps),
+        )
+    return rows
+
+
+def part_rows(costs: Costs) -> dict[str, Row]:
+    """Return the recipe with one part switched off at a time.
+
+    Parts of the drawing are measured on procedural pictures alone. Rows with the name of a row of equal steps are the same ones:
+    with one `--out` they are run once.
+    """
+    whole = Row(method=refined(), schedule=Schedule(batch_size=BATCH_SIZE), application=application(costs), task=TASK)
+    drawn = replace(whole, method=METHODS["procedural"], schedule=POOL)
+    procedural = METHODS["procedural"]
+    uncut = replace(whole.application, augment=Augmentation(shift=costs.side // 8, flip=True))
+    textures = dict.fromkeys(("sines", "noise", "fields", "horizons"), 0.0)
+    drawings = {
+        "without leaves": replace(procedural, leaves=0.0),
+        "without objects": replace(procedural, objects=0.0),
+        "only leaves and objects": replace(procedural, **textures),
+        "levels not matched": replace(procedural, match_levels=False),
+        "whole scenes": replace(procedural, view=1.0),
+    }
+    return {
+        AUTO: whole,
+        "auto, without cutmix": replace(whole, application=uncut),
+        "auto, with selection": replace(whole, application=replace(whole.application, select=2)),
+        "refined from noise": replace(whole, method=refined("noise")),
+        "procedural": drawn,
+        "procedural, without cutmix": replace(drawn, application=uncut),
+        **{f"procedural, {name}": replace(drawn, method=method) for name, method in drawings.items()},
+    }
