@@ -113,7 +113,7 @@ def equal_seconds(costs: Costs) -> dict[str, Row]:
 def part_rows(costs: Costs) -> dict[str, Row]:
     """Return the recipe with one part switched off at a time.
 
-    Parts of the drawing are measured on procedural pictures alone. Rows with the name of a row of equal steps are the same ones:
+    Parts of the drawing are measured on procedural pictures alone. Rows with the name of a row of equal steps are the same:
     with one `--out` they are run once.
     """
     whole = Row(method=refined(), schedule=Schedule(batch_size=BATCH_SIZE), application=application(costs), task=TASK)
