@@ -18,7 +18,7 @@ class Callback:
         """Yield the steps of a loop; an override may show progress.
 
         Args:
-            steps: The steps.
+            steps: The steps. A range that does not start at 0 continues a loop: its start counts as done.
             label: The name of the loop.
         """
         return iter(steps)

@@ -1,13 +1,11 @@
 """Quality of a student on held-out real images, of images for other networks, and the cost of a network."""
 
-import math
 import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
@@ -78,8 +76,15 @@ def evaluate(model: Classifier, teacher: Classifier, batches: Iterable[Batch]) -
     Raises:
         InputError: If both have as many classes but different class names.
     """
+    class_places(teacher, model)  # refuses other classes before any image is read
+    return evaluate_answers(model, teacher, *answers(model, teacher, batches))
+
+
+def evaluate_answers(
+    model: Classifier, teacher: Classifier, logits: Logits, teacher_logits: Logits, truth: Tensor
+) -> Evaluation:
+    """Evaluate a classifier whose answers are known; see `evaluate` and `answers`."""
     places = class_places(teacher, model)
-    logits, teacher_logits, truth = _answers(model, teacher, batches)
     predictions = teacher.predict(teacher_logits)
     evaluate_logits = _evaluate_multi_label if model.multi_label else _evaluate_single_label
     return evaluate_logits(model, teacher, logits, truth, predictions, places)
@@ -102,14 +107,20 @@ def agreement(model: Classifier, teacher: Classifier, batches: Iterable[Batch]) 
     Raises:
         InputError: If both have as many classes but different class names.
     """
+    class_places(teacher, model)  # refuses other classes before any image is read
+    logits, teacher_logits, _ = answers(model, teacher, batches)
+    return agreement_of(model, teacher, logits, teacher_logits), len(logits)
+
+
+def agreement_of(model: Classifier, teacher: Classifier, logits: Logits, teacher_logits: Logits) -> float:
+    """Return the fraction of equal predictions of two classifiers whose answers are known; see `agreement`."""
     places = class_places(teacher, model)
-    logits, teacher_logits, _ = _answers(model, teacher, batches)
     ours, theirs = model.predict(logits), teacher.predict(teacher_logits)
     equal = ours[:, places] == theirs if model.multi_label else ours == places[theirs]
-    return equal.float().mean().item(), len(logits)
+    return equal.float().mean().item()
 
 
-def _answers(model: Classifier, teacher: Classifier, batches: Iterable[Batch]) -> tuple[Tensor, Tensor, Tensor]:
+def answers(model: Classifier, teacher: Classifier, batches: Iterable[Batch]) -> tuple[Tensor, Tensor, Tensor]:
     """Return the logits of a classifier and of its teacher on the same images, and the targets of these images."""
     logits, truth, teacher_logits = [], [], []
     with frozen(model, teacher), torch.no_grad():

@@ -15,6 +15,7 @@ from datafree.runs.experiment import Experiment, Result, resume, run
 from datafree.runs.reporting import report
 from datafree.runs.reporting.console import say
 from datafree.runs.tasks import networks_in
+from datafree.runs.verdict import verdict_lines
 from datafree.teachers.code import code_words
 from datafree.types import InputError
 
@@ -30,6 +31,8 @@ def start(experiment: Experiment, out: Path) -> Result:
 def finish(result: Result) -> None:
     """Print the results of a run and the paths of its files."""
     console.print(*report.tables(result.summary))
+    for label, text in verdict_lines(result.summary["verdict"]):
+        say(console, label, text)
     say(console, "student", result.path / "student")
     say(console, "report", result.path / "report.html")
 

@@ -89,11 +89,11 @@ class Display:
 
     def track(self, steps: Iterable[T], label: str) -> Iterator[T]:
         """Yield the steps of a loop and show how many are done; see `Callback.track`."""
-        steps = steps if isinstance(steps, Sequence) else list(steps)
+        all_steps: Sequence[T] = steps if isinstance(steps, Sequence) else list(steps)
         first = steps.start if isinstance(steps, range) and steps.step == 1 and len(steps) else 0
-        loop = self.begin(label, first + len(steps), first)
+        loop = self.begin(label, first + len(all_steps), first)
         try:
-            for step in steps:
+            for step in all_steps:
                 yield step
                 self.advance(loop, loop.done + 1)
         finally:

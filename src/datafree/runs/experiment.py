@@ -12,6 +12,7 @@ from rich.console import Console
 from datafree.classifier import Classifier, fingerprint
 from datafree.ensemble import whole_teacher
 from datafree.evaluation import agreement, evaluate, measure
+from datafree.progress import Work, with_progress
 from datafree.real.data import RealImages
 from datafree.real.ledger import Purpose
 from datafree.runs.dependencies import dependencies_of
@@ -20,19 +21,23 @@ from datafree.runs.hardware import (
     peak_memory,
     plain_faults,
 )
-from datafree.runs.logger import RunLogger, with_progress
+from datafree.runs.logger import RunLogger
 from datafree.runs.planning.expected import networks
 from datafree.runs.planning.setup import Setup, is_open, method_of, set_up
+from datafree.runs.planning.work import work_of
 from datafree.runs.reporting.console import say
 from datafree.runs.reporting.methods import method_name, part_results
 from datafree.runs.reporting.report import write_results
 from datafree.runs.run_folder import RunFolder, require_unused
-from datafree.runs.serialization import to_json
+from datafree.runs.serialization import flatten, to_json
 from datafree.runs.settings import Experiment, experiment_json, read_settings
 from datafree.runs.task_data import open_task_data, with_pictures
 from datafree.runs.tasks import networks_in, student_start
+from datafree.runs.tracking import Tracker, open_trackers
+from datafree.runs.verdict import findings, probe, verdict
 from datafree.synthesis import Stream
 from datafree.teachers.code import require_repeated
+from datafree.teachers.costs import sources
 from datafree.teachers.inspection import notes_of
 from datafree.types import (
     Batch,
@@ -112,11 +117,12 @@ def run(
         with new_logger(setup, folder, console) as logger:
             say(logger.console, "device", second_line(setup))
             note_networks(setup, logger)
-            train(setup, logger)
+            probed = train(setup, logger)
         require_finite(setup.student)
         if fingerprint(whole_teacher(setup.teacher).model) != teacher_sha256:
             raise RuntimeError("the run changed the teacher; this is a bug of datafree, please report it")
         summary = summarize(setup, logger, console)
+        summary["verdict"] = verdict(summary, findings(logger.evidence(probe=probed)))
         if folder:
             folder.require_owner()
             write_results(folder.path, summary, setup.student, logger.first_batches)
@@ -162,7 +168,9 @@ def new_logger(setup: Setup, folder: RunFolder | None, console: Console | None) 
             to_json(experiment), teacher, student, threads=experiment.threads, device=str(setup.fabric.device)
         )
         | setup.data.dependencies,
-        tensorboard=experiment.tensorboard,
+        trackers=trackers_of(experiment, folder),
+        work=work_in(setup),
+        aims=any(method.aims for method, _ in sources(experiment.method, experiment.schedule)),
         evaluation_interval=experiment.evaluation_interval,
         evaluate=(lambda: evaluate(student, teacher, test.batches_for(student, teacher)).score)
         if test and test.labelled
@@ -170,8 +178,34 @@ def new_logger(setup: Setup, folder: RunFolder | None, console: Console | None) 
     )
 
 
-def train(setup: Setup, logger: RunLogger) -> None:
-    """Train the student of a run, in place."""
+def trackers_of(experiment: Experiment, folder: RunFolder | None) -> list[Tracker]:
+    """Open the trackers of a run, in the process that writes its folder.
+
+    Raises:
+        InputError: If one is not installed or cannot start.
+    """
+    names = (*(["tensorboard"] if experiment.tensorboard else []), *experiment.trackers)
+    return open_trackers(names, folder.path, flatten(to_json(experiment))) if folder else []
+
+
+def work_in(setup: Setup) -> Work:
+    """Return what a run has to do, for the time left."""
+    experiment = setup.experiment
+    method = experiment.method if experiment.application.needs_images else None
+    several = getattr(experiment.application, "select", 1)
+    return work_of(
+        method,
+        experiment.schedule,
+        experiment.application.steps,
+        setup.teacher,
+        setup.student,
+        batches_per_step=several,
+        seconds=setup.seconds,
+    )
+
+
+def train(setup: Setup, logger: RunLogger) -> dict[str, float]:
+    """Train the student of a run, in place, and return what was measured of it on its own images; see `probe`."""
     application, new_classes = setup.experiment.application, setup.data.new_classes
     batches = training_batches(setup, logger)
     if new_classes:
@@ -179,6 +213,7 @@ def train(setup: Setup, logger: RunLogger) -> None:
     inputs = setup.extra_inputs()
     application.build()(setup.student, setup.teacher, batches, **inputs, fabric=setup.fabric, callback=logger)
     logger.warn_of_collapse()
+    return probe(batches, setup.teacher, setup.visible_student)
 
 
 def training_batches(setup: Setup, logger: RunLogger) -> Iterator[Batch]:

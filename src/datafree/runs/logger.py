@@ -7,25 +7,26 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
-from pathlib import Path
 from types import TracebackType
 from typing import Any, TypeVar
 
 import torch
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from datafree.callback import Callback
 from datafree.classifier import Classifier
-from datafree.evaluation import health
 from datafree.files import append_text, open_for_appending
 from datafree.files.validation import from_plain
+from datafree.progress import Display, Pace, Work
 from datafree.randomness import RandomState
 from datafree.runs.checkpoints import restore
 from datafree.runs.dependencies import compare
 from datafree.runs.reading.log import read_log as read_log
 from datafree.runs.reporting.console import say
 from datafree.runs.run_folder import LOG, RunFolder
+from datafree.runs.tracking import Tracker
+from datafree.runs.verdict import Evidence, findings
+from datafree.signals import IMAGES, health
 from datafree.types import Batch, Diverged, InputError, Stateful, Terms
 
 T = TypeVar("T")
@@ -43,39 +44,6 @@ NOT_PLAIN = ("states", "health", "first_batch", "first_batches")
 """entries of a checkpoint with tensors; `first_batch` is that of earlier versions"""
 
 
-def progress_bars(console: Console) -> Progress:
-    """Return a progress display with rate, elapsed and remaining time, disabled unless the console is a terminal."""
-    return Progress(
-        TextColumn("{task.description:>10}", markup=False),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("{task.fields[rate]}", markup=False),
-        TimeElapsedColumn(),
-        TimeRemainingColumn(),
-        console=console,
-        transient=True,
-        disable=not console.is_terminal,
-    )
-
-
-def with_progress(batches: Iterable[Batch], images: int, label: str, console: Console | None) -> Iterator[Batch]:
-    """Yield the batches and show how many of their images are done.
-
-    Args:
-        batches: The batches.
-        images: Total number of images.
-        label: What is being done, in one word.
-        console: Where progress is shown; default: nowhere.
-    """
-    start, done = time.monotonic(), 0
-    with progress_bars(console or Console(quiet=True)) as progress:
-        bar = progress.add_task(label, total=images, rate="")
-        for batch in batches:
-            yield batch
-            done += len(batch)
-            progress.update(bar, completed=done, rate=f"{done / (time.monotonic() - start):.0f}/s")
-
-
 @dataclass(frozen=True, kw_only=True)
 class Saved:
     """The plain values in a checkpoint; the tensors and the states of objects are beside them."""
@@ -88,7 +56,9 @@ class Saved:
     dependencies: Mapping[str, Any] = field(default_factory=dict)
     """see `dependencies_of`"""
     notes: tuple[str, ...] = ()
-    """notes about earlier resumptions"""
+    """notes about earlier resumptions, and those of the training"""
+    pace: Mapping[str, Any] = field(default_factory=dict)
+    """see `Pace.state_dict`"""
 
 
 class RunLogger(Callback):
@@ -101,7 +71,9 @@ class RunLogger(Callback):
         console: Where progress is shown; default: nowhere.
         checkpoint_interval: Seconds between two checkpoints.
         dependencies: What the result depends on besides the state; saved in checkpoints, and compared when one is loaded.
-        tensorboard: Write TensorBoard events as well.
+        trackers: Where the values of the log are also written; they are closed with the logger.
+        work: What there is to do, for the time left.
+        aims: Whether the method chooses the class of each image before.
         evaluation_interval: Seconds between two evaluations during training; 0: none.
         evaluate: Returns the student's current held-out accuracy. It is only logged; nothing is selected by it.
     """
@@ -115,7 +87,9 @@ class RunLogger(Callback):
         console: Console | None = None,
         checkpoint_interval: float = 20.0,
         dependencies: Mapping[str, Any] | None = None,
-        tensorboard: bool = False,
+        trackers: Sequence[Tracker] = (),
+        work: Work | None = None,
+        aims: bool = False,
         evaluation_interval: float = 0.0,
         evaluate: Callable[[], float] | None = None,
     ) -> None:
@@ -126,7 +100,7 @@ class RunLogger(Callback):
         self.states: dict[str, Stateful] = {RANDOM: RandomState()}
         self.step = 0
         self.notes: list[str] = []
-        self.resume_notes: list[str] = []
+        self.kept_notes: list[str] = []
         self.health: dict[str, float] = {}
         self.images_synthesized = 0
         self.part_images: dict[str, int] = {}
@@ -135,49 +109,50 @@ class RunLogger(Callback):
         self.save_seconds = 0.0
         self.lines: list[str] = []
         self.file = open_for_appending(folder.path / LOG) if folder else None
-        self.events = _tensorboard_writer(folder.path) if tensorboard and folder else None
-        self.progress = progress_bars(self.console)
+        self.history: list[dict[str, Any]] = []
+        self.said: set[str] = set()
+        self.registered = False
+        self.trackers, self.aims = trackers, aims
+        self.pace = Pace(work or Work())
+        self.display = Display(self.console, self.pace if work else None)
 
     def __enter__(self) -> "RunLogger":
-        self.progress.start()
+        self.display.__enter__()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self.progress.stop()
+        self.display.__exit__(kind, error, trace)
         try:
             with suppress(*([] if kind is None else [InputError, OSError])):  # the first error is the one to report
                 self.flush()
         finally:
             if self.file is not None:
                 os.close(self.file)
-            if self.events:
-                self.events.close()
+            for tracker in self.trackers:
+                tracker.close()
 
     def track(self, steps: Iterable[T], label: str) -> Iterator[T]:
-        steps = steps if isinstance(steps, Sequence) else list(steps)
-        bar = self.progress.add_task(label, total=len(steps), rate="")
-        start = time.monotonic()
-        for index, step in enumerate(steps):
-            yield step
-            if index % 10 == 9:
-                rate = f"{(index + 1) / (time.monotonic() - start):.1f}/s"
-                self.progress.update(bar, completed=index + 1, rate=rate)
-        self.progress.remove_task(bar)
+        return self.display.track(steps, label)
 
     def on_step(self) -> None:
         self.keep_folder()
+        self.pace.on_step()
         self.save_if_due()
 
     def on_batch(self, batch: Batch, count: int, due: int) -> None:
         self.keep_folder()
+        self.pace.on_batch(batch.part)
         self.images_synthesized += len(batch)
         if batch.part:
             self.part_images[batch.part] = self.part_images.get(batch.part, 0) + len(batch)
         self.first_batches.setdefault(batch.part, batch)
         if count <= 8 or count % HEALTH_EVERY == 0:
             self.check_health(batch, count)
+        if count % HEALTH_EVERY == 0 or count == due:
+            self.warn_of_collapse()
+            self.warn_of_faults()
         self.save_if_due()
 
     def check_health(self, batch: Batch, count: int) -> None:
@@ -193,8 +168,29 @@ class RunLogger(Callback):
         terms = {f"{prefix}{name}": float(term) for name, term in batch.terms.items()}
         signals = {f"health/{prefix}{name}": value for name, value in self.health.items()}
         self.write("synthesis", count, {**terms, **signals})
-        if count % HEALTH_EVERY == 0:
-            self.warn_of_collapse()
+
+    def evidence(self, **measured: Any) -> Evidence:
+        """Return what is known about the run so far.
+
+        Args:
+            measured: What only the end of a run knows, by the names of the fields of `Evidence`.
+        """
+        firsts = self.first_batches.items()
+        return Evidence(
+            log=self.history,
+            classes=len(self.teacher.classes),
+            batch_images={part: min(IMAGES, len(first)) for part, first in firsts},
+            images=self.part_images or {"": self.images_synthesized},
+            aims=self.aims,
+            **measured,
+        )
+
+    def warn_of_faults(self) -> None:
+        """Say each fault that is found while the run goes on once. It is part of the verdict at the end if it stays."""
+        for finding in findings(self.evidence(), while_it_runs=True):
+            if finding.level == "fault" and finding.rule not in self.said:
+                self.said.add(finding.rule)
+                say(self.console, "warning", f"{finding.sentence}; {finding.advice.replace('`', '')}")
 
     def warn_of_collapse(self) -> None:
         """Add a note, once, if hardly any image has a label: empty images minimise one-hot and sparsity losses."""
@@ -210,8 +206,10 @@ class RunLogger(Callback):
         return time.monotonic() - self.start
 
     def note(self, text: str) -> None:
-        """Add a note to the summary and print it."""
+        """Add a note to the summary and print it. A note of the training is kept in checkpoints."""
         self.notes.append(text)
+        if self.registered and text not in self.kept_notes:
+            self.kept_notes.append(text)
         say(self.console, "note", text)
 
     def also_register(self, **state: Stateful) -> None:
@@ -224,12 +222,14 @@ class RunLogger(Callback):
         if checkpoint is None:
             if self.file is not None:
                 os.truncate(self.file, 0)
+            self.registered = True
             return 0
         assert self.folder is not None and self.file is not None
         for sentence in self.folder.skipped:
             self.note(sentence)
         self.step, state = checkpoint
         self.load(state)
+        self.registered = True
         return self.step
 
     def load(self, state: Any) -> None:
@@ -241,8 +241,8 @@ class RunLogger(Callback):
         assert self.file is not None
         plain = {name: value for name, value in state.items() if name not in NOT_PLAIN}
         saved = from_plain(Saved, plain, "the checkpoint", ignore_unknown=True)
-        self.resume_notes = list(dict.fromkeys([*saved.notes, *compare(saved.dependencies, self.dependencies)]))
-        for note in self.resume_notes:
+        self.kept_notes = list(dict.fromkeys([*saved.notes, *compare(saved.dependencies, self.dependencies)]))
+        for note in self.kept_notes:
             self.note(note)
         states, firsts = state["states"], state.get("first_batches") or {"": state.get("first_batch")}
         for name, stateful in self.states.items():
@@ -256,10 +256,14 @@ class RunLogger(Callback):
             if first:
                 self.first_batches[part] = Batch(first["images"], first["targets"], {}, part=part)
         os.truncate(self.file, min(saved.log_bytes, os.fstat(self.file).st_size))
+        self.history = read_log(self.folder.path) if self.folder else []
+        if saved.pace:
+            self.pace.load_state_dict(saved.pace, self.step)
 
     def log(self, step: int, terms: Terms) -> None:
         self.keep_folder()
         self.step = step
+        self.pace.on_student_step(step)
         if step % LOG_EVERY == 0 or step == 1:
             values = {name: float(term) for name, term in terms.items()}
             for name, value in values.items():
@@ -277,17 +281,18 @@ class RunLogger(Callback):
         self.write("evaluation", step, {"seconds": self.seconds(), "accuracy": evaluate()})
         self.last_evaluation = time.monotonic()
         self.start += self.last_evaluation - start
+        self.pace.skip()
 
     def write(self, phase: str, step: int, values: dict[str, float]) -> None:
         """Write one line of the log."""
+        rounded = {name: round(value, 6) for name, value in values.items()}
+        self.history.append({"phase": phase, "step": step, **rounded})
         if self.file is not None:
-            rounded = {name: round(value, 6) for name, value in values.items()}
-            self.lines.append(json.dumps({"phase": phase, "step": step, **rounded}) + "\n")
+            self.lines.append(json.dumps(self.history[-1]) + "\n")
             if len(self.lines) >= LOG_BUFFER:
                 self.flush()
-        if self.events:
-            for name, value in values.items():
-                self.events.add_scalar(f"{phase}/{name}", value, step)
+        for tracker in self.trackers:
+            tracker.log(phase, step, values)
 
     def flush(self) -> None:
         """Write the lines of the log that are still in memory.
@@ -322,21 +327,14 @@ class RunLogger(Callback):
         checkpoint = {
             "states": {name: stateful.state_dict() for name, stateful in self.states.items()},
             "dependencies": self.dependencies,
-            "notes": self.resume_notes,
+            "notes": self.kept_notes,
             "images_synthesized": self.images_synthesized,
             "health": self.health,
             "part_images": self.part_images,
             "first_batches": {part: {"images": first.images, "targets": first.targets} for part, first in firsts},
             "log_bytes": os.fstat(self.file).st_size,
             "seconds": self.seconds(),
+            "pace": self.pace.state_dict(),
         }
         self.folder.commit(self.step, checkpoint)
         self.last_save = time.monotonic()
-
-
-def _tensorboard_writer(path: Path) -> Any:
-    try:
-        from torch.utils.tensorboard.writer import SummaryWriter
-    except ImportError as fault:
-        raise InputError("tensorboard is not installed; install it, or remove --tensorboard") from fault
-    return SummaryWriter(str(path / "tensorboard"))

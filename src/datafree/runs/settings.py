@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from datafree.applications.base import Application
 from datafree.applications.continual import ExtensionConfig
@@ -40,7 +40,9 @@ class RuntimeConfig:
     """what the run may cost, from the command to its end, such as 10m, 2h or 500steps; it decides the steps and the number
     of images; default: none, or 15m on a CPU and 10m on a GPU if the method is auto"""
     tensorboard: bool = False
-    """write TensorBoard events as well"""
+    """write TensorBoard events as well; the same as --trackers tensorboard"""
+    trackers: tuple[Literal["tensorboard", "wandb", "trackio"], ...] = ()
+    """experiment trackers that get the values of the log as well; wandb may send them to another machine"""
 
     def __post_init__(self) -> None:
         require_at_least(1, devices=self.devices)

@@ -16,10 +16,11 @@ from datafree.classifier import Classifier
 from datafree.evaluation import evaluate
 from datafree.files import atomic_folder, write_json
 from datafree.networks.input_fitting import require_accepts_images
+from datafree.progress import with_progress
 from datafree.real.data import RealImages, open_real
 from datafree.real.ledger import LEDGER, Ledger
 from datafree.runs.hardware import plain_faults, set_threads, to_device
-from datafree.runs.logger import RunLogger, with_progress
+from datafree.runs.logger import RunLogger
 from datafree.synthesis.augmentation import Augmentation
 from datafree.synthesis.features import Moments
 from datafree.types import InputError, require_at_least, require_seed

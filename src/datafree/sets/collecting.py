@@ -104,8 +104,8 @@ def collect(method: Method, sources: Sources, wanted: Wanted) -> Collected:
         return select(method, sources, wanted)
     count = -(-wanted.images // method.batch_size)
     stream = sources.open(method, count)
-    for number in sources.callback.track(range(1, method.burn_in + count + 1), "synthesize"):
-        stream.synthesize_until(number)
+    for index in sources.callback.track(range(method.burn_in + count), "synthesize"):
+        stream.synthesize_until(index + 1)
     return Collected(batch=stream.pool.all(), measured_images=stream.synthesizer.measured_images)
 
 
@@ -148,8 +148,8 @@ def select(method: Method, sources: Sources, wanted: Wanted, part: str = "") -> 
     if method.aims:  # no more images at once than are wanted; a generator needs whole batches
         method = replace(method, batch_size=min(method.batch_size, total) if method.batch_size else 0)
     stream = sources.aimed_at(wanted).open(method, 1, part)
-    for number in sources.callback.track(range(1, method.burn_in + 1), "synthesize"):
-        stream.synthesize_until(number)
+    for index in sources.callback.track(range(method.burn_in), "synthesize"):
+        stream.synthesize_until(index + 1)
     missing, kept, idle = Missing(wanted, sources.teacher), [], 0
     while missing.total:
         stream.synthesize_until(stream.batch_count + 1)

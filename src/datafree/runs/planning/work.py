@@ -1,0 +1,77 @@
+"""The work of a run, for the total time left: its batches, the steps of its student, and the expected time of both."""
+
+import torch
+
+from datafree.classifier import Classifier
+from datafree.evaluation import count_parameters
+from datafree.progress import Work
+from datafree.synthesis import Method, Schedule
+from datafree.synthesis.mixture import Mixture
+from datafree.teachers.costs import Learner, estimate_run, pass_cost, sources
+
+
+def work_of(
+    method: Method | None,
+    schedule: Schedule,
+    steps: int,
+    teacher: Classifier,
+    student: Classifier,
+    *,
+    batches_per_step: int = 1,
+    seconds: float | None = None,
+) -> Work:
+    """Return what a run has to do.
+
+    Args:
+        method: How images are synthesized; None if they are real, or there are none.
+        schedule: When.
+        steps: Steps of the student.
+        teacher: The teacher.
+        student: The student.
+        batches_per_step: Batches that a step of the student takes.
+        seconds: Expected duration of everything, if it was measured before.
+    """
+    names = [part.name for part in method.parts] if isinstance(method, Mixture) else [""]
+    parts = dict(zip(names, sources(method, schedule), strict=False))
+    synthesis, student_seconds = expected_seconds(method, schedule, steps, teacher, student)
+    if seconds is not None and synthesis is not None and student_seconds and synthesis + student_seconds > 0:
+        scale = seconds / (synthesis + student_seconds)
+        synthesis, student_seconds = scale * synthesis, scale * student_seconds
+    return Work(
+        steps=steps,
+        batches={name: batches_in(own, steps, batches_per_step) for name, (_, own) in parts.items()},
+        weights={name: max(part.passes, 0.1) * part.images_per_batch for name, (part, _) in parts.items()},
+        steps_per_batch={name: steps_of_batch(part) for name, (part, _) in parts.items()},
+        synthesis_seconds=synthesis,
+        student_seconds=student_seconds,
+    )
+
+
+def batches_in(schedule: Schedule, steps: int, batches_per_step: int) -> int:
+    """Return how many batches a schedule has synthesized when the last step of the student begins."""
+    if not steps:
+        return 0
+    if schedule.refresh_every == 1:  # each batch is handed out once
+        return schedule.batches_needed(steps * batches_per_step - 1)
+    return schedule.batches_needed(steps - 1)
+
+
+def steps_of_batch(method: Method) -> int:
+    """Return the optimization steps of a batch; 0 if the method does not optimize each batch by itself."""
+    steps = getattr(method, "steps", 0)
+    return sum(steps) if isinstance(steps, tuple) else int(steps)
+
+
+def expected_seconds(
+    method: Method | None, schedule: Schedule, steps: int, teacher: Classifier, student: Classifier
+) -> tuple[float | None, float | None]:
+    """Return the expected duration of the synthesis and of the student's steps, from a few passes; None if unknown."""
+    try:
+        cost, learner = pass_cost(teacher), Learner(pass_cost(student), count_parameters(student))
+        whole = estimate_run(method, schedule, steps, teacher.shape, cost, learner).seconds
+        without = estimate_run(None, schedule, steps, teacher.shape, cost, learner).seconds
+    except (RuntimeError, ValueError, TypeError) as fault:  # a network may do anything in its backward pass
+        if isinstance(fault, torch.OutOfMemoryError):
+            raise
+        return None, None
+    return max(0.0, whole - without), without

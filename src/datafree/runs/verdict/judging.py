@@ -1,0 +1,80 @@
+"""The word and the sentence of a verdict: from labelled images if the run has any, else from the estimate."""
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Literal
+
+from datafree.evaluation import score
+from datafree.runs.verdict.rules import Finding
+
+Word = Literal["good", "doubtful", "collapsed", "not estimated"]
+GOOD, DOUBTFUL = 0.9, 0.75
+"""retention, the student's score divided by the teacher's, from which a student is good, or doubtful and not collapsed"""
+SHOWN = 3
+"""findings that are printed on the console"""
+
+
+def verdict(summary: Mapping[str, Any], found: Sequence[Finding]) -> dict[str, Any]:
+    """Return the entry `verdict` of a summary.
+
+    Args:
+        summary: The other entries of the summary: the evaluations of `teacher` and `student`, `classes`, and `estimate` if
+            there is one.
+        found: What was unusual about the run.
+    """
+    word, sentence = judge(summary)
+    return {"word": word, "sentence": sentence, "findings": [finding.as_dict() for finding in found]}
+
+
+def judge(summary: Mapping[str, Any]) -> tuple[Word, str]:
+    """Return the word for a student, and a sentence that says why, without a full stop."""
+    student, teacher = summary["student"], summary["teacher"]
+    if student.get("accuracy") is not None:
+        return judge_measured(student, teacher, len(summary["classes"]))
+    estimate = summary.get("estimate")
+    if isinstance(estimate, Mapping) and estimate.get("word") in ("good", "doubtful", "collapsed"):
+        return estimate["word"], str(estimate.get("sentence") or "this is an estimate without real images").rstrip(".")
+    if student.get("agreement") is not None:
+        same = f"{student['agreement']:.1%} of {student['images']:,} real images without labels"
+        return (
+            "not estimated",
+            f"the student answers as the teacher on {same}, but how often both are right is not known",
+        )
+    return "not estimated", "no real images were given, so it is not known how good the student is"
+
+
+def judge_measured(student: Mapping[str, Any], teacher: Mapping[str, Any], classes: int) -> tuple[Word, str]:
+    """Return the word for a student from its held-out results and those of its teacher.
+
+    A student of old and new classes is compared with its teacher on the old ones, since the teacher knows no others.
+    """
+    if student.get("new_classes_accuracy") is not None and student.get("old_classes_accuracy") is not None:
+        own, other = student["old_classes_accuracy"], teacher.get("old_classes_accuracy") or teacher.get("accuracy")
+        where = " on the old classes"
+    else:
+        own, other, where = score(student), score(teacher) if teacher.get("accuracy") is not None else None, ""
+    if is_chance(student, classes):
+        return "collapsed", f"the student is at chance level: {own:.1%} held-out{where}, with {classes} classes"
+    if not other:
+        return "not estimated", f"the student has {own:.1%} held-out{where}, but the teacher was not evaluated"
+    retention = own / other
+    word: Word = "good" if retention >= GOOD else "doubtful" if retention >= DOUBTFUL else "collapsed"
+    return word, f"the student keeps {retention:.1%} of the teacher's held-out score{where} ({own:.1%} of {other:.1%})"
+
+
+def is_chance(student: Mapping[str, Any], classes: int) -> bool:
+    """Return whether an accuracy is no better than guessing, by two standard errors; for images with one label."""
+    if student.get("average_precision") or classes < 2:
+        return False
+    chance, images = 1 / classes, max(1, student.get("images") or 0)
+    return student["accuracy"] <= chance + 2 * math.sqrt(chance * (1 - chance) / images)
+
+
+def verdict_lines(verdict: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """Yield the lines of a verdict on the console: a label of up to eight letters, and a text."""
+    yield "verdict", f"{verdict['word']}: {verdict['sentence']}"
+    shown = verdict["findings"][:SHOWN]
+    for finding in shown:
+        yield finding["level"], f"{finding['sentence']}; {finding['advice'].replace('`', '')}"
+    if rest := len(verdict["findings"]) - len(shown):
+        yield "more", f"{rest} more in the report"
