@@ -18,6 +18,7 @@ LABELS = {
     "--student": "student",
     "--recipe": "recipe",
     "--method": "method",
+    "--format": "format",
     "--new-data": "new data",
     "--data": "data",
     "RUN": "run",

@@ -14,6 +14,7 @@ VERBS = {
     "prune": ("experiments:prune", "remove filters from a network, without the training data"),
     "inspect": ("teachers:inspect_teacher", "examine a teacher, and list the methods that support it"),
     "import": ("teachers:import_checkpoint", "make a folder from a checkpoint, for every other command"),
+    "export": ("exports:export_network", "write a network for other tools and devices: ONNX, torch.export or timm"),
     "synthesize": ("images:synthesize", "synthesize images from a teacher and save them"),
     "statistics": (
         "networks:measure_statistics",
@@ -45,6 +46,8 @@ VERB_SYNONYMS = {
     "continue": "resume",
     "compress": "distill",
     "test": "evaluate",
+    "onnx": "export",
+    "deploy": "export",
     "eval": "evaluate",
 }
 """words of earlier versions or other tools: the command to propose"""

@@ -3,12 +3,14 @@
 import statistics
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from datafree.classifier import Classifier
+from datafree.export.deployment import Deployed
 from datafree.randomness import RandomNumbers
 from datafree.synthesis.drawings import Artist
 from datafree.types import Images, InputError
@@ -89,6 +91,46 @@ def require_equal(found: Comparison, engine: str, other: str) -> None:
             f"{engine} computes another function than torch: logits differ by up to {found.max_difference:.2g} (allowed: "
             f"{TOLERANCE:g} of the largest, {found.largest_logit:.3g}), agreement {found.agreement:.1%}; {other}"
         )
+
+
+def verified(
+    classifier: Classifier,
+    network: Deployed,
+    engines: Mapping[str, Engine],
+    *,
+    saved: Images | None = None,
+    other: str = "",
+) -> dict[str, Any]:
+    """Compare what an engine computes with torch, and measure the time that both take.
+
+    Args:
+        classifier: The classifier that was exported.
+        network: The same as one module, which torch runs.
+        engines: The other engine, by its name.
+        saved: Synthesized images of the user; default: procedural pictures are drawn.
+        other: What to do if the engine computes another function, for the error message.
+
+    Returns:
+        The fields of `Exported` about the comparison.
+
+    Raises:
+        InputError: If the engine computes another function.
+    """
+
+    def by_torch(batch: Tensor) -> Tensor:
+        with torch.no_grad():
+            return network(batch)
+
+    ((name, engine),) = engines.items()
+    taken = {kind: network.taken(batch) for kind, batch in images_for(classifier, saved).items()}
+    found = compare(classifier, by_torch, engine, taken)
+    require_equal(found, name, other)
+    return {
+        **asdict(found),
+        "images": {kind: len(batch) for kind, batch in taken.items()},
+        "milliseconds": milliseconds({"torch": by_torch, name: engine}, taken["synthetic"][:1]),
+        "threads": torch.get_num_threads(),
+    }
 
 
 def milliseconds(engines: Mapping[str, Engine], image: Images) -> dict[str, float]:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from datafree.classifier import Classifier
-from datafree.types import InputError
+from datafree.types import Images, InputError
 
 
 class Deployed(nn.Module):
@@ -41,6 +41,10 @@ class Deployed(nn.Module):
         self.register_buffer("std", copy.std, persistent=False)
         self.to_logits = copy.to_logits
         self.eval().requires_grad_(False)
+
+    def taken(self, images: Images) -> Images:
+        """Return images in [0, 1] as `forward` takes them: as they are, or normalised."""
+        return images if self.normalise else (images - self.mean) / self.std
 
     def forward(self, images: Tensor) -> Tensor:
         """Return logits in float32 of shape `(n, k)` for images of shape `(n, c, h, w)`."""

@@ -1,6 +1,5 @@
 """ONNX files, by torch's exporter, compared with torch in ONNX Runtime before they are written."""
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -8,13 +7,15 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from datafree.classifier import Classifier, fingerprint
-from datafree.export.comparison import compare, images_for, milliseconds, require_equal
+from datafree.classifier import Classifier
+from datafree.export.comparison import Engine, verified
 from datafree.export.deployment import Deployed
+from datafree.export.facts import facts_of, texts
 from datafree.export.faults import operator_at_fault, quiet
 from datafree.export.results import Exported
 from datafree.export.tracing import Traced, trace
 from datafree.files.writing import atomic_file
+from datafree.teachers.onnx_networks.runtime import new_session
 from datafree.types import Images, InputError
 
 INPUT, OUTPUT, BATCH = "images", "logits", "batch"
@@ -57,25 +58,12 @@ def export_onnx(
     path = Path(path)
     network = Deployed(classifier, normalise=normalise)
     require_size(network)
-    traced = trace(network, classifier.normalize(classifier.probe_images(2)).cpu())
+    traced = trace(network, network.taken(classifier.probe_images(2).cpu()))
     model = translate(traced)
-    describe(model, metadata_of(classifier, normalise, provenance or {}))
+    describe(model, texts(facts_of(classifier, normalise), provenance or {}))
     content = model.SerializeToString()
-    session = new_session(content)
-
-    def by_torch(batch: Tensor) -> Tensor:
-        with torch.no_grad():
-            return network(batch)
-
-    def by_onnx_runtime(batch: Tensor) -> Tensor:
-        parts = batch.split(traced.batch or len(batch))
-        return torch.cat([torch.from_numpy(session.run([OUTPUT], {INPUT: part.numpy()})[0]) for part in parts])
-
-    compared = images_for(classifier, images)
-    taken = {kind: taken_by(classifier, batch, normalise) for kind, batch in compared.items()}
-    found = compare(classifier, by_torch, by_onnx_runtime, taken)
-    require_equal(found, "ONNX Runtime", OTHER)
-    times = milliseconds({"torch": by_torch, "onnxruntime": by_onnx_runtime}, taken["synthetic"][:1])
+    engines = {"onnxruntime": engine_of(content, traced.batch)}
+    comparison = verified(classifier, network, engines, saved=images, other=OTHER)
     with atomic_file(path) as new:
         new.write_bytes(content)
     return Exported(
@@ -87,14 +75,9 @@ def export_onnx(
         shape=classifier.shape,
         batch=traced.batch,
         normalised_inside=normalise,
-        max_difference=found.max_difference,
-        largest_logit=found.largest_logit,
-        agreement=found.agreement,
-        images={kind: len(batch) for kind, batch in compared.items()},
-        milliseconds=times,
-        threads=torch.get_num_threads(),
-        notes=notes_on(traced),
+        notes=traced.notes,
         details={"opset": OPSET, "operators": operators_of(model)},
+        **comparison,
     )
 
 
@@ -170,44 +153,27 @@ def describe(model: Any, metadata: Mapping[str, str]) -> None:
     onnx.helper.set_model_props(model, dict(metadata))
 
 
-def metadata_of(classifier: Classifier, normalise: bool, provenance: Mapping[str, Any]) -> dict[str, str]:
-    """Return the metadata of a file: lists and numbers are JSON."""
-    facts = {
-        "class_names": list(classifier.classes),
-        "multi_label": classifier.multi_label,
-        "input": "pixels in [0, 1]" if normalise else "normalised images",
-        "mean": classifier.mean.flatten().tolist(),
-        "std": classifier.std.flatten().tolist(),
-        "crop_pct": classifier.preprocessing.crop_pct,
-        "crop_mode": classifier.preprocessing.crop_mode,
-        "interpolation": classifier.preprocessing.interpolation,
-        "weights_sha256": fingerprint(classifier.model),
-    }
-    return {
-        name: value if isinstance(value, str) else json.dumps(value)
-        for name, value in (dict(provenance) | facts).items()
-    }
+def engine_of(content: bytes, batch: int) -> Engine:
+    """Return a function that runs a file in ONNX Runtime on the CPU, with as many threads as torch.
 
+    Args:
+        content: The file.
+        batch: Number of images of a batch; 0: any.
 
-def new_session(content: bytes) -> Any:
-    """Open a session of ONNX Runtime on the CPU, with as many threads as torch."""
-    from datafree.teachers.onnx_networks.runtime import new_session as open_session
+    Raises:
+        InputError: If ONNX Runtime does not take the file.
+    """
+    try:
+        session = new_session(content, torch.get_num_threads())
+    except Exception as fault:  # ONNX Runtime has exceptions of its own
+        why = str(fault).strip().splitlines()[0][:200]
+        raise InputError(f"ONNX Runtime cannot run the exported network ({why}); {OTHER}") from fault
 
-    return open_session(content, torch.get_num_threads())
+    def run(images: Tensor) -> Tensor:
+        parts = images.split(batch or len(images))
+        return torch.cat([torch.from_numpy(session.run([OUTPUT], {INPUT: part.numpy()})[0]) for part in parts])
 
-
-def taken_by(classifier: Classifier, images: Images, normalise: bool) -> Images:
-    """Return images as the file takes them: pixels, or normalised images."""
-    if normalise:
-        return images
-    return (images - classifier.mean.cpu()) / classifier.std.cpu()
-
-
-def notes_on(traced: Traced) -> tuple[str, ...]:
-    """Return what to know about a file with the graph."""
-    if not traced.batch:
-        return ()
-    return (f"the code of the network fixes the batch size: the file takes batches of {traced.batch}",)
+    return run
 
 
 def operators_of(model: Any) -> dict[str, int]:

@@ -19,6 +19,12 @@ class Traced(NamedTuple):
     program: ExportedProgram
     batch: int
 
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What to know about a file with the graph."""
+        fixed = f"the code of the network fixes the batch size: the file takes batches of {self.batch}"
+        return (fixed,) if self.batch else ()
+
 
 def trace(network: Deployed, images: Images) -> Traced:
     """Return the graph of a network, for batches of any size if it takes them, else for single images.

@@ -48,7 +48,7 @@ def _candidates(name: str) -> Iterator[Path]:
         yield Path(get_dir()) / "checkpoints" / (cfg.url if isinstance(cfg.url, str) else cfg.url[1]).rpartition("/")[2]
 
 
-OPTIONAL = ("preprocessor_config.json", "manifest.json")
+OPTIONAL = ("preprocessor_config.json", "manifest.json", "README.md")
 """files of a folder that need not be there"""
 
 

@@ -15,7 +15,7 @@ from pathlib import Path
 from textwrap import dedent
 from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
 
-from datafree.commands import experiments, images, networks, runs, tables, teachers
+from datafree.commands import experiments, exports, images, networks, runs, tables, teachers
 from datafree.commands.options.bounds import bounds_of
 from datafree.commands.options.parsing import Flat, Form, Positional, Repeated
 from datafree.commands.options.table import FILE, Option
@@ -23,7 +23,9 @@ from datafree.files import write_text
 from datafree.methods import METHODS
 
 FORMS: dict[str, Form] = {
-    form.verb: form for module in (tables, experiments, images, networks, teachers, runs) for form in module.FORMS
+    form.verb: form
+    for module in (tables, experiments, images, networks, exports, teachers, runs)
+    for form in module.FORMS
 }
 """command: its options"""
 
@@ -39,6 +41,7 @@ PLACEHOLDERS = {
     "rows": "ROW",
     **dict.fromkeys(("student_args", "teacher_args"), "NAME=VALUE"),
     "class_names": "FILE",
+    "push_to_hub": "OWNER/NAME",
     "time": "METHOD",
     "checkpoint": "CHECKPOINT",
 }

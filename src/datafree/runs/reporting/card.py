@@ -4,6 +4,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
+from datafree.runs.reporting.card_header import header_of
 from datafree.runs.reporting.sentences import costs, pictures, pruning, results
 from datafree.runs.reporting.sentences import real_images as real_images
 from datafree.sets.privacy import PRIVACY, literal
@@ -139,14 +140,9 @@ def card(summary: Mapping[str, Any], config: Mapping[str, Any]) -> str:
     """
     student, teacher = summary["student"], summary["teacher"]
     facts = [pruning(summary), real_images(summary), results(summary), *map(as_sentence, summary["notes"])]
-    with_pictures, task = pictures(summary), "pruning" if "pruned" in summary else "knowledge-distillation"
-    tags = ["image-classification", library_of(config), *([] if with_pictures else ["data-free"]), task]
-    return f"""---
-library_name: {library_of(config)}
-tags: [{", ".join(tags)}]
-datasets: []
----
-# Student of a {"run with unlabelled pictures" if with_pictures else "data-free run"}
+    header = header_of(summary, library_of(config))
+    return f"""{header.text()}
+# Student of a {"run with unlabelled pictures" if pictures(summary) else "data-free run"}
 
 Method: *{summary["method"]}*. Synthesized images: {summary["images_synthesized"]:,}. SHA-256 of the teacher's weights:
 `{summary["teacher_sha256"]}`.
@@ -157,6 +153,8 @@ Student: {costs(student)}. Teacher: {costs(teacher)}.
 {loading(config)}
 
 Inputs are pixels in [0, 1], normalised with the mean and std in `{normalised_in(config)}`.
+
+{header.licence_sentence}
 
 **Privacy.** {PRIVACY}
 
