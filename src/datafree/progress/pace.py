@@ -32,6 +32,15 @@ class Work:
     """expected duration of all synthesis"""
     student_seconds: float | None = None
     """expected duration of all steps of the student"""
+    bytes: int | None = None
+    """expected memory of images, activations and optimiser states"""
+
+    @property
+    def seconds(self) -> float | None:
+        """Expected duration of everything; None if it is not known."""
+        if self.synthesis_seconds is None or self.student_seconds is None:
+            return None
+        return self.synthesis_seconds + self.student_seconds
 
 
 class Pace:

@@ -114,8 +114,9 @@ def run(
         if setup.fabric.is_global_zero:
             folder = stack.enter_context(RunFolder(out, experiment_json(experiment, out, resuming), resume=resuming))
         stack.enter_context(plain_faults(where=", in a new run"))
-        with new_logger(setup, folder, console) as logger:
-            say(logger.console, "device", second_line(setup))
+        work = work_in(setup)
+        with new_logger(setup, folder, work, console) as logger:
+            say(logger.console, "device", networks(setup.teacher, setup.student, work, resuming=resuming))
             note_networks(setup, logger)
             probed = train(setup, logger)
         require_finite(setup.student)
@@ -128,15 +129,6 @@ def run(
             write_results(folder.path, summary, setup.student, logger.first_batches)
             folder.delete_checkpoints()
     return Result(setup.student, summary, out)
-
-
-def second_line(setup: Setup) -> str:
-    """Return the second line of a run: its device and networks, and its expected time and memory."""
-    experiment = setup.experiment
-    method = experiment.method if experiment.application.needs_images else None
-    return networks(
-        setup.teacher, setup.student, method, experiment.schedule, experiment.application.steps, setup.seconds
-    )
 
 
 def note_networks(setup: Setup, logger: RunLogger) -> None:
@@ -155,7 +147,7 @@ def note_networks(setup: Setup, logger: RunLogger) -> None:
         )
 
 
-def new_logger(setup: Setup, folder: RunFolder | None, console: Console | None) -> RunLogger:
+def new_logger(setup: Setup, folder: RunFolder | None, work: Work, console: Console | None) -> RunLogger:
     """Create the logger of a run. A run of several processes writes no checkpoints."""
     experiment, teacher, student, test = setup.experiment, setup.teacher, setup.student, setup.data.test
     return RunLogger(
@@ -169,7 +161,7 @@ def new_logger(setup: Setup, folder: RunFolder | None, console: Console | None) 
         )
         | setup.data.dependencies,
         trackers=trackers_of(experiment, folder),
-        work=work_in(setup),
+        work=work,
         aims=any(method.aims for method, _ in sources(experiment.method, experiment.schedule)),
         evaluation_interval=experiment.evaluation_interval,
         evaluate=(lambda: evaluate(student, teacher, test.batches_for(student, teacher)).score)

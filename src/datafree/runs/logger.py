@@ -18,6 +18,7 @@ from datafree.classifier import Classifier
 from datafree.files import append_text, open_for_appending
 from datafree.files.validation import from_plain
 from datafree.progress import Display, Pace, Work
+from datafree.progress.display import in_words
 from datafree.randomness import RandomState
 from datafree.runs.checkpoints import restore
 from datafree.runs.dependencies import compare
@@ -259,6 +260,8 @@ class RunLogger(Callback):
         self.history = read_log(self.folder.path) if self.folder else []
         if saved.pace:
             self.pace.load_state_dict(saved.pace, self.step)
+        done = ", ".join(filter(None, (self.pace.describe(), in_words(self.pace.seconds_left))))
+        say(self.console, "resumed", f"after {done}" if done else f"after step {self.step:,}")
 
     def log(self, step: int, terms: Terms) -> None:
         self.keep_folder()

@@ -1,56 +1,27 @@
 """The second line of a run: its device, its networks, and about how long it will take and how much memory it will need."""
 
-import torch
-
 from datafree.classifier import Classifier
 from datafree.evaluation import count_parameters
+from datafree.progress import Work
+from datafree.progress.words import duration
 from datafree.runs.hardware import peak_memory
-from datafree.runs.planning.budget import duration
-from datafree.synthesis import Method, Schedule
-from datafree.teachers.costs import Learner, estimate_run, pass_cost
 
 
-def networks(
-    teacher: Classifier,
-    student: Classifier,
-    method: Method | None,
-    schedule: Schedule,
-    steps: int,
-    seconds: float | None = None,
-) -> str:
+def networks(teacher: Classifier, student: Classifier, work: Work, *, resuming: bool = False) -> str:
     """Return the device of a run, the sizes of its networks, and its expected time and memory.
 
     Args:
         teacher: The teacher.
         student: The student; on the device of the run, as the teacher.
-        method: How images are synthesized; None if they are real, or there are none.
-        schedule: When.
-        steps: Steps of the student.
-        seconds: Expected duration, if it was measured before.
+        work: What there is to do, with its expected time and memory.
+        resuming: Whether a part of it was done before, so that another line says how much time is left.
     """
     sizes = (count_parameters(model) for model in (teacher, student))
     line = "{}, teacher {:,} parameters, student {:,} parameters".format(teacher.device, *sizes)
-    expected = expectation(teacher, student, method, schedule, steps, seconds)
-    return f"{line}, {expected}" if expected else line
-
-
-def expectation(
-    teacher: Classifier,
-    student: Classifier,
-    method: Method | None,
-    schedule: Schedule,
-    steps: int,
-    seconds: float | None = None,
-) -> str:
-    """Return about how long a run takes and how much memory, from a few passes; empty if a network cannot be measured."""
-    try:
-        learner = Learner(pass_cost(student), count_parameters(student))
-        found = estimate_run(method, schedule, steps, teacher.shape, pass_cost(teacher), learner)
-    except (RuntimeError, ValueError, TypeError) as fault:  # a network may do anything in its backward pass
-        if isinstance(fault, torch.OutOfMemoryError):
-            raise
-        return ""
-    return f"about {duration(seconds or found.seconds)} and {memory(peak_memory() * 10**6 + found.bytes)}"
+    if work.seconds is None or work.bytes is None:
+        return line
+    space = memory(peak_memory() * 10**6 + work.bytes)
+    return f"{line}, about {space}" if resuming else f"{line}, about {duration(work.seconds)} and {space}"
 
 
 def memory(count: float) -> str:

@@ -33,7 +33,7 @@ def work_of(
     """
     names = [part.name for part in method.parts] if isinstance(method, Mixture) else [""]
     parts = dict(zip(names, sources(method, schedule), strict=False))
-    synthesis, student_seconds = expected_seconds(method, schedule, steps, teacher, student)
+    synthesis, student_seconds, space = expected_cost(method, schedule, steps, teacher, student)
     if seconds is not None and synthesis is not None and student_seconds and synthesis + student_seconds > 0:
         scale = seconds / (synthesis + student_seconds)
         synthesis, student_seconds = scale * synthesis, scale * student_seconds
@@ -44,6 +44,7 @@ def work_of(
         steps_per_batch={name: steps_of_batch(part) for name, (part, _) in parts.items()},
         synthesis_seconds=synthesis,
         student_seconds=student_seconds,
+        bytes=space,
     )
 
 
@@ -62,16 +63,19 @@ def steps_of_batch(method: Method) -> int:
     return sum(steps) if isinstance(steps, tuple) else int(steps)
 
 
-def expected_seconds(
+def expected_cost(
     method: Method | None, schedule: Schedule, steps: int, teacher: Classifier, student: Classifier
-) -> tuple[float | None, float | None]:
-    """Return the expected duration of the synthesis and of the student's steps, from a few passes; None if unknown."""
+) -> tuple[float | None, float | None, int | None]:
+    """Return the expected seconds of the synthesis and of the student's steps, and the bytes; None if not known.
+
+    They are estimated from a few passes of both networks.
+    """
     try:
         cost, learner = pass_cost(teacher), Learner(pass_cost(student), count_parameters(student))
-        whole = estimate_run(method, schedule, steps, teacher.shape, cost, learner).seconds
+        whole = estimate_run(method, schedule, steps, teacher.shape, cost, learner)
         without = estimate_run(None, schedule, steps, teacher.shape, cost, learner).seconds
     except (RuntimeError, ValueError, TypeError) as fault:  # a network may do anything in its backward pass
         if isinstance(fault, torch.OutOfMemoryError):
             raise
-        return None, None
-    return max(0.0, whole - without), without
+        return None, None, None
+    return max(0.0, whole.seconds - without), without, whole.bytes
