@@ -108,6 +108,19 @@ for title, content in {
     "parameters instead of tensors": lambda: {
         n: nn.Parameter(t, requires_grad=t.is_floating_point()) for n, t in weights().items()
     },
+    "FSDP": lambda: {"model": prefixed("_fsdp_wrapped_module."), "epoch": 3},
+    "DDP in a wrapper, compiled": lambda: {"state_dict": prefixed("model.module._orig_mod.")},
+    "weights of another name beside an optimizer": lambda: {
+        "my_network": weights(),
+        "optim": torch.optim.Adam([nn.Parameter(torch.ones(2))]).state_dict(),
+    },
+    "tuple": lambda: (weights(), {"lr": 0.1}),
+    "average in DDP": lambda: {
+        "model": {f"module.{name}": tensor for name, tensor in other().items()},
+        "ema": {"decay": 0.999, "module": prefixed("module.")},
+        "optimizer": {"state": {}, "param_groups": []},
+    },
+    "AveragedModel": lambda: {"model_ema": {"n_averaged": torch.tensor(5), **prefixed("module.")}},
     "wrapper of another attribute": lambda: {"state_dict": prefixed("classifier_network.")},
 }.items():
     WRITERS[title] = lambda folder, content=content: container(folder, content())
@@ -263,6 +276,25 @@ for title, arguments in {
     WRITERS[title] = lambda folder, arguments=arguments: timm_folder(folder, **arguments)
 
 
+def in_two_files(folder: Path) -> None:
+    """Divide the weights of a folder, as transformers and timm divide those of large networks."""
+    from safetensors.torch import load_file
+
+    tensors = load_file(folder / "model.safetensors")
+    places = {name: f"model-{1 + index % 2:05}-of-00002.safetensors" for index, name in enumerate(tensors)}
+    for file in sorted(set(places.values())):
+        save_file({name: tensors[name] for name in places if places[name] == file}, folder / file)
+    (folder / "model.safetensors.index.json").write_text(json.dumps({"metadata": {}, "weight_map": places}))
+    (folder / "model.safetensors").unlink()
+
+
+@writer
+def folder_with_several_files(folder: Path) -> Written:
+    written = timm_folder(folder)
+    in_two_files(folder / "net")
+    return written
+
+
 @writer
 def path_of_a_folder(folder: Path) -> Written:
     written = timm_folder(folder)
@@ -326,6 +358,26 @@ VIT = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "int
 @writer
 def ViT_of_transformers(folder: Path) -> Written:  # noqa: N802  a name
     return hub_folder(folder, "ViT", "ViTImageProcessor", **VIT, id2label={0: "cat", 1: "dog", 2: "cow"})
+
+
+@writer
+def ViT_of_transformers_in_several_files(folder: Path) -> Written:  # noqa: N802  a name
+    written = hub_folder(folder, "ViT", "ViTImageProcessor", **VIT)
+    in_two_files(folder)
+    return written
+
+
+@writer
+def MobileNetV2_of_transformers(folder: Path) -> Written:  # noqa: N802  a name
+    return hub_folder(folder, "MobileNetV2", depth_multiplier=0.35, image_size=32)
+
+
+@writer
+def last_layer_in_a_Sequential(folder: Path) -> Written:  # noqa: N802  a name
+    model = copy.deepcopy(paper_network())
+    model.head = nn.Sequential(nn.Dropout(), model.head)
+    torch.save(model.eval().state_dict(), folder / "x.pt")
+    return Written(model, "convnet_w16", {"weights": folder / "x.pt"}, notes=("head.1 in",))
 
 
 @writer

@@ -141,11 +141,18 @@ CONTENTS: dict[str, tuple[Any, str]] = {
         "does not contain a state dict of tensors (its entries are epoch, loss)",
     ),
     "nothing": ({}, "it is an empty dictionary"),
+    "two lists of weights": (
+        [{"a": torch.ones(2)}, {"a": torch.ones(2)}],
+        "does not contain a state dict of tensors but a list",
+    ),
     "list": ([1, 2], "does not contain a state dict of tensors but a list"),
     "tensor": (torch.zeros(3), "does not contain a state dict of tensors but a single tensor"),
-    "network": (toys.plain_net(), "is a whole pickled network instead of its weights"),
-    "layer": (nn.Linear(2, 2), "for its class torch.nn.modules.linear.Linear; load it where it was made"),
-    "network beside": ({"epoch": 3, "model": nn.Linear(2, 2)}, "is a whole pickled network instead of its weights"),
+    "network": (toys.plain_net(), "is a whole pickled network ("),
+    "layer": (
+        nn.Linear(2, 2),
+        "(torch.nn.modules.linear.Linear) instead of its weights, which would run code when loaded; load it",
+    ),
+    "network beside": ({"epoch": 3, "model": nn.Linear(2, 2)}, "is a whole pickled network ("),
     "other class": ({"model": {"w": torch.zeros(2)}, "f": zipfile.ZipInfo}, "needs zipfile.ZipInfo to be read"),
 }
 
@@ -182,6 +189,20 @@ def test_a_pickle_without_torch_is_read_only_if_it_is_plain(tmp_path: Path):
     (tmp_path / "x.pkl").write_bytes(pickle.dumps(OrderedDict(a=[1, 2]), protocol=2))
     with pytest.raises(InputError, match="x.pkl "):
         read_checkpoint(tmp_path / "x.pkl")
+
+
+@pytest.mark.parametrize("protocol", [3, 4, 5])
+def test_a_file_of_pickle_dump_is_called_so(tmp_path: Path, protocol: int):
+    (tmp_path / "x.pkl").write_bytes(pickle.dumps({"a": np.ones(3)}, protocol=protocol))
+    with pytest.raises(InputError, match="was written by pickle.dump.*save the tensors with torch.save"):
+        read_checkpoint(tmp_path / "x.pkl")
+
+
+@pytest.mark.filterwarnings("ignore:torch.quantize_per_tensor")
+def test_a_quantized_network_is_called_so(tmp_path: Path):
+    torch.save({"a.weight": torch.quantize_per_tensor(torch.ones(3), 0.1, 0, torch.qint8)}, tmp_path / "x.pt")
+    with pytest.raises(InputError, match="weights of a quantized network .*from before quantization, or export"):
+        read_checkpoint(tmp_path / "x.pt")
 
 
 @pytest.mark.parametrize("zipped", [True, False])

@@ -233,3 +233,44 @@ def test_half_precision_becomes_float32_without_loss(tmp_path: Path):
     name = "head.weight"
     assert full.state_dict()[name].dtype == torch.float32
     assert torch.equal(full.state_dict()[name].half(), network.state_dict()[name])
+
+
+class TestMovedHead:
+    """People replace the last layer, or keep it beside the rest."""
+
+    def of(self, *pairs: tuple[str, str]) -> Any:
+        network = timm.create_model("test_resnet", num_classes=5)
+        return match(network, renamed(weights("test_resnet", num_classes=5), *pairs), "x.pt")
+
+    @pytest.mark.parametrize(
+        "pairs",
+        [
+            [("fc.", "fc.1.")],
+            [("fc.", "classifier.")],
+            [("^", "backbone."), ("^backbone.fc.", "head.fc.")],
+            [("^", "module.net."), ("^module.net.fc.", "module.head.0.")],
+        ],
+        ids=["in a Sequential", "of another name", "beside the backbone", "nested"],
+    )
+    def test_it_is_found(self, pairs: list[tuple[str, str]]):
+        found = self.of(*pairs)
+        own = weights("test_resnet", num_classes=5)
+        assert set(found.weights) == set(own) and all(torch.equal(found.weights[name], own[name]) for name in own)
+        assert any("the last layer is " in note and "fc in the network" in note for note in found.notes)
+        assert not any("left out" in note for note in found.notes)
+
+    def test_two_layers_in_place_of_one_are_refused(self):
+        network, tensors = timm.create_model("test_resnet", num_classes=5), weights("test_resnet", num_classes=5)
+        tensors = renamed(tensors, ("fc.", "fc.2.")) | {
+            "fc.0.weight": tensors["fc.weight"],
+            "fc.0.bias": tensors["fc.bias"],
+        }
+        with pytest.raises(InputError, match="fc.weight is missing"):
+            match(network, tensors, "x.pt")
+
+    def test_a_layer_of_other_features_is_refused(self):
+        network, tensors = timm.create_model("test_resnet", num_classes=5), weights("test_resnet", num_classes=5)
+        tensors = renamed(tensors, ("fc.", "fc.1."))
+        tensors["fc.1.weight"] = tensors["fc.1.weight"][:, :-1]
+        with pytest.raises(InputError, match="fc.weight is missing"):
+            match(network, tensors, "x.pt")

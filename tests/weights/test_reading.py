@@ -75,7 +75,7 @@ class TestReadWeights:
     def test_a_pickled_module_is_refused(self, tmp_path: Path):
         torch.save(toys.plain_net(), tmp_path / "x.pt")
         with pytest.raises(
-            InputError, match="is a whole pickled network instead of its weights.*load it where it was made and save"
+            InputError, match="is a whole pickled network .* instead of its weights.*load it where it was made and save"
         ):
             read_weights(tmp_path / "x.pt")
 

@@ -24,6 +24,7 @@ from datafree.teachers.libraries import torchvision_networks
 from datafree.types import InputError, Preprocessing
 from datafree.weights.containers import Checkpoint, Description
 from datafree.weights.matching import Match, Matching, match
+from datafree.weights.names import copies, unwrapped
 from datafree.weights.settings import infer_settings
 
 PREFIXES = ("module.", "_orig_mod.", "model.", "net.", "network.", "backbone.", "encoder.", "timm_model.")
@@ -254,8 +255,24 @@ def load_unnamed(checkpoint: Checkpoint, source: str, facts: Facts, by: Matching
     name = identify(checkpoint, source, facts, by)
     classifier = load_network(name, checkpoint, source, facts, by)
     how = "the order and shapes" if by == "order" else "the names and shapes"
-    classifier.notes = (f"{source} has {how} of the weights of {name}, so it is taken for one", *classifier.notes)
+    others = _others_by_name(name, checkpoint) if by == "names" else ()
+    classifier.notes = (
+        f"{source} has {how} of the weights of {name}, so it is taken for one",
+        *others,
+        *classifier.notes,
+    )
     return classifier
+
+
+def _others_by_name(name: str, checkpoint: Checkpoint) -> Iterator[str]:
+    """Yield a sentence if networks of other libraries have tensors of the same names and shapes."""
+    others = [other for other in _proposed(checkpoint, "names") if other != name]
+    if others:
+        rest = f" and {len(others) - LISTED} more" if len(others) > LISTED else ""
+        yield (
+            f"{', '.join(others[:LISTED])}{rest} {'has' if len(others) == 1 else 'have'} tensors of these names too; to use "
+            f"{'it' if len(others) == 1 else 'one of them'}, name it and give the file with --weights"
+        )
 
 
 def _stated(checkpoint: Checkpoint) -> str:
@@ -295,9 +312,14 @@ def identify(checkpoint: Checkpoint, source: str, facts: Facts, by: Matching = "
                 f" and {len(fitting) - LISTED} more" if len(fitting) > LISTED else ""
             )
             raise InputError(
-                f"{source} fits {len(fitting)} networks ({listed}), which compute different functions; "
+                f"{source} fits {len(fitting)} networks ({listed}), which may compute different functions; "
                 f"name one of them, and give the file with --weights {source}{' --match order' if by == 'order' else ''}"
             )
+    if prefixes := copies(checkpoint.tensors):
+        raise InputError(
+            f"{source} contains the same names {len(prefixes)} times, under the prefixes {' and '.join(prefixes[:4])}; save "
+            "the state dict of the one to be used"
+        )
     raise InputError(
         f"{source} does not say which network it belongs to, and its tensors ({_some_names(checkpoint)}) fit no known one; "
         f"name its network, or the code that builds it (FILE.py:FUNCTION), and give the file with --weights {source}"
@@ -319,7 +341,7 @@ def _by_order(checkpoint: Checkpoint, by: Matching) -> str:
 def _proposed(checkpoint: Checkpoint, by: Any) -> list[str]:
     """Return the networks that the index proposes for the tensors, with or without a prefix."""
     found: dict[str, None] = {}
-    for tensors in _under_prefixes(checkpoint.tensors):
+    for tensors in _under_prefixes(unwrapped(checkpoint.tensors)):
         shapes = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
         names, order = names_digest(shapes), order_digest(shapes)
         for name, (own_names, own_order) in _index().items():

@@ -4,7 +4,7 @@ A container is the dictionary that a training program saves: the weights under o
 beside them, with the optimizer, the options and other values. All of it is untrusted.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -42,6 +42,8 @@ WEIGHTS = (
     *("module", "weights", "params", "parameters", "classifier_state_dict", "backbone_state_dict"),
 )
 """entries with the weights"""
+OPTIMIZER = {"state", "param_groups"}
+"""entries of the state of an optimizer"""
 MAX_DEPTH = 4
 """containers inside each other"""
 MAX_KEYS = 40
@@ -112,7 +114,9 @@ def _is_state_dict(content: Mapping[Any, Any]) -> bool:
 def _find(content: Any, depth: int) -> Checkpoint | None:
     """Return the weights in a container, or None."""
     content = _opened(content)
-    if not isinstance(content, Mapping) or not content or depth > MAX_DEPTH:
+    if isinstance(content, (list, tuple)) and depth <= MAX_DEPTH:
+        return _listed_weights(content, depth)
+    if not isinstance(content, Mapping) or not content or depth > MAX_DEPTH or set(content) >= OPTIMIZER:
         return None
     if _is_state_dict(content):
         return _state_dict(content)
@@ -124,6 +128,12 @@ def _find(content: Any, depth: int) -> Checkpoint | None:
     if weights is not None:
         return weights[1]
     return _unnamed([(str(key), found) for key, found in _searched(content, tuple(content), depth)])
+
+
+def _listed_weights(content: Sequence[Any], depth: int) -> Checkpoint | None:
+    """Return the weights in a list or a tuple, if exactly one of its values has some."""
+    found = [weights for value in content[:MAX_KEYS] if (weights := _find(value, depth + 1)) is not None]
+    return found[0] if len(found) == 1 else None
 
 
 def _searched(content: Mapping[Any, Any], names: tuple[Any, ...], depth: int) -> Iterator[tuple[str, Checkpoint]]:
@@ -175,10 +185,7 @@ def _other_content(content: Any) -> str:
         return f"does not contain a state dict of tensors but a {type(content).__name__}; {fix}"
     if not content:
         return f"does not contain a state dict of tensors: it is an empty dictionary; {fix}"
-    if any(key in content for key in ("optimizer", "optimizer_state_dict", "optim")) or {
-        "state",
-        "param_groups",
-    } <= set(content):
+    if any(key in content for key in ("optimizer", "optimizer_state_dict", "optim")) or set(content) >= OPTIMIZER:
         return (
             f"contains the state of an optimizer and no weights (its entries are {_listed(_keys(content))}); {fix} too"
         )

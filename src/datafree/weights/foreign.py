@@ -167,6 +167,8 @@ def _other_archive(names: Sequence[str]) -> str:
     return f"is a zip archive{found}; unpack it and give the weights file inside"
 
 
+MAGIC = b"\x80\x02"
+"""first bytes of a file of torch's old format; pickle.dump uses a later protocol"""
 GLOBAL = re.compile(r"GLOBAL ([A-Za-z_][\w.<>]{0,200})")
 NETWORK_CLASSES = re.compile(
     r"^(torch\.nn\.modules|torchvision\.models|timm|transformers|__main__)\.|(^|\.)(models?|nets?|networks?)\."
@@ -193,9 +195,14 @@ def pickle_kind(fault: BaseException, file: IO[bytes]) -> str:
         return _class_kind(named[1])
     end = file.seek(0, io.SEEK_END)
     file.seek(0)
-    legacy = file.read(2)[:1] == b"\x80"
+    legacy = (start := file.read(len(MAGIC)))[:1] == b"\x80"
     if isinstance(fault, EOFError) or (legacy and ("EOF" in text or "unexpected" in text or "ran out" in text.lower())):
         return f"is truncated after {end} bytes; {AGAIN}"
+    if legacy and start[1] > MAGIC[1]:
+        return (
+            "was written by pickle.dump: a pickle that would run code when loaded; load it where it was made and save the "
+            "tensors with torch.save"
+        )
     return (
         "is damaged, or a pickle that would run code when loaded; if you trust it, convert it to safetensors with the "
         "program that wrote it"
@@ -208,10 +215,7 @@ def _class_kind(name: str) -> str:
     if name.split(".")[0] in PROGRAM_MODULES:
         return f"is a pickle that would run code when loaded ({name}), which weights never need; do not use this file"
     if NETWORK_CLASSES.search(name):
-        return (
-            f"is a whole pickled network instead of its weights: a pickle that would run code when loaded, for its class "
-            f"{name}; {SAVE}"
-        )
+        return f"is a whole pickled network ({name}) instead of its weights, which would run code when loaded; {SAVE}"
     return (
         f"needs {name} to be read: a pickle that would run code when loaded; if you trust it, convert it to safetensors or "
         "save model.state_dict() with the program that wrote it"

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from datafree.types import InputError, printable
+from datafree.weights.heads import head_note, moved_head
 
 Tensors: TypeAlias = Mapping[str, Tensor]
 
@@ -22,6 +23,8 @@ BOOKKEEPING = re.compile(
     r"|^(criterion|loss|loss_fn|losses|metrics?|(train|val|valid|test)_(loss|acc\w*|f1\w*|auroc|metrics?)|accuracy)\."
 )
 """entries that counters of operations, averages, losses and metrics add"""
+SMALLEST_COPY = 10
+"""names above which equal groups are taken for copies of a network instead of layers of the same kind"""
 AVERAGE = re.compile(r"(^|[._])(ema|swa|averaged?)([._]|$)", re.IGNORECASE)
 """prefixes of a moving average"""
 
@@ -99,9 +102,34 @@ def by_names(expected: Tensors, tensors: Tensors, source: str) -> Renamed:
     if rule:
         notes.append(f"{source} has {rule}; they were translated to those of the network")
     weights, dropped = _inside(expected, renamed, prefix)
+    if head := _moved_head(expected, weights, {name: renamed[name] for name in dropped if name in renamed}):
+        notes.append(head_note(head, source))
+        tensors = {**renamed, **weights}
+        dropped = [name for name in dropped if name not in head.values()]
+        weights = {name: tensor for name, tensor in weights.items() if name not in head.values()}
+        weights |= {here: tensors[there] for here, there in head.items()}
     if dropped:
         notes.append(f"{source} has entries that are not part of the network and were left out: {listed(dropped)}")
     return Renamed(_completed(expected, weights), tuple(notes), best)
+
+
+def _moved_head(expected: Tensors, weights: Tensors, dropped: Tensors) -> dict[str, str]:
+    """Return where the file has the last layer of the network, see `moved_head`."""
+    missing = [name for name in expected if name not in weights and not name.endswith(COUNTER)]
+    unplaced = {name: tensor for name, tensor in weights.items() if name not in expected}
+    unplaced |= {name: tensor for name, tensor in dropped.items() if not BOOKKEEPING.search(name)}
+    return moved_head(expected, unplaced, missing) if missing and unplaced else {}
+
+
+def copies(tensors: Tensors) -> list[str]:
+    """Return the prefixes under which a file contains the same names several times; empty if it does not."""
+    inner: dict[str, set[str]] = {}
+    for name in tensors:
+        first, _, rest = name.partition(".")
+        inner.setdefault(f"{first}.", set()).add(rest)
+    groups = list(inner.values())
+    repeated = len(groups) > 1 and len(groups[0]) > SMALLEST_COPY and all(group == groups[0] for group in groups)
+    return list(inner) if repeated else []
 
 
 def _others(prefix: str, twins: list[str]) -> tuple[str, ...]:

@@ -24,6 +24,7 @@ from datafree.weights.containers import Checkpoint, unpack
 from datafree.weights.descriptions import Description
 from datafree.weights.foreign import SAMPLE, archive_kind, folder_kind, kind_of, pickle_kind
 from datafree.weights.isolation import LimitExceeded, isolated
+from datafree.weights.shards import is_index, read_index
 from datafree.weights.stand_ins import STAND_INS
 from datafree.weights.tensor_file import DTYPES, map_tensors, read_metadata, starts_like_tensor_file, write_tensors
 
@@ -58,7 +59,8 @@ def read_checkpoint(path: str | Path) -> Checkpoint:
 
     Args:
         path: A safetensors file, or a file saved by torch: a state dict, or a container with one, as timm, Lightning, DeiT,
-            torchvision and tutorials save it; see `weights.containers`. Its name does not matter.
+            torchvision and tutorials save it; see `weights.containers`. Its name does not matter. An index, whose name
+            ends in `.index.json`, stands for the files that it names.
 
     Returns:
         The tensors, on the CPU. Those of a safetensors file share the file's memory, which is read when they are used.
@@ -70,6 +72,8 @@ def read_checkpoint(path: str | Path) -> Checkpoint:
     """
     if Path(path).is_dir():
         raise InputError(f"{path} {folder_kind(Path(path))}")
+    if is_index(path):
+        return read_index(path, read_checkpoint)
     with open_regular(path, SIZE_LIMIT, follow_links=True) as file:
         start = file.read(SAMPLE)
         if starts_like_tensor_file(start):
@@ -136,8 +140,12 @@ def convert_pickle(path: str, result: IO[bytes]) -> None:
 def _require_dense(weights: Mapping[str, Tensor], path: str, size: int) -> None:
     """Check that tensors are dense, on the CPU and of a type that weights have, and together not larger than the file."""
     for name, tensor in weights.items():
+        if tensor.is_quantized:
+            raise InputError(
+                f"{path} has weights of a quantized network ({name[:80]!r}); give those from before quantization, or export "
+                "the network to ONNX and give that file as the teacher"
+            )
         kind = "" if tensor.layout == torch.strided else "sparse"
-        kind = kind or ("quantized" if tensor.is_quantized else "")
         kind = kind or ("" if tensor.device.type == "cpu" else f"empty ({tensor.device.type})")
         kind = kind or ("" if tensor.dtype in DTYPES.values() else str(tensor.dtype).removeprefix("torch."))
         if kind:

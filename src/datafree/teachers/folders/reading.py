@@ -22,6 +22,7 @@ from datafree.teachers.weights_files import Facts, load_network
 from datafree.types import InputError
 from datafree.weights.matching import Matching, match, require_finite
 from datafree.weights.reading import read_checkpoint
+from datafree.weights.shards import INDICES
 
 LOCAL = "local-dir:"
 """prefix of the name of a network that is a folder"""
@@ -111,14 +112,15 @@ def weights_in(folder: Path) -> tuple[Path, tuple[str, ...]]:
     for name in PREFERRED:
         if (folder / name).exists():
             return folder / name, ()
+    for name in INDICES:
+        if (folder / name).exists():
+            return folder / name, ()
     for ending in ENDINGS:
         files = sorted(folder.glob(f"*{ending}"))
         if files:
             others = ", ".join(file.name for file in files[1:4])
             chosen = (f"{folder} has several weights files; {files[0].name} is used, and not {others}",)
             return files[0], chosen if others else ()
-    if (folder / f"{WEIGHTS}.index.json").exists() or (folder / "pytorch_model.bin.index.json").exists():
-        raise InputError(f"{folder} has its weights in several files; save the network again with one file")
     raise InputError(f"{folder / WEIGHTS} does not exist, nor another weights file beside it; copy it there")
 
 
