@@ -5,9 +5,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from datafree.classifier import Classifier, fingerprint
-
-PIXELS, NORMALISED = "pixels in [0, 1]", "normalised images"
-"""what a file takes"""
+from datafree.teachers.onnx_networks.description import NORMALISED, PIXELS
 
 
 def facts_of(classifier: Classifier, normalise: bool) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from torch import Tensor
 from datafree.classifier import batch_norms, probe_images
 from datafree.files.validation import from_plain
 from datafree.networks.building import require_bounded
+from datafree.teachers.onnx_networks.description import Description, description_of
 from datafree.teachers.onnx_networks.graphs import Interface, class_names_of, interface_of
 from datafree.teachers.onnx_networks.importing import ImportedNetwork, NotImportable, gradient_reaches, import_network
 from datafree.teachers.onnx_networks.reading import OnnxFile, read_onnx
@@ -43,6 +44,8 @@ class Findings:
     """number of outputs per image"""
     class_names: tuple[str, ...]
     """class names in the metadata; empty if there are none"""
+    description: Description
+    """what the metadata say about the images"""
     forward_only: str
     """why the network cannot become one of torch, as a part of a sentence; empty if it can"""
     loops: bool
@@ -92,6 +95,7 @@ def _examine(path: str, result: IO[bytes], shape: tuple[int, int, int] | None) -
         shape=shape,
         outputs=outputs.flatten(1).shape[1],
         class_names=class_names_of(file.model),
+        description=description_of(file.model, shape[0]),
         forward_only=why,
         loops=imported is not None and imported.interface.batch > 0,
         convolutions=types.count("Conv") + types.count("FusedConv"),

@@ -35,6 +35,10 @@ class Interface:
     """number of images of a batch; 0: any"""
     channels_last: bool = False
     """whether the channels are the last dimension of images"""
+    mean: tuple[float, ...] = ()
+    """mean with which the file itself normalises pixels in [0, 1]; empty if it takes images as they are given"""
+    std: tuple[float, ...] = ()
+    """standard deviation of that"""
 
 
 def interface_of(graph: Any, path: str, shape: tuple[int, int, int] | None) -> tuple[Interface, tuple[int, int, int]]:

@@ -42,15 +42,16 @@ def load_onnx(
         weights: Must be empty: the file has its weights.
         classes: Names or number of the classes; default: names in the metadata, else their number.
         shape: Channels, height and width of an image, if the file does not say it.
-        mean: Mean of the pixels, per channel; default: 0.
-        std: Standard deviation of the pixels, per channel; default: 1.
+        mean: Mean of the pixels, per channel; default: that of the metadata, else 0.
+        std: Standard deviation of the pixels, per channel; default: that of the metadata, else 1.
         preprocessing: How image files of another size are resized and cropped.
         arguments: Must be empty: the file has its architecture.
         multi_label: Whether an image can have several labels.
         match: Must be empty: the file names its own weights.
 
     Raises:
-        InputError: If a package is missing, or the file is damaged, unsafe, or no image classifier.
+        InputError: If a package is missing, the file is damaged, unsafe, or no image classifier, or a mean is given for a file
+            that normalises its images itself.
     """
     for option, given in (
         ("--weights", weights),
@@ -65,26 +66,34 @@ def load_onnx(
     if file.hashes != findings.hashes:
         raise InputError(f"{path} was changed while it was read; repeat the command")
     names = findings.class_names if len(findings.class_names) == findings.outputs else ()
+    said = findings.description
+    if said.pixels and (mean or std):
+        raise InputError(f"{path} normalises its images itself; remove --mean and --std")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of the importer; the outputs were compared with those of ONNX Runtime
         classifier = Classifier(
             network_of(file, findings),
             shape=findings.shape,
             classes=classes if classes is not None else names or findings.outputs,
-            mean=mean or (0.0,),
-            std=std or (1.0,),
-            preprocessing=preprocessing,
-            multi_label=multi_label,
+            mean=mean or said.mean or (0.0,),
+            std=std or said.std or (1.0,),
+            preprocessing=preprocessing or said.preprocessing,
+            multi_label=multi_label or said.multi_label,
         )
         classifier.dependencies = file.hashes
-        classifier.notes = (*notes_on(Path(path).name, findings), *note_on_normalization(Path(path).name, mean, std))
+        classifier.notes = (
+            *notes_on(Path(path).name, findings),
+            *note_on_normalization(Path(path).name, mean or said.mean, std or said.std),
+        )
         inspect_outputs(classifier, str(path))
     return classifier.eval()
 
 
 def network_of(file: OnnxFile, findings: Findings) -> nn.Module:
     """Return the network of a file that was examined: one of torch, or a forward-only one."""
-    face = findings.interface
+    face, said = findings.interface, findings.description
+    if said.pixels:
+        face = replace(face, mean=said.mean, std=said.std)
     if findings.forward_only:
         weights = sum(math.prod(tensor.dims) for tensor in file.model.graph.initializer)
         return OnnxRuntimeNetwork(file.content, face, weights)

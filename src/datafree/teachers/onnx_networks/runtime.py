@@ -67,7 +67,13 @@ def new_session(content: bytes, threads: int) -> Any:
 
 
 def as_input(images: Tensor, interface: Interface) -> Tensor:
-    """Return normalised images in the data type and the order of dimensions that a network takes."""
+    """Return normalised images in the data type and the order of dimensions that a network takes.
+
+    A file that normalises pixels itself gets the pixels back.
+    """
+    if interface.mean:
+        mean, std = (images.new_tensor(values).view(-1, 1, 1) for values in (interface.mean, interface.std))
+        images = images * std + mean
     if interface.type == "uint8":
         images = (255 * images).round().clamp(0, 255)
     images = images.to(getattr(torch, interface.type))
