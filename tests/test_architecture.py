@@ -29,7 +29,7 @@ MAX_FILES_PER_FOLDER = 14
 
 TOP_LEVEL = {
     *("errors", "types", "callback", "files", "randomness", "classifier", "ensemble", "matching", "losses"),
-    *("memory_format", "functions", "evaluation", "signals", "progress"),
+    *("processes", "memory_format", "functions", "evaluation", "signals", "progress"),
 }
 ROOMS: dict[str, set[str]] = {
     "errors": set(),
@@ -38,23 +38,29 @@ ROOMS: dict[str, set[str]] = {
     "progress": {"types", "callback"},
     "files": {"errors", "types"},
     "randomness": set(),
+    "processes": {"errors"},
     "memory_format": {"randomness"},
     "functions": {"errors"},
     "classifier": {"types", "functions", "memory_format"},
     "ensemble": {"types", "classifier"},
     "matching": {"types", "classifier"},
-    "losses": {"types", "classifier"},
+    "losses": {"types", "processes", "classifier"},
     "signals": {"types", "classifier", "matching", "losses"},
     "evaluation": {"types", "classifier", "ensemble", "matching", "losses", "signals"},
     "synthesis": {
-        *("types", "callback", "files", "randomness", "classifier", "ensemble", "matching", "losses"),
+        *("types", "processes", "callback", "files", "randomness", "classifier", "ensemble", "matching", "losses"),
         "memory_format",
     },
     "weights": {"types", "files"},
     "networks": {"types", "files", "randomness", "memory_format", "classifier", "weights"},
-    "methods": {"types", "classifier", "ensemble", "matching", "losses", "synthesis", "networks"},
+    "methods": {"types", "processes", "classifier", "ensemble", "matching", "losses", "synthesis", "networks"},
     "applications": {
-        *("types", "callback", "progress", "classifier", "ensemble", "matching", "losses", "synthesis", "networks"),
+        *("types", "processes", "callback", "progress", "classifier", "ensemble", "matching", "losses", "synthesis"),
+        "networks",
+    },
+    "estimation": {
+        *("types", "callback", "files", "randomness", "classifier", "matching", "evaluation", "synthesis", "weights"),
+        "methods",
     },
     "teachers": {
         *("types", "files", "randomness", "functions", "classifier", "ensemble", "matching", "evaluation"),
@@ -67,14 +73,19 @@ ROOMS: dict[str, set[str]] = {
         *("types", "callback", "files", "randomness", "classifier", "ensemble", "matching", "evaluation"),
         *("synthesis", "networks", "methods", "teachers", "sets"),
     },
+    "quantization": {"types", "callback", "files", "randomness", "classifier", "losses", "applications", "export"},
     "real": {"types", "files", "randomness", "classifier", "matching", "synthesis"},
     "runs": {
-        *(*TOP_LEVEL, "synthesis", "networks", "methods", "applications", "teachers", "sets", "export", "real"),
+        *(*TOP_LEVEL, "synthesis", "networks", "methods", "applications", "estimation", "teachers", "sets", "export"),
+        *("quantization", "real"),
     },
-    "benchmarks": {*TOP_LEVEL, "synthesis", "networks", "methods", "applications", "teachers", "sets", "real", "runs"},
+    "benchmarks": {
+        *(*TOP_LEVEL, "synthesis", "networks", "methods", "applications", "estimation", "teachers", "sets", "real"),
+        *("quantization", "runs"),
+    },
     "commands": {
-        *(*TOP_LEVEL, "synthesis", "methods", "applications", "teachers", "sets", "export", "real", "runs"),
-        "benchmarks",
+        *(*TOP_LEVEL, "synthesis", "methods", "applications", "estimation", "teachers", "sets", "export", "real"),
+        *("quantization", "runs", "benchmarks"),
     },
     "__main__": {"commands"},
 }

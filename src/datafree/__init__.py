@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from datafree.applications.pruning import PruningConfig, prune
     from datafree.classifier import Classifier, ClassSubset, frozen, record
     from datafree.ensemble import Ensemble
+    from datafree.estimation.estimate import estimate
+    from datafree.estimation.result import Estimate
     from datafree.evaluation import crosscheck, evaluate, health, inception_score, measure
     from datafree.methods import METHODS
     from datafree.networks.blocks import Blocks
@@ -37,6 +39,8 @@ _MODULES = {
     "applications.pruning": ("PruningConfig", "prune"),
     "classifier": ("Classifier", "ClassSubset", "frozen", "record"),
     "ensemble": ("Ensemble",),
+    "estimation.estimate": ("estimate",),
+    "estimation.result": ("Estimate",),
     "evaluation": ("crosscheck", "evaluate", "health", "inception_score", "measure"),
     "methods": ("METHODS",),
     "networks.blocks": ("Blocks",),

@@ -8,10 +8,14 @@ import tyro
 from datafree.benchmarks import BENCHMARKS
 from datafree.benchmarks.bench import Bench, bench
 from datafree.benchmarks.demo import Demo, demo
+from datafree.benchmarks.estimates import table as estimates
+from datafree.benchmarks.estimates.bench import NAME as ESTIMATE
+from datafree.benchmarks.estimates.bench import bench_estimates
 from datafree.benchmarks.results import console_table
 from datafree.commands.advice import Unfinished, unfinished
 from datafree.commands.options.parsing import Flat, Form, Positional
 from datafree.commands.runs import console, refuse_existing
+from datafree.progress import emit
 from datafree.runs.reporting.console import say
 
 
@@ -22,7 +26,7 @@ class NoOptions:
 
 def bench_options() -> type[Any]:
     """Return the options of `datafree bench`: the table, and those of the benchmarks."""
-    names = Literal[tuple(BENCHMARKS)]  # type: ignore[valid-type]
+    names = Literal[(*BENCHMARKS, ESTIMATE)]  # type: ignore[valid-type]
     table = Annotated[Positional[names], tyro.conf.arg(help="the table to run")]
     return make_dataclass("Options", [("table", table), ("bench", Flat[Bench], field())], frozen=True, kw_only=True)
 
@@ -39,13 +43,19 @@ def run_demo(arguments: list[str]) -> None:
     if options.out:
         refuse_existing(options.out)
         unfinished.append(Unfinished(options.out, is_run=False))
-    demo(options, console)
+    rows = demo(options, console)
+    emit(console, "result", rows=rows)
 
 
 def run_bench(arguments: list[str]) -> None:
     """`datafree bench TABLE`."""
     options = BENCH.parse(arguments)
-    result = bench(options.table, options.bench, console)
-    console.print(console_table(result))
+    if options.table == ESTIMATE:
+        result = bench_estimates(options.bench, console)
+        console.print(estimates.console_table(result))
+    else:
+        result = bench(options.table, options.bench, console)
+        console.print(console_table(result))
     for kind in ("md", "json", "svg"):
         say(console, kind, options.bench.results / f"{options.table}.{kind}")
+    emit(console, "result", table=result)

@@ -22,6 +22,10 @@ VERBS = {
     ),
     "train": ("networks:train_teacher", "train an example teacher on real images"),
     "evaluate": ("networks:evaluate_network", "evaluate a network on real images"),
+    "estimate": (
+        "estimates:estimate_student",
+        "estimate a student without data: how much of its teacher's accuracy it keeps",
+    ),
     "crosscheck": ("images:crosscheck", "count how many synthesized images other networks recognise"),
     "bench": ("tables:run_bench", "run a benchmark table, for example `datafree bench digits`"),
     "methods": ("listing:show_methods", "list the methods with their paper, requirements and cost"),

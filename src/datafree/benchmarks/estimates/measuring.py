@@ -1,0 +1,103 @@
+"""Estimating the students of the table: everything that is computed from their answers on the pools."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from datafree.benchmarks.estimates.naive import disagreement, naive_estimates
+from datafree.benchmarks.estimates.students import FAMILIES
+from datafree.benchmarks.estimates.training import Student
+from datafree.classifier import Classifier, frozen
+from datafree.estimation.agreement import weighted_agreement
+from datafree.estimation.estimate import Settings, pools_for
+from datafree.estimation.families import families_of
+from datafree.estimation.pools import Pool, rounded
+from datafree.estimation.result import interval, word_for
+from datafree.estimation.stability import BATCH, REAL_SHARES, decide, histogram, kept_decisions
+from datafree.matching import resized_to
+from datafree.randomness import RandomNumbers
+from datafree.teachers.folders import load_folder
+from datafree.types import Batch, Images, Logits
+
+NOISE = 384
+"""images of the own pool of a student of noise, which no family has"""
+
+
+class Measured:
+    """The pools of a teacher, and what is the same for all its students."""
+
+    def __init__(self, folder: Path, pools: Path, real: Sequence[Batch]) -> None:
+        self.teacher = load_folder(folder).eval()
+        self.pools = pools_for(self.teacher, frozenset(), Settings(seconds=float("inf"), folder=pools))
+        self.logits = {name: logits_of(self.teacher, pool.pixels) for name, pool in self.pools.items()}
+        with RandomNumbers(0):
+            self.noise = rounded(torch.rand(NOISE, *self.teacher.shape)).float() / 255
+            images = torch.cat([batch.images for batch in real])[:2000]
+            self.shares = histogram(kept_decisions(self.teacher, images))
+
+    def own_images(self, own: Sequence[str]) -> Images:
+        """Return the student's own kind of images."""
+        return torch.cat([self.pools[name].pixels for name in own]) if own else self.noise
+
+
+def logits_of(model: Classifier, images: Images) -> Logits:
+    """Return the logits of a classifier on images of any size."""
+    with frozen(model), torch.no_grad():
+        return torch.cat([model(resized_to(batch, model)) for batch in images.split(BATCH)])
+
+
+def joined(pools: Mapping[str, Pool], names: Sequence[str]) -> tuple[Tensor, Tensor]:
+    """Return the decisions and the stability on some pools."""
+    return torch.cat([pools[name].decisions for name in names]), torch.cat([pools[name].kept for name in names])
+
+
+def measure(
+    student: Student, out: Path, measured: Measured, shares: Sequence[float] = REAL_SHARES
+) -> tuple[dict[str, Any], Logits]:
+    """Return the row of a student, and its logits on its own kind of images.
+
+    Args:
+        student: The student.
+        out: The folder of all students.
+        measured: The pools of its teacher.
+        shares: h, measured on real images of the other teachers.
+    """
+    network = load_folder(out / student.folder).eval()
+    method = FAMILIES[student.teacher].recipes[student.recipe].method
+    own = [name for name in measured.pools if name in families_of(method)]
+    others = [name for name in measured.pools if name not in own]
+    answers = {name: logits_of(network, measured.pools[name].pixels) for name in others}
+    logits = torch.cat(list(answers.values()))
+    decisions, kept = joined(measured.pools, others)
+    own_images = measured.own_images(own)
+    own_logits = logits_of(network, own_images)
+    found = weighted_agreement(logits.argmax(1) == decisions, decisions, kept, len(network.classes), shares)
+    low, high = interval(found.total, found.error)
+    naive = naive_estimates(
+        own_logits,
+        decide(measured.teacher, own_images),
+        logits,
+        decisions,
+        torch.cat([measured.logits[name] for name in others]),
+    )
+    row = {name: value for name, value in asdict(student).items() if name not in ("folder", "per_class")}
+    row |= {"retention": student.retention, "S": found.total, "error": found.error, "low": low, "high": high}
+    row |= {"word": word_for(found.total), "images": found.images, "lowest_class": min(found.per_class)}
+    row |= {"lowest_true": min(student.per_class), "naive": naive}
+    return row, own_logits
+
+
+def add_disagreement(rows: Sequence[dict[str, Any]], logits: Sequence[Logits]) -> None:
+    """Add GDE to the rows of which another seed has learned as many steps."""
+    for row, own in zip(rows, logits, strict=True):
+        twins = [
+            other
+            for candidate, other in zip(rows, logits, strict=True)
+            if candidate["seed"] != row["seed"]
+            and all(candidate[key] == row[key] for key in ("teacher", "recipe", "steps"))
+        ]
+        row["naive"]["GDE"] = disagreement(own, twins[0]) if twins else None

@@ -1,0 +1,87 @@
+r"""Stability-weighted agreement: how often a student decides as its teacher, weighted as real images would weigh it.
+
+The images of the pools are divided into cells, by bin of stability :math:`b` and the teacher's class :math:`c`. A cell has
+:math:`n_{bc}` images, and student and teacher agree on :math:`a_{bc}` of them. Few images say little: a cell is shrunk
+towards the same class in the bin below, and towards its whole bin.
+
+.. math::
+    p_b = \frac{a_b + 10 \, p_{b-1}}{n_b + 10}, \quad
+    p_{bc} = \frac{a_{bc} + 10 \, p_{b-1, c} + 5 \, p_b}{n_{bc} + 15}, \quad
+    S = \sum_b h(b) \, \frac{1}{k} \sum_c p_{bc}
+
+:math:`h` is the share of real images in each bin. Below the lowest bin, :math:`p_{-1}` is the agreement on all images, and
+its cells have only the term of their bin.
+
+.. math::
+    \operatorname{se}(S)^2 = \sum_b h(b)^2 \, \frac{1}{k^2} \sum_c \frac{p_{bc} (1 - p_{bc})}{n_{bc} + 15}
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from datafree.estimation.stability import EDGES, REAL_SHARES, bin_of
+from datafree.types import Labels
+
+BELOW, OWN_BIN = 10.0, 5.0
+"""pseudo-images that a cell gets from the bin below, and from its own bin"""
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """Stability-weighted agreement."""
+
+    total: float
+    """S, from 0 to 1"""
+    per_class: tuple[float, ...]
+    """S of each class of the teacher; their mean is S"""
+    error: float
+    """standard error of S from the number of images"""
+    images: int
+    """number of images behind it"""
+
+
+def weighted_agreement(
+    agrees: Bool[Tensor, " n"],
+    decisions: Labels,
+    kept: Int[Tensor, " n"],
+    classes: int,
+    shares: Sequence[float] = REAL_SHARES,
+    edges: Sequence[int] = EDGES,
+) -> Agreement:
+    """Compute the stability-weighted agreement.
+
+    Args:
+        agrees: Whether the student decides as the teacher on each image.
+        decisions: The teacher's decisions.
+        kept: How many of ten perturbations keep them, from 0 to 10.
+        classes: Number of classes of the teacher.
+        shares: h, the share of real images in each bin.
+        edges: The largest value of `kept` in each bin.
+    """
+    cells, counts = shrunk_cells(agrees, decisions, kept, classes, edges)
+    weights = torch.tensor(shares, dtype=torch.float64)
+    per_class = weights @ cells
+    variances = (cells * (1 - cells)).clamp_min(0) / (counts + BELOW + OWN_BIN)
+    error = (weights.square() @ variances).sum().sqrt() / classes
+    return Agreement(per_class.mean().item(), tuple(per_class.tolist()), error.item(), len(agrees))
+
+
+def shrunk_cells(
+    agrees: Bool[Tensor, " n"], decisions: Labels, kept: Int[Tensor, " n"], classes: int, edges: Sequence[int] = EDGES
+) -> tuple[Float[Tensor, "bins k"], Float[Tensor, "bins k"]]:
+    """Return the agreement of each cell, shrunk towards the bin below and towards the bin; and its number of images."""
+    cell = bin_of(kept, edges) * classes + decisions
+    size = len(edges) * classes
+    counts = torch.bincount(cell, minlength=size).double().view(-1, classes)
+    agreed = torch.bincount(cell, agrees.double(), minlength=size).view(-1, classes)
+    whole = (agreed.sum() / counts.sum().clamp_min(1)).reshape(1)
+    rows: list[Tensor] = []
+    for row, (n, a) in enumerate(zip(counts, agreed, strict=True)):
+        whole = (a.sum() + BELOW * whole) / (n.sum() + BELOW)
+        below = (BELOW, rows[-1]) if row else (0.0, whole)
+        rows.append((a + below[0] * below[1] + OWN_BIN * whole) / (n + below[0] + OWN_BIN))
+    return torch.stack(rows), counts

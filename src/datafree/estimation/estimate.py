@@ -1,0 +1,244 @@
+"""Estimate how much of its teacher's accuracy a student keeps, without data."""
+
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from datafree.callback import Callback, silent
+from datafree.classifier import Classifier, frozen
+from datafree.estimation.agreement import Agreement, weighted_agreement
+from datafree.estimation.cache import Cache, cache_folder, key_of
+from datafree.estimation.families import FAMILIES, Source, families_of, is_known, sources
+from datafree.estimation.planning import IMAGES, measure_speed, plan, seconds_for
+from datafree.estimation.pools import DERIVED, Pool, make_pool
+from datafree.estimation.result import BOUND, Estimate, interval, lost_classes, not_estimated, sentence_for, word_for
+from datafree.estimation.stability import BATCH
+from datafree.evaluation import agreement, class_places
+from datafree.matching import resized_to
+from datafree.methods import METHODS
+from datafree.randomness import RandomNumbers
+from datafree.synthesis import Method
+from datafree.types import Batch, Labels, require_at_least, require_one_of, require_seed
+
+CacheUse = Literal["use", "renew", "off"]
+FEWEST_IMAGES, FEWEST_FAMILIES, FEWEST_PER_CLASS = 200, 2, 10
+"""least images and families of an estimate, and least images per class for the retention of each class"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """How the pools of an estimate are made."""
+
+    images: int = IMAGES
+    """synthesized images of each family, if time allows"""
+    seconds: float = 60.0
+    """time for pools that are not there yet"""
+    seed: int = 0
+    """random seed of the pools"""
+    cache: CacheUse = "use"
+    """use: read the pools of this teacher from disk and store new ones; renew: make them again; off: neither"""
+    folder: Path | None = None
+    """folder of all pools; default: see `cache_folder`"""
+
+    def __post_init__(self) -> None:
+        require_at_least(1, images=self.images)
+        require_at_least(0, seconds=self.seconds)
+        require_seed(self.seed)
+        require_one_of(("use", "renew", "off"), cache=self.cache)
+
+
+def estimate(
+    student: Classifier,
+    teacher: Classifier,
+    *,
+    method: Method | str | None,
+    accuracy: float | None = None,
+    real: Iterable[Batch] | None = None,
+    settings: Settings | None = None,
+    callback: Callback = silent,
+) -> Estimate:
+    """Estimate how much of its teacher's accuracy a student keeps, without real images.
+
+    Teacher and student are compared on pools of synthesized images of several families, without those that the student was
+    trained on. How much an image counts depends on how stable the teacher's decision on it is; see
+    `datafree.estimation.agreement`. Neither network nor torch's global random state is changed.
+
+    The estimate is meant for students that were trained from random weights on synthesized images. Those that saw real
+    images, or started from other weights, are underrated.
+
+    Args:
+        student: The student. It may have more classes than the teacher; these are not judged.
+        teacher: The teacher, with one label per image; an ensemble counts as one teacher.
+        method: How the student's images were synthesized: a method, or the name of one or of several, separated by commas;
+            None if they were not synthesized.
+        accuracy: The accuracy of the teacher, if it is known, from 0 to 1.
+        real: Unlabelled real pictures, as batches whose targets are not used. The agreement on them is said besides.
+        settings: How the pools are made.
+        callback: Shows the progress.
+
+    Raises:
+        InputError: If the name of the method is unknown, or the classes of both networks do not fit.
+    """
+    settings, method = settings or Settings(), named_method(method)
+    if teacher.multi_label or student.multi_label:
+        return not_estimated("the images of the teacher have several labels each, for which no estimate was tested")
+    if method is None:
+        return not_estimated("the student saw real images, and such students are underrated by 20 points and more")
+    places = class_places(teacher, student)
+    pools = pools_for(teacher, families_of(method), settings, callback)
+    images = sum(map(len, pools.values()))
+    found = {"images": images, "pools": {name: len(pool) for name, pool in pools.items()}}
+    if images < FEWEST_IMAGES or len(pools) < FEWEST_FAMILIES:
+        what = f"{images} images of {len(pools)} families are too few"
+        return not_estimated(f"{what}; give more --seconds, or use a teacher with gradients", **found)
+    result = judge(compare(student, places, pools, teacher), teacher, accuracy, found)
+    if not is_known(method):
+        note = " Images of the student's own kind could not be left out: its method is not one of datafree's."
+        result = replace(result, sentence=result.sentence + note)
+    return with_real(result, student, teacher, real) if real is not None else result
+
+
+def named_method(method: Method | str | None) -> Method | None:
+    """Return a method, given itself or by name. Of several names, separated by commas, a method with all their families.
+
+    Raises:
+        InputError: If a name is unknown.
+    """
+    if not isinstance(method, str):
+        return method
+    names = [word.partition(":")[0].strip() for word in method.split(",")]
+    for name in names:
+        require_one_of(tuple(METHODS), method=name)
+    if len(names) == 1:
+        return METHODS[names[0]]
+    from datafree.synthesis.mixture import Mixture, Part
+
+    return Mixture(parts=tuple(Part(name=name, method=METHODS[name], share=1.0) for name in names))
+
+
+def pools_for(
+    teacher: Classifier, left_out: frozenset[str], settings: Settings, callback: Callback = silent
+) -> dict[str, Pool]:
+    """Return the pools of a teacher by family: those on disk, and new ones as far as time allows.
+
+    Args:
+        teacher: The teacher. Not changed.
+        left_out: Families that are not used.
+        settings: How the pools are made.
+        callback: Shows the progress.
+    """
+    with RandomNumbers(settings.seed):  # a method draws the first weights of its generator when it is built
+        families = {name: each for name, each in sources(teacher).items() if name not in left_out}
+    cache = None
+    if settings.cache != "off":
+        cache = Cache(settings.folder or cache_folder(), key_of(teacher, settings.seed))
+    stored = {name: cache.read(name, teacher) for name in families} if cache and settings.cache == "use" else {}
+    pools = {name: pool for name, pool in stored.items() if pool}
+    missing = {name: each for name, each in families.items() if size(pools.get(name)) < with_derived(settings.images)}
+    for name, pool in new_pools(missing, teacher, settings, pools, callback):
+        pools[name] = pool
+        if cache:
+            cache.write(name, pool)
+    return {name: pools[name] for name in families if name in pools}
+
+
+def new_pools(
+    missing: Mapping[str, Sequence[Source]],
+    teacher: Classifier,
+    settings: Settings,
+    stored: Mapping[str, Pool],
+    callback: Callback = silent,
+) -> Iterator[tuple[str, Pool]]:
+    """Yield new pools by family, as far as time allows. After each, the time that is left is divided again.
+
+    Args:
+        missing: The families whose pools are not there, or too small.
+        teacher: The teacher.
+        settings: How the pools are made.
+        stored: Pools that are kept if time does not allow larger ones.
+        callback: Shows the progress.
+    """
+    if not missing or not settings.seconds:
+        return
+    deadline, left = time.monotonic() + settings.seconds, dict(missing)
+    speed = measure_speed(teacher)
+    for name in callback.track(list(missing), "estimate"):
+        counts = plan(left, speed, deadline - time.monotonic(), settings.images)
+        each, count = left.pop(name), counts.get(name, 0)
+        if count and with_derived(count) > size(stored.get(name)):
+            start = time.monotonic()
+            yield name, new_pool(name, each, teacher, count, settings.seed)
+            speed = speed.corrected(time.monotonic() - start, seconds_for(each, count, speed))
+
+
+def size(pool: Pool | None) -> int:
+    """Return the number of images of a pool that may be missing."""
+    return 0 if pool is None else len(pool)
+
+
+def with_derived(images: int) -> int:
+    """Return the number of images of a pool with that many synthesized ones."""
+    return images + round(DERIVED * images)
+
+
+def new_pool(family: str, each: Sequence[Source], teacher: Classifier, count: int, seed: int) -> Pool:
+    """Synthesize the pool of a family. It depends on the seed, and not on the other families."""
+    with RandomNumbers(len(FAMILIES) * seed + FAMILIES.index(family)):
+        return make_pool(each, teacher, count)
+
+
+def compare(student: Classifier, places: Tensor, pools: Mapping[str, Pool], teacher: Classifier) -> Agreement:
+    """Compare a student with its teacher on pools.
+
+    Args:
+        student: The student. Not changed.
+        places: The index of each of the teacher's classes among those of the student.
+        pools: The pools by family.
+        teacher: The teacher.
+    """
+    answers = torch.cat([predictions(student, pool, places) for pool in pools.values()])
+    decisions = torch.cat([pool.decisions for pool in pools.values()])
+    kept = torch.cat([pool.kept for pool in pools.values()])
+    return weighted_agreement(answers == decisions, decisions, kept, len(teacher.classes))
+
+
+def predictions(student: Classifier, pool: Pool, places: Tensor) -> Labels:
+    """Return the student's decision on each image of a pool, among the classes of the teacher."""
+    with frozen(student), torch.no_grad():
+        logits = [
+            student(resized_to(pixels.to(student.device), student)).cpu()[:, places]
+            for pixels in pool.pixels.split(BATCH)
+        ]
+    return torch.cat(logits).argmax(1)
+
+
+def judge(found: Agreement, teacher: Classifier, accuracy: float | None, counts: Mapping[str, object]) -> Estimate:
+    """Put an agreement into words."""
+    total, ends = found.total, interval(found.total, found.error)
+    per_class = list(found.per_class) if found.images >= FEWEST_PER_CLASS * len(teacher.classes) else []
+    lost = lost_classes(per_class, teacher.classes) if per_class else []
+    word, known = word_for(total), None if accuracy is None else total * accuracy
+    return Estimate(
+        retention=total,
+        low=ends[0],
+        high=ends[1],
+        word=word,
+        accuracy=known,
+        per_class=per_class,
+        lost_classes=lost,
+        upper_bound=total < BOUND,
+        sentence=sentence_for(total, ends, word, lost, known, found.images),
+        **counts,  # type: ignore[arg-type]
+    )
+
+
+def with_real(found: Estimate, student: Classifier, teacher: Classifier, real: Iterable[Batch]) -> Estimate:
+    """Return an estimate with the agreement on unlabelled real pictures."""
+    share, count = agreement(student, teacher, real)
+    sentence = f" On {count:,} real pictures, both predict the same for {100 * share:.1f} %."
+    return replace(found, real_agreement=share, real_images=count, sentence=found.sentence + sentence)

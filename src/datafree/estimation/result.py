@@ -1,0 +1,107 @@
+"""What is said about a student: its retention with an interval, a word, and one sentence."""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal
+
+Word = Literal["good", "doubtful", "collapsed", "not estimated"]
+
+GOOD, DOUBTFUL = 0.90, 0.75
+"""smallest S of a good and of a doubtful student"""
+BOUND = 0.85
+"""below it S is an upper bound: the agreement of weak students is overrated"""
+LOST = 0.3
+"""S of a class below which it counts as lost"""
+WIDE, NARROW = 1.8, 0.5
+"""factors of 1 - S at the low and at the high end of the interval"""
+MAX_NAMED = 5
+"""lost classes that a sentence names"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Estimate:
+    """How much of its teacher's accuracy a student keeps, estimated without real images."""
+
+    retention: float | None
+    """accuracy of the student divided by that of the teacher, from 0 to 1; None if it was not estimated"""
+    low: float | None = None
+    """lower end of the interval that covered 9 of 10 students of the benchmark"""
+    high: float | None = None
+    """upper end of the interval"""
+    word: Word
+    """good, doubtful or collapsed; or not estimated"""
+    accuracy: float | None = None
+    """retention times the accuracy of the teacher, if that is known"""
+    per_class: list[float] = field(default_factory=list)
+    """retention of each class of the teacher; empty if there are too few images for that"""
+    lost_classes: list[str] = field(default_factory=list)
+    """names of the classes that the student does not know"""
+    images: int = 0
+    """pool images that student and teacher were compared on"""
+    pools: dict[str, int] = field(default_factory=dict)
+    """pool images by family"""
+    upper_bound: bool = False
+    """whether the retention is an upper bound, as it is for weak students"""
+    real_agreement: float | None = None
+    """share of unlabelled real pictures on which both decide the same; None if there were none"""
+    real_images: int = 0
+    """number of these pictures"""
+    sentence: str
+    """the result, or why there is none"""
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the estimate as JSON values."""
+        return asdict(self)
+
+
+def not_estimated(reason: str, **values: Any) -> Estimate:
+    """Return an estimate without a result.
+
+    Args:
+        reason: Why, as the second half of a sentence.
+        values: Further fields.
+    """
+    return Estimate(retention=None, word="not estimated", sentence=f"Retention was not estimated: {reason}.", **values)
+
+
+def interval(total: float, deviation: float = 0.0) -> tuple[float, float]:
+    r"""Return the interval of a retention.
+
+    .. math:: 1 - 1.8 (1 - S) - \delta \;\dots\; 1 - 0.5 (1 - S) + \delta
+
+    Args:
+        total: S, the stability-weighted agreement.
+        deviation: :math:`\delta`, what few images add; see `sampling_error`.
+
+    Returns:
+        Both ends, within [0, 1].
+    """
+    low, high = 1 - WIDE * (1 - total) - deviation, 1 - NARROW * (1 - total) + deviation
+    return max(0.0, low), min(1.0, high)
+
+
+def word_for(total: float) -> Word:
+    """Return the word for a stability-weighted agreement."""
+    return "good" if total >= GOOD else "doubtful" if total >= DOUBTFUL else "collapsed"
+
+
+def sentence_for(
+    total: float, ends: tuple[float, float], word: Word, lost: Sequence[str], accuracy: float | None, images: int
+) -> str:
+    """Return the result in one sentence or two."""
+    low, high = (f"{100 * end:.0f}" for end in ends)
+    bound = "at most " if total < BOUND else ""
+    what = f"The student keeps {bound}about {100 * total:.0f} % of its teacher's accuracy ({low} to {high} %)"
+    if accuracy is not None:
+        what += f", which is {bound}about {100 * accuracy:.0f} %"
+    verdict = {"good": "good", "doubtful": "doubtful", "collapsed": "it has collapsed"}[word]
+    text = f"{what}: {verdict}; estimated on {images:,} synthesized images, without real ones."
+    if lost:
+        named = ", ".join(lost[:MAX_NAMED]) + (f" and {len(lost) - MAX_NAMED} more" if len(lost) > MAX_NAMED else "")
+        text += f" Class {named} was lost." if len(lost) == 1 else f" Classes {named} were lost."
+    return text
+
+
+def lost_classes(per_class: Sequence[float], names: Sequence[str]) -> list[str]:
+    """Return the names of the classes whose retention is below `LOST`."""
+    return [name for name, value in zip(names, per_class, strict=True) if value < LOST]
