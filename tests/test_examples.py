@@ -17,11 +17,27 @@ WHEELS = {"distil_a_wheel": "digit_recognizer_py-*.whl"}
 """wheels of third parties that examples take their teacher from; they are looked for in $DATAFREE_WHEELS"""
 
 
-def run(example: str, folder: Path, *arguments: Path) -> str:
+LONG = {"learn_new_classes", "unite_two_teachers", "write_a_method"}
+"""examples that are run with fewer steps by default, and whole by -m slow"""
+STEPS = re.compile(r"(\bsteps(?:: int)?\s*=\s*\(?)(\d+)")
+FEWER = 25
+"""factor by which the steps of a long example are divided"""
+
+
+def shortened(source: str) -> str:
+    """Return an example with fewer steps everywhere, to see that it runs to its end."""
+    return STEPS.sub(lambda found: f"{found[1]}{max(1, int(found[2]) // FEWER)}", source)
+
+
+def run(example: str, folder: Path, *arguments: Path, short: bool = False) -> str:
     """Run an example on one thread and return what it prints."""
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT / "src")}
+    script = EXAMPLES[example]
+    if short:
+        script = folder / script.name
+        script.write_text(shortened(EXAMPLES[example].read_text()))
     process = subprocess.run(
-        [sys.executable, EXAMPLES[example], *arguments],
+        [sys.executable, script, *arguments],
         cwd=folder,
         env=environment,
         capture_output=True,
@@ -39,7 +55,20 @@ def accuracies(output: str) -> tuple[float, float]:
     return float(teacher[0]), float(lines["student"][0])
 
 
-@pytest.mark.parametrize("example", sorted(set(EXAMPLES) - set(WHEELS)))
+@pytest.mark.parametrize("example", sorted(LONG))
+def test_a_long_example_runs_to_its_end_with_fewer_steps(example: str, tmp_path: Path):
+    source = EXAMPLES[example].read_text()
+    assert shortened(source) != source
+    assert all(0 <= accuracy <= 100 for accuracy in accuracies(run(example, tmp_path, short=True)))
+
+
+@pytest.mark.parametrize(
+    "example",
+    [
+        pytest.param(name, marks=[pytest.mark.slow] if name in LONG else [])
+        for name in sorted(set(EXAMPLES) - set(WHEELS))
+    ],
+)
 def test_an_example_runs_and_its_student_is_about_as_accurate_as_its_teacher(example: str, tmp_path: Path):
     output = run(example, tmp_path)
     if example in WITHOUT_STUDENT:

@@ -6,13 +6,13 @@ import pytest
 from torture.__main__ import campaign
 
 SAMPLE = {
-    "random kills": 2,
-    "placed kills": 2,
-    "placed faults": 2,
-    "corruptions": 6,
-    "hostile files": 14,
-    "command lines": 20,
-    "mutants": 80,
+    "random kills": 1,
+    "placed kills": 1,
+    "placed faults": 1,
+    "corruptions": 4,
+    "hostile files": 10,
+    "command lines": 15,
+    "mutants": 40,
 }
 
 
