@@ -56,7 +56,7 @@ ROOMS: dict[str, set[str]] = {
     "methods": {"types", "processes", "classifier", "ensemble", "matching", "losses", "synthesis", "networks"},
     "applications": {
         *("types", "processes", "callback", "progress", "classifier", "ensemble", "matching", "losses", "synthesis"),
-        "networks",
+        *("evaluation", "networks"),
     },
     "estimation": {
         *("types", "callback", "files", "randomness", "classifier", "matching", "evaluation", "synthesis", "weights"),
@@ -73,7 +73,9 @@ ROOMS: dict[str, set[str]] = {
         *("types", "callback", "files", "randomness", "classifier", "ensemble", "matching", "evaluation"),
         *("synthesis", "networks", "methods", "teachers", "sets"),
     },
-    "quantization": {"types", "callback", "files", "randomness", "classifier", "losses", "applications", "export"},
+    "quantization": {
+        *("types", "callback", "files", "randomness", "classifier", "losses", "synthesis", "applications", "export"),
+    },
     "real": {"types", "files", "randomness", "classifier", "matching", "synthesis"},
     "runs": {
         *(*TOP_LEVEL, "synthesis", "networks", "methods", "applications", "estimation", "teachers", "sets", "export"),
@@ -176,6 +178,7 @@ def test_applications_share_only_trainer_losses_and_distillation(name: str):
             "trainer",
             "distillation",
             "continual_losses",
+            "pruning_goals",
             "selection",
             "running_statistics",
             "showing",
