@@ -1,5 +1,6 @@
 """Fixtures: one seed and one thread for every test; teachers are trained once per session."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -59,3 +60,11 @@ def plain_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("teachers") / "plain"
     teachers.save_folder(teachers.create("lenet5"), folder)
     return folder
+
+
+@pytest.fixture(autouse=True, scope="session")
+def pools(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Pools of estimates are not stored in the user's own folder."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("DATAFREE_CACHE", str(tmp_path_factory.mktemp("cache")))
+        yield

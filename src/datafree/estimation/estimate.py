@@ -94,8 +94,8 @@ def estimate(
     images = sum(map(len, pools.values()))
     found = {"images": images, "pools": {name: len(pool) for name, pool in pools.items()}}
     if images < FEWEST_IMAGES or len(pools) < FEWEST_FAMILIES:
-        what = f"{images} images of {len(pools)} families are too few"
-        return not_estimated(f"{what}; give more --seconds, or use a teacher with gradients", **found)
+        what = f"{images:,} pool images of {len(pools)} families are too few"
+        return not_estimated(f"{what}; `datafree estimate` with more --seconds makes more", **found)
     result = judge(compare(student, places, pools, teacher), teacher, accuracy, found)
     if not is_known(method):
         note = " Images of the student's own kind could not be left out: its method is not one of datafree's."

@@ -32,7 +32,7 @@ class Measured:
 
     def __init__(self, folder: Path, pools: Path, real: Sequence[Batch]) -> None:
         self.teacher = load_folder(folder).eval()
-        self.pools = pools_for(self.teacher, frozenset(), Settings(seconds=float("inf"), folder=pools))
+        self.pools = pools_for(self.teacher, frozenset(), Settings(seconds=1e9, folder=pools))
         self.logits = {name: logits_of(self.teacher, pool.pixels) for name, pool in self.pools.items()}
         with RandomNumbers(0):
             self.noise = rounded(torch.rand(NOISE, *self.teacher.shape)).float() / 255

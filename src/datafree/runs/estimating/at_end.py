@@ -1,28 +1,17 @@
 """The estimate at the end of a run that has no labelled images."""
 
-from datafree.callback import Callback
+from rich.console import Console
+
 from datafree.estimation.estimate import Settings, estimate
 from datafree.estimation.result import Estimate, not_estimated
+from datafree.runs.estimating.duration import seconds_after
 from datafree.runs.estimating.history import history_of, known_accuracy
+from datafree.runs.logger import RunLogger
 from datafree.runs.planning.setup import Setup
 from datafree.types import Diverged, InputError
 
-MOST = 60.0
-"""seconds for the pools of an estimate, at most"""
-FRACTION = 0.25
-"""fraction of the time of the run before, at most: a fifth of the whole"""
 
-
-def seconds_for(elapsed: float) -> float:
-    """Return the seconds that the estimate of a run may take.
-
-    Args:
-        elapsed: Seconds that the run has taken so far.
-    """
-    return min(MOST, FRACTION * elapsed)
-
-
-def estimate_of(setup: Setup, elapsed: float, callback: Callback) -> Estimate | None:
+def estimate_of(setup: Setup, elapsed: float, console: Console | None) -> Estimate | None:
     """Estimate the student of a run; None if it was evaluated on labelled images.
 
     A fault in the networks or the pools leaves the run as it is: then the estimate says why there is none.
@@ -30,7 +19,7 @@ def estimate_of(setup: Setup, elapsed: float, callback: Callback) -> Estimate | 
     Args:
         setup: The finished run.
         elapsed: Seconds that it has taken so far.
-        callback: Shows the progress.
+        console: Where progress is shown; None: nowhere.
     """
     test = setup.data.test
     if test and test.labelled:
@@ -40,15 +29,16 @@ def estimate_of(setup: Setup, elapsed: float, callback: Callback) -> Estimate | 
         return not_estimated(history.reason)
     teacher = getattr(setup.experiment.task, "teacher", "")
     try:
-        return estimate(
-            setup.student,
-            setup.teacher,
-            method=history.method,
-            accuracy=known_accuracy(teacher) if isinstance(teacher, str) else None,
-            real=test.batches_for(setup.student, setup.teacher) if test else None,
-            settings=Settings(seconds=seconds_for(elapsed)),
-            callback=callback,
-        )
+        with RunLogger(None, setup.teacher, setup.student, console=console) as logger:
+            return estimate(
+                setup.student,
+                setup.teacher,
+                method=history.method,
+                accuracy=known_accuracy(teacher) if isinstance(teacher, str) else None,
+                real=test.batches_for(setup.student, setup.teacher) if test else None,
+                settings=Settings(seconds=seconds_after(elapsed)),
+                callback=logger,
+            )
     except (InputError, Diverged, RuntimeError, ValueError) as fault:
         reason = str(fault).strip().splitlines()[0] if str(fault).strip() else type(fault).__name__
         return not_estimated(f"a pool could not be made ({reason[:200]})")

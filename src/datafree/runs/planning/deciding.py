@@ -15,6 +15,7 @@ from datafree.callback import Callback, silent
 from datafree.classifier import Classifier, frozen
 from datafree.matching import resized_to
 from datafree.randomness import RandomNumbers
+from datafree.runs.estimating.duration import seconds_within
 from datafree.runs.planning.auto import Auto, Recipe, decides_flip, race_of, recipe_for
 from datafree.runs.planning.budget import Budget, duration, parse_budget
 from datafree.runs.planning.fitting import WHOLE, Fitted, fit, parts_of
@@ -56,6 +57,8 @@ class Request:
     """returns what the application takes besides the batches of the method"""
     test_images: int = 0
     """images that teacher and student are evaluated on at the end"""
+    estimated: bool = False
+    """whether the student is estimated without labelled images at the end"""
     elapsed: Callable[[], float]
     """returns the seconds since the command started"""
 
@@ -124,7 +127,8 @@ def fit_to(method: Method, schedule: Schedule, request: Request, budget: Budget)
     start = request.elapsed()
     measured = request.fabric.broadcast((times, student, start, answer))  # all processes decide the same
     times, student, start, answer = measured
-    return fit(method, schedule, times, student=student, overhead=start + answer + SAVING, budget=budget)
+    estimate = seconds_within(budget.seconds) if request.estimated and budget.seconds < math.inf else 0.0
+    return fit(method, schedule, times, student=student, overhead=start + answer + SAVING + estimate, budget=budget)
 
 
 def in_memory(method: Method, schedule: Schedule, shape: tuple[int, int, int]) -> tuple[Method, Schedule]:
@@ -167,7 +171,7 @@ def race(recipes: list[Recipe], request: Request, budget: Budget) -> tuple[Recip
     start = request.elapsed()
     students, images = [], []
     for recipe in recipes:
-        own = replace(request, elapsed=lambda: 0.0, test_images=0)
+        own = replace(request, elapsed=lambda: 0.0, test_images=0, estimated=False)
         fitted = fit_to(recipe.method, own.schedule, own, replace(part, seconds=part.seconds + SAVING))
         student, pool = trial(fitted, request)
         students.append(student)

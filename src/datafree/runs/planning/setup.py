@@ -11,6 +11,7 @@ from datafree.applications.continual import ExtensionConfig
 from datafree.applications.trainer import Fabric
 from datafree.classifier import Classifier, ClassSubset
 from datafree.matching import Resized
+from datafree.runs.estimating.history import history_of
 from datafree.runs.hardware import launch, place, set_threads
 from datafree.runs.planning.auto import Auto
 from datafree.runs.planning.deciding import Request, decide
@@ -117,6 +118,7 @@ def decided(setup: Setup, started: float) -> Setup:
             apply=experiment.task.applied,
             inputs=setup.extra_inputs,
             test_images=len(test) if test else 0,
+            estimated=not (test and test.labelled) and not history_of(experiment, setup.data.ledger).reason,
             elapsed=lambda: time.monotonic() - started,
         )
     )
