@@ -75,7 +75,7 @@ class TestHelp:
 
     def test_options_are_in_two_groups_and_those_of_the_method(self, capsys: Capture):
         groups = sections(help_of(capsys, "distill"))
-        assert list(groups) == ["basic options", "settings of the method auto", "advanced options"]
+        assert list(groups) == ["basic options", "settings of the method auto", "advanced options", "output options"]
         assert groups["basic options"] == [
             *("--teacher", "--student", "--labels", "--others", "--data", "--out", "--method", "--budget"),
             *("--steps", "--batch-size", "--lr", "--temperature", "--ratio", "--seed", "--device"),

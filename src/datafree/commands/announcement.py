@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 
 from datafree.commands.options.table import Given
+from datafree.commands.output import OPTIONS, current, print_event
 from datafree.errors import printable
 from datafree.files.numbering import next_folder
 
@@ -53,9 +54,14 @@ def announce(verb: str, words: list[str], given: Given) -> tuple[list[str], Path
         words = [*words, "--out", str(out)]
         given.values["--out"] = [str(out)]
         sys.argv += (
-            ["--out", str(out)] if sys.argv[2:] == words[:-2] else []
+            ["--out", str(out)] if [word for word in sys.argv[2:] if word not in OPTIONS] == words[:-2] else []
         )  # other processes of a run start with these
-    if verb not in SILENT and "--json" not in given.values:
+    if current.mode == "json":
+        shown = {label.replace(" ", "_"): given.values[name] for name, label in LABELS.items() if name in given.values}
+        print_event(
+            "start", verb=verb, **{label: values if len(values) > 1 else values[0] for label, values in shown.items()}
+        )
+    elif current.mode == "text" and verb not in SILENT and "--json" not in given.values:
         parts = [f"{label} {' '.join(given.values[name])}" for name, label in LABELS.items() if name in given.values]
         print(printable(f"{verb:<8} {', '.join(parts)}"), flush=True)
     return words, out

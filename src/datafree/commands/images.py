@@ -1,6 +1,6 @@
 """`datafree synthesize`, `crosscheck`: sets of synthesized images."""
 
-from dataclasses import dataclass, field, fields, make_dataclass
+from dataclasses import asdict, dataclass, field, fields, make_dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ from datafree.commands.options.table import Selector
 from datafree.commands.runs import console, refuse_existing
 from datafree.matching import ClassMatch, match_classes
 from datafree.methods import METHODS
+from datafree.progress import emit
 from datafree.runs import synthesis_job
 from datafree.runs.hardware import set_threads, to_device
 from datafree.runs.reporting import report
@@ -35,7 +36,7 @@ class Synthesize(TeacherOptions):
     out: Path
     """output folder; must not exist"""
     student: str = ""
-    """network for the competition term of adaptive methods: a timm name (untrained), or local-dir:FOLDER"""
+    """network for the competition term of adaptive methods: a timm name (untrained), or a network with weights"""
     images: int = 256
     """number of images, rounded up to whole batches unless --only or a mixture is given"""
     only: tuple[str, ...] = ()
@@ -70,8 +71,8 @@ class Crosscheck:
     images: Positional[Path]
     """folder that `datafree synthesize` wrote"""
     networks: Positional[tuple[str, ...]]
-    """networks with the same classes as the images' teacher, one or more: folders or names; one that needs options becomes a
-    folder by `datafree import`"""
+    """networks with the same classes as the images' teacher, one or more, in any form that `inspect` takes, or NETWORK@WEIGHTS
+    for a network by name or code and its weights file; one that needs options becomes a folder by `datafree import`"""
     device: str = "auto"
     """cpu, cuda, mps, ...; auto: an accelerator if available, else the CPU"""
     threads: int = 1
@@ -105,6 +106,7 @@ def synthesize(arguments: list[str]) -> None:
     method = options.method.mixture() if isinstance(options.method, MixtureOptions) else options.method
     count = synthesis_job.synthesize(method, console=console, **settings)
     say(console, "images", f"{options.task.out}  ({count:,})")
+    emit(console, "result", images=str(options.task.out), count=count)
 
 
 def crosscheck(arguments: list[str]) -> None:
@@ -119,12 +121,14 @@ def crosscheck(arguments: list[str]) -> None:
     for column in (f"score,\n1 to {len(image_set.classes)}", "diversity", "images"):
         table.add_column(column, justify="right", no_wrap=True)
     notes: list[str] = []
+    results: dict[str, Any] = {}
     for name in options.networks:
         network = teachers.load(name)
         match = require_fit(network, name, image_set, options.images)
         notes += [*network.notes, match.note]
         to_device(network, options.device)
         result = evaluation.crosscheck(network, in_batches(reordered(image_set.batch, match.order)))
+        results[name] = asdict(result)
         shares = zip(result.per_class, match.order, strict=True)
         least, label = min((share, label) for share, label in shares if share is not None)
         table.add_row(
@@ -138,6 +142,7 @@ def crosscheck(arguments: list[str]) -> None:
     console.print(table)
     for note in filter(None, dict.fromkeys(notes)):
         say(console, "note", note)
+    emit(console, "result", networks=results)
 
 
 def in_batches(batch: Batch, size: int = 512) -> list[Batch]:

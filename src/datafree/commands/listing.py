@@ -6,8 +6,10 @@ from datafree.commands.options.table import methods
 def show_methods(_: list[str]) -> None:
     """`datafree methods`."""
     from rich.box import SIMPLE_HEAD
-    from rich.console import Console
     from rich.table import Table
+
+    from datafree.commands.output import current
+    from datafree.progress import Output
 
     table = Table(box=SIMPLE_HEAD, pad_edge=False)
     table.add_column("method", no_wrap=True)
@@ -16,4 +18,6 @@ def show_methods(_: list[str]) -> None:
     table.add_column("passes\nper image", justify="right", no_wrap=True)
     for name, method in methods().items():
         table.add_row(name, method.paper, ", ".join(method.needs) or "-", f"{method.passes:,.0f}")
-    Console().print(table)
+    console = Output()
+    console.use(current.mode, current.stream)  # type: ignore[arg-type]
+    console.print(table)

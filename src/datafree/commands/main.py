@@ -58,11 +58,12 @@ def respond_leniently(words: list[str], interruption: Interruption) -> int:
 
 def respond(words: list[str], interruption: Interruption) -> int:
     """Print the help or the version, refuse wrong words, or run the command; return the exit code."""
-    from datafree.commands.advice import how_to_continue, unfinished
-    from datafree.commands.options.help import help_text, usage
+    from datafree.commands.advice import unfinished
+    from datafree.commands.options.help import help_text, own_options, usage
     from datafree.commands.options.table import require_readable
-    from datafree.commands.verbs import DIVERGED, require_verb
-    from datafree.errors import Diverged, InputError
+    from datafree.commands.output import printing, take_options
+    from datafree.commands.verbs import require_verb
+    from datafree.errors import InputError
 
     unfinished.clear()
     verb = words[0] if words else "--help"
@@ -76,10 +77,27 @@ def respond(words: list[str], interruption: Interruption) -> int:
         else:
             require_readable(words)
             require_verb(verb)
-            if {"-h", "--help"} & set(words[1:]):
-                print(help_text(verb, words[1:]))
+            rest, mode = take_options(words[1:], own_options(verb))
+            if {"-h", "--help"} & set(rest):
+                print(help_text(verb, rest))
             else:
-                carry_out(verb, words[1:], interruption)
+                with printing(mode):
+                    return carry_out_or_fail(verb, rest, interruption)
+    except InputError as error:
+        return _fail(str(error), 2)
+    except KeyboardInterrupt:
+        return _interrupted()
+    return 0
+
+
+def carry_out_or_fail(verb: str, words: list[str], interruption: Interruption) -> int:
+    """Run a command; return the exit code, after a sentence if it failed."""
+    from datafree.commands.advice import how_to_continue
+    from datafree.commands.verbs import DIVERGED
+    from datafree.errors import Diverged, InputError
+
+    try:
+        carry_out(verb, words, interruption)
     except InputError as error:
         return _fail(str(error), 2)
     except Diverged as error:
@@ -116,8 +134,10 @@ def carry_out(verb: str, words: list[str], interruption: Interruption) -> None:
         command = getattr(import_module(f"datafree.commands.{module}"), function)
         if verb in WITHOUT_TORCH:
             return command(words)
+        from datafree.commands.runs import print_in_mode
         from datafree.runs.hardware import plain_faults
 
+        print_in_mode()
         if interruption.arrived:  # and was caught by a module that was being imported
             raise Interrupt
         with plain_faults(given.batch_sizes):
@@ -135,8 +155,12 @@ def _interrupted() -> int:
 
 
 def _fail(message: str, code: int) -> int:
+    from datafree.commands.output import print_event
+
     printable = "".join(character if character.isprintable() else " " for character in message)
-    print(f"datafree: {' '.join(printable.split())}", file=sys.stderr)
+    sentence = " ".join(printable.split())
+    print(f"datafree: {sentence}", file=sys.stderr)
+    print_event("error", message=sentence, code=code)
     return code
 
 

@@ -12,6 +12,7 @@ from datafree import teachers
 from datafree.commands.options.parsing import Flat, Form, Positional
 from datafree.commands.runs import console, refuse_existing
 from datafree.evaluation import class_places, score
+from datafree.progress import emit
 from datafree.real.feature_measuring import measure_real_images
 from datafree.real.ledger import Ledger
 from datafree.runs.experiment import assess
@@ -62,7 +63,7 @@ class Evaluate(TeacherOptions):
     """real images, of which the test split is used: digits, mnist, cifar10 or folder:PATH; or unlabelled:PATH, for the
     agreement with --teacher"""
     teacher: str = ""
-    """network to compare with, for the agreement of both: a folder or a name"""
+    """network to compare with, for the agreement of both, in any form that `inspect` takes, or NETWORK@WEIGHTS"""
     data_root: str = ""
     """folder of the data sets (default: $DATAFREE_DATA, or ./data)"""
     device: str = "auto"
@@ -111,6 +112,7 @@ def train_teacher(arguments: list[str]) -> None:
     refuse_existing(options.out)
     accuracy = example_teacher(**{f.name: getattr(options, f.name) for f in fields(options)}, console=console)
     say(console, "teacher", f"{options.out}  held-out {report.percent(accuracy)}")
+    emit(console, "result", teacher=str(options.out), held_out=accuracy)
 
 
 def evaluate_network(arguments: list[str]) -> None:
@@ -135,6 +137,7 @@ def evaluate_network(arguments: list[str]) -> None:
     console.print(evaluation_table(evaluations, agreement=teacher is not network))
     for note in dict.fromkeys(note for source in (network, teacher, *tests.values()) for note in source.notes):
         say(console, "note", note)
+    emit(console, "result", evaluations=evaluations)
 
 
 def evaluation_table(evaluations: Mapping[str, Mapping[str, Any]], *, agreement: bool) -> Table:
@@ -179,3 +182,4 @@ def measure_statistics(arguments: list[str]) -> None:
     numbers = sum(2 * len(mean) for mean, _ in statistics.layers.values())
     layers = f"{len(statistics.layers)} layers, {numbers:,} numbers, from {statistics.images:,} real images"
     say(console, "measured", f"{options.out}  ({layers})")
+    emit(console, "result", statistics=str(options.out), layers=len(statistics.layers), images=statistics.images)

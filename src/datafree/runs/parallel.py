@@ -13,6 +13,7 @@ from typing import TypeVar
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
+from datafree.progress.output import shows_bars
 from datafree.types import InputError
 
 T = TypeVar("T")
@@ -59,7 +60,7 @@ def parallel_map(
         )
         try:
             indices = {executor.submit(function, item, None): index for index, item in enumerate(items)}
-            with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
+            with Progress(*columns, console=console, transient=True, disable=not shows_bars(console)) as progress:
                 for future in progress.track(as_completed(indices), total=len(indices), description=label):
                     yield indices[future], future.result()
         except BrokenProcessPool as fault:

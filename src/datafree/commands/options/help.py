@@ -5,6 +5,7 @@ from collections.abc import Iterable, Sequence
 from textwrap import wrap
 
 from datafree.commands.options.table import Option, commands, rows
+from datafree.commands.output import OPTIONS
 from datafree.commands.verbs import VERBS
 
 USAGE = """usage: datafree COMMAND [OPTIONS]
@@ -55,12 +56,21 @@ def help_text(verb: str, arguments: Sequence[str]) -> str:
         **_method_groups(str(selected.get("--method")), of_method),
         "advanced options": advanced,
     }
+    groups["output options"] = [
+        Option(name=name, help=text, count=0) for name, text in OPTIONS.items() if name not in own_options(verb)
+    ]
     sections = [_usage_line(verb, positionals, named), _wrapped(_sentence(VERBS[verb][1]))]
     sections += [f"{title}:\n{section(members)}" for title, members in groups.items() if members]
     if of_method:
         closing = f"`datafree {verb} --method NAME --help` shows the settings and defaults of another method."
         sections.append(_wrapped(closing))
     return "\n\n".join(sections)
+
+
+def own_options(verb: str) -> list[str]:
+    """Return the names of the output options that a command has itself."""
+    names = {option.name for rows in commands()[verb].options.values() for option in rows}
+    return [name for name in OPTIONS if name in names]
 
 
 def _method_groups(method: str, options: Sequence[Option]) -> dict[str, list[Option]]:

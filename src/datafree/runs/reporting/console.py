@@ -4,6 +4,7 @@ from rich.console import Console
 from rich.text import Text
 
 from datafree.errors import printable
+from datafree.progress import emit
 
 
 def plain(text: object) -> Text:
@@ -13,4 +14,5 @@ def plain(text: object) -> Text:
 
 def say(console: Console, label: str, text: object) -> None:
     """Print a text on one line behind a label of up to eight letters."""
-    console.print(plain(f"{label:<8} {text}"), soft_wrap=True)
+    if not emit(console, "line", label=label, text=printable(str(text))):
+        console.print(plain(f"{label:<8} {text}"), soft_wrap=True)

@@ -1,17 +1,16 @@
 """The word and the sentence of a verdict: from labelled images if the run has any, else from the estimate."""
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 from datafree.evaluation import score
+from datafree.runs.reporting.sentences import verdict_lines as verdict_lines
 from datafree.runs.verdict.rules import Finding
 
 Word = Literal["good", "doubtful", "collapsed", "not estimated"]
 GOOD, DOUBTFUL = 0.9, 0.75
 """retention, the student's score divided by the teacher's, from which a student is good, or doubtful and not collapsed"""
-SHOWN = 3
-"""findings that are printed on the console"""
 
 
 def verdict(summary: Mapping[str, Any], found: Sequence[Finding]) -> dict[str, Any]:
@@ -68,13 +67,3 @@ def is_chance(student: Mapping[str, Any], classes: int) -> bool:
         return False
     chance, images = 1 / classes, max(1, student.get("images") or 0)
     return student["accuracy"] <= chance + 2 * math.sqrt(chance * (1 - chance) / images)
-
-
-def verdict_lines(verdict: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-    """Yield the lines of a verdict on the console: a label of up to eight letters, and a text."""
-    yield "verdict", f"{verdict['word']}: {verdict['sentence']}"
-    shown = verdict["findings"][:SHOWN]
-    for finding in shown:
-        yield finding["level"], f"{finding['sentence']}; {finding['advice'].replace('`', '')}"
-    if rest := len(verdict["findings"]) - len(shown):
-        yield "more", f"{rest} more in the report"
