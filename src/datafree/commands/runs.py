@@ -1,16 +1,16 @@
-"""`datafree resume`, `report`; and what every command that runs an experiment needs."""
+"""`datafree resume`; and what every command that runs an experiment needs."""
 
 import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from rich.console import Console
-
 from datafree.commands import STARTED
 from datafree.commands.advice import Unfinished, begin_run, unfinished
 from datafree.commands.options.parsing import Form, Positional, Repeated
+from datafree.commands.output import current
 from datafree.files import unwritable
 from datafree.files.numbering import is_reserved
+from datafree.progress import Output, emit
 from datafree.runs.experiment import Experiment, Result, resume, run
 from datafree.runs.reporting import report
 from datafree.runs.reporting.console import say
@@ -19,7 +19,12 @@ from datafree.runs.verdict import verdict_lines
 from datafree.teachers.code import code_words
 from datafree.types import InputError
 
-console = Console(quiet=int(os.environ.get("LOCAL_RANK", "0")) > 0)  # only the first of several processes prints
+console = Output(quiet=int(os.environ.get("LOCAL_RANK", "0")) > 0)  # only the first of several processes prints
+
+
+def print_in_mode() -> None:
+    """Print text, nothing or JSON from now on, as the command line says."""
+    console.use(current.mode, current.stream)  # type: ignore[arg-type]
 
 
 def start(experiment: Experiment, out: Path) -> Result:
@@ -35,6 +40,7 @@ def finish(result: Result) -> None:
         say(console, label, text)
     say(console, "student", result.path / "student")
     say(console, "report", result.path / "report.html")
+    emit(console, "result", run=str(result.path), summary=result.summary)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,8 +62,7 @@ class ResumeOptions(RunOptions):
 
 
 RESUME = Form(verb="resume", options=lambda: ResumeOptions)
-REPORT = Form(verb="report", options=lambda: RunOptions)
-FORMS = (RESUME, REPORT)
+FORMS = (RESUME,)
 
 
 def resume_run(arguments: list[str]) -> None:
@@ -67,15 +72,6 @@ def resume_run(arguments: list[str]) -> None:
     words = code_words({"--teacher": options.teacher, "--student": student})
     unfinished.append(Unfinished(path, is_run=True, words=tuple(words)))
     finish(resume(path, console, teacher=options.teacher, student=options.student))
-
-
-def show_report(arguments: list[str]) -> None:
-    """`datafree report`."""
-    path = REPORT.parse(arguments).run
-    summary = report.read_summary(path)
-    report.write_page(path, summary)
-    console.print(*report.tables(summary))
-    say(console, "report", path / "report.html")
 
 
 def refuse_existing(out: Path) -> None:
