@@ -8,6 +8,7 @@ from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
 from datafree.classifier import Classifier, frozen
+from datafree.networks.pruning_order import cuts_for, cuts_in_order, selected
 from datafree.networks.pruning_surgery import Group, layers_of
 from datafree.types import Scalar
 
@@ -64,7 +65,7 @@ def hardware_aware_scores(importance: Sequence[Tensor], saved: Sequence[float], 
 
 
 def lowest_scoring(
-    groups: Sequence[Group], scores: Sequence[Tensor], min_kept: Sequence[int], filters: int
+    groups: Sequence[Group], scores: Sequence[Tensor], min_kept: Sequence[int], filters: int, multiple: int = 1
 ) -> list[list[int]]:
     """Select the channels with the lowest scores over all groups, until enough filters are removed.
 
@@ -72,17 +73,11 @@ def lowest_scoring(
         groups: Channel groups. Removing one channel removes one filter of each of the group's writers.
         scores: One tensor per group with one score per channel.
         min_kept: Number of channels that each group keeps at least.
-        filters: Number of filters to remove. The last channel may exceed it by its own filters.
+        filters: Number of filters to remove. The last cut may exceed it by its own filters.
+        multiple: A group that loses channels keeps a multiple of this number.
 
     Returns:
         For each group, the indices of the channels to remove.
     """
-    selected: list[list[int]] = [[] for _ in groups]
-    owners = [(number, channel) for number, group in enumerate(groups) for channel in range(len(group))]
-    for index in torch.cat(list(scores)).argsort(stable=True).tolist():
-        number, channel = owners[index]
-        group = groups[number]
-        if filters > 0 and group.removable and len(group) - len(selected[number]) > min_kept[number]:
-            selected[number].append(channel)
-            filters -= len(group.writers)
-    return selected
+    cuts = cuts_in_order(groups, scores, min_kept, multiple)
+    return selected(cuts[: cuts_for(cuts, groups, filters)], len(groups))

@@ -41,6 +41,11 @@ class Pruned:
     filters_before: int
     filters_after: int
     rounds: int
+    multiple: int = 1
+    target: str = ""
+    """what the network was to cost, such as macs:0.5; empty if a ratio was given"""
+    reached: str = ""
+    """what it costs, in the same form"""
 
 
 @dataclass(frozen=True)

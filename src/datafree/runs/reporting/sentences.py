@@ -1,10 +1,13 @@
 """Sentences about a run, for the model card and the report."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from datafree.errors import printable
 from datafree.runs.reading.summary import StudentStart, held_out
+
+SHOWN = 3
+"""findings of a verdict on the console"""
 
 
 def percent(fraction: float | None) -> str:
@@ -14,8 +17,9 @@ def percent(fraction: float | None) -> str:
 
 def costs(network: Mapping[str, Any]) -> str:
     """Return the size and the latency of a network as a phrase."""
+    operations = "MACs not counted" if network["macs"] is None else f"{network['macs']:,} MACs"
     return (
-        f"{network['parameters']:,} parameters, {network['macs']:,} MACs, {network['milliseconds']:.2f} ms per image "
+        f"{network['parameters']:,} parameters, {operations}, {network['milliseconds']:.2f} ms per image "
         "on the machine of the run"
     )
 
@@ -26,9 +30,12 @@ def pruning(summary: Mapping[str, Any]) -> str:
     if not pruned:
         return ""
     before, after = pruned["filters_before"], pruned["filters_after"]
+    wanted = f" Target {pruned['target']}: {pruned['reached']} was reached." if pruned.get("target") else ""
+    if pruned.get("multiple", 1) > 1:
+        wanted += f" Layers that lost filters have a multiple of {pruned['multiple']}."
     return (
         f"{percent(1 - after / before)} of the filters ({before - after:,} of {before:,}) were pruned "
-        f"in {pruned['rounds']} rounds."
+        f"in {pruned['rounds']} rounds.{wanted}"
     )
 
 
@@ -83,3 +90,14 @@ def unscored(student: Mapping[str, Any]) -> str:
         f"The student predicts the same as the teacher on {percent(student['agreement'])} of {student['images']:,} real "
         "images, compared once, at the end. They have no labels, so no accuracy is known."
     )
+
+
+def verdict_lines(verdict: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """Yield the lines of a verdict on the console: a label of up to eight letters, and a text."""
+    yield "verdict", f"{verdict['word']}: {verdict['sentence']}"
+    shown = verdict["findings"][:SHOWN]
+    for finding in shown:
+        advice = finding.get("advice", "").replace("`", "")
+        yield finding["level"], f"{finding['sentence']}; {advice}" if advice else finding["sentence"]
+    if rest := len(verdict["findings"]) - len(shown):
+        yield "more", f"{rest} more in the report"
