@@ -15,6 +15,7 @@ VERBS = {
     "inspect": ("teachers:inspect_teacher", "examine a teacher, and list the methods that support it"),
     "import": ("teachers:import_checkpoint", "make a folder from a checkpoint, for every other command"),
     "export": ("exports:export_network", "write a network for other tools and devices: ONNX, torch.export or timm"),
+    "quantize": ("quantization:quantize_command", "write a network in integers for devices, calibrated without data"),
     "synthesize": ("images:synthesize", "synthesize images from a teacher and save them"),
     "statistics": (
         "networks:measure_statistics",
@@ -29,12 +30,15 @@ VERBS = {
     "crosscheck": ("images:crosscheck", "count how many synthesized images other networks recognise"),
     "bench": ("tables:run_bench", "run a benchmark table, for example `datafree bench digits`"),
     "methods": ("listing:show_methods", "list the methods with their paper, requirements and cost"),
-    "report": ("runs:show_report", "show the results of a finished run and rewrite its report"),
+    "report": (
+        "results.reports:show_report",
+        "show the results of a finished run and rewrite its report, or compare several runs",
+    ),
     "resume": ("runs:resume_run", "continue an interrupted run"),
 }
 """command: the function that runs it, and its line in the help"""
 
-WITHOUT_TORCH = ("methods",)
+WITHOUT_TORCH = ("methods", "report")
 """commands that use no network"""
 
 VERB_SYNONYMS = {
@@ -50,6 +54,8 @@ VERB_SYNONYMS = {
     "continue": "resume",
     "compress": "distill",
     "test": "evaluate",
+    "quantise": "quantize",
+    "int8": "quantize",
     "onnx": "export",
     "deploy": "export",
     "eval": "evaluate",

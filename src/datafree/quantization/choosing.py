@@ -113,6 +113,7 @@ def quantize(
     *,
     seed: int = 0,
     callback: Callback = silent,
+    bench: Workbench | None = None,
 ) -> Quantized:
     """Quantise a network and write it as a file. No real image is needed.
 
@@ -126,6 +127,7 @@ def quantize(
         config: The settings.
         seed: Random seed of the recovery.
         callback: Shows progress, and what was chosen.
+        bench: The files of the float network, if they were made before.
 
     Raises:
         InputError: If a package is missing, an engine cannot take a layer, or there are too few images.
@@ -139,9 +141,8 @@ def quantize(
         return quantize_by_torchao(classifier, calibration, deciding, path, config)
     require_engine()
     with working_folder() as folder:
-        bench = Workbench(classifier, folder / "float")
-        choice = choose(bench, calibration, deciding, config)
-        before = None
+        bench = bench or Workbench(classifier, folder / "float")
+        choice, before = choose(bench, calibration, deciding, config), None
         if config.recovery_steps and choice.measured.loss > config.tolerance:
             trained = recover(
                 classifier,
@@ -155,21 +156,27 @@ def quantize(
             )
             recovered = Workbench(classifier, folder / "recovered", trained)
             after = again(recovered, choice, calibration, deciding)
-            improved = after.measured.agreement > choice.measured.agreement
-            note = (
-                f"recovery: {config.recovery_steps:,} steps under fake quantisation changed the agreement from "
-                f"{choice.measured.agreement:.2%} to {after.measured.agreement:.2%}"
-            )
-            note += "" if improved else "; the weights before it are kept"
-            before = choice.measured if improved else None
-            bench, choice = (recovered, after) if improved else (bench, choice)
-            choice = replace(choice, notes=(*choice.notes, note))
+            bench, choice, before = better(bench, choice, recovered, after, config.recovery_steps)
         for note in choice.notes:
             callback.note(note)
         file = rebuilt(bench, choice, calibration)
         with atomic_file(path) as new:
             new.write_bytes(file.read_bytes())
         return described(bench, choice, path, before, deciding)
+
+
+def better(
+    bench: Workbench, choice: Choice, recovered: Workbench, after: Choice, steps: int
+) -> tuple[Workbench, Choice, Measured | None]:
+    """Return the weights after the recovery if more predictions are kept, else those before; and the comparison before it."""
+    improved = after.measured.agreement > choice.measured.agreement
+    note = (
+        f"recovery: {steps:,} steps under fake quantisation changed the agreement from {choice.measured.agreement:.2%} to "
+        f"{after.measured.agreement:.2%}"
+    )
+    if improved:
+        return recovered, replace(after, notes=(*choice.notes, note)), choice.measured
+    return bench, replace(choice, notes=(*choice.notes, f"{note}; the weights before it are kept")), None
 
 
 def choose(bench: Workbench, calibration: Images, deciding: Images, config: QuantizationConfig) -> Choice:

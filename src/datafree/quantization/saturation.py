@@ -6,8 +6,8 @@ A processor with AVX2 or AVX-512 but without VNNI multiplies unsigned activation
 .. math:: p_k = \operatorname{clip}\bigl(a_{2k} w_{2k} + a_{2k+1} w_{2k+1}, -2^{15}, 2^{15} - 1\bigr), \quad a \in [0, 255]
 
 With :math:`\lvert w \rvert \le 127` a sum may be twice as large as fits, so that the file means something else there.
-With :math:`\lvert w \rvert \le 64` no sum can be too large, since :math:`2 \cdot 255 \cdot 64 < 2^{15}`; nor with 4-bit weights.
-For unsigned weights, ONNX Runtime uses instructions that add in 32 bits.
+With :math:`\lvert w \rvert \le 64` no sum can be too large, since :math:`2 \cdot 255 \cdot 64 < 2^{15}`; nor with weights
+of 4 bits. For unsigned weights, ONNX Runtime uses instructions that add in 32 bits.
 
 Both questions are answered without such a processor: which sums could be too large for any activations, and what the network
 computes on given images if they saturate. Neighbours are those of ONNX Runtime: rows, columns, then channels of a kernel.

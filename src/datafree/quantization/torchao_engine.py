@@ -4,6 +4,7 @@ References:
     | https://docs.pytorch.org/ao/stable/pt2e_quantization/pt2e_quant_x86_inductor.html
 """
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,7 +20,7 @@ from datafree.quantization.graphs import require_engine, silenced
 from datafree.quantization.results import Measured, Quantized
 from datafree.quantization.sessions import instruction_set
 from datafree.quantization.workbench import compared, logits_of
-from datafree.types import Images, InputError
+from datafree.types import Images, InputError, Logits
 
 if TYPE_CHECKING:
     from datafree.quantization.choosing import QuantizationConfig
@@ -170,3 +171,15 @@ def write(module: Any, program: Any, path: Path, images: Images, batch: int) -> 
             torch.export.save(quantized, new)
     float_bytes = sum(tensor.numel() * tensor.element_size() for tensor in program.state_dict.values())
     return path.stat().st_size, float_bytes
+
+
+def load_program(path: Path) -> Callable[[Images], Logits]:
+    """Return a function of images that computes a program which this process has written; it runs without kernels."""
+    with quiet(), path.open("rb") as file:
+        module = torch.export.load(file).module()
+
+    def run(images: Images) -> Logits:
+        with torch.no_grad():
+            return torch.cat([module(part) for part in images.split(BATCH)])
+
+    return run

@@ -272,7 +272,7 @@ NUMBERED_FOLDERS = (
     "ImageFolder, which sorts 0, 1, 10, 11, 2, give the order of its outputs with --class-names"
 )
 """what is said if folders and classes have only numbers, of which torchvision sorts those above 9 in another way"""
-WITHOUT_LABELS: tuple[Purpose, ...] = ("evaluation", "statistics", "student training (pictures)")
+WITHOUT_LABELS: tuple[Purpose, ...] = ("evaluation", "statistics", "calibration", "student training (pictures)")
 """what images without labels can be used for"""
 READERS = {"digits": read_digits, "mnist": read_mnist, "mosaic": read_mosaic, "cifar10": read_cifar10}
 

