@@ -29,10 +29,12 @@ from datafree.benchmarks.results import (
 )
 from datafree.benchmarks.rows import RowRun, RowSettings, experiments, read_training
 from datafree.benchmarks.table import Benchmark, Row
+from datafree.classifier import batch_norms
 from datafree.real.data import open_real
 from datafree.real.ledger import Ledger
 from datafree.runs.tasks import create_student
 from datafree.synthesis import Schedule
+from datafree.synthesis.mixture import Mixture
 from datafree.types import InputError
 
 QUIET = Console(quiet=True)
@@ -52,8 +54,13 @@ def options(folder: Path) -> Bench:
 
 @pytest.fixture(scope="module")
 def table(options: Bench) -> dict[str, Any]:
-    """The table of digits with all rows, one seed, and a hundredth of the steps."""
-    return bench("digits", options, QUIET)
+    """The table of digits with all rows, one seed, and a hundredth of the steps; the images of `auto` are optimized briefly."""
+    digits = BENCHMARKS["digits"]
+    auto = digits.rows["auto"]
+    brief = replace(auto, method=cast(Mixture, auto.method).map(toys.tiny))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(BENCHMARKS, "digits", replace(digits, rows={**digits.rows, "auto": brief}))
+        return bench("digits", options, QUIET)
 
 
 class TestDigits:
@@ -225,6 +232,28 @@ class TestTransfer:
         monkeypatch.setitem(BENCHMARKS, "digits", replace(table, rows={"other": other}))
         bench("digits", replace(options, out=folder / "other"), QUIET)
         assert [path.name for path in (folder / "other").glob("teacher*")] == ["teacher-convnet_w16"]
+
+    def test_the_network_of_a_teacher_may_have_arguments(
+        self, folder: Path, options: Bench, monkeypatch: pytest.MonkeyPatch
+    ):
+        table = BENCHMARKS["digits-norms"]
+        names = ("group norm: noise", "layer norm: noise")
+        result = bench("digits-norms", replace(options, out=folder / "norms", rows=names), QUIET)
+        assert tuple(result["rows"]) == names
+        folders = sorted((folder / "norms").glob("teacher*"))
+        assert [path.name for path in folders] == [
+            "teacher-resnet_w16-norm-group",
+            "teacher-test_vit-depth-3-patch-size-2",
+        ]
+        for path in folders:
+            teacher = teachers.load_folder(path)
+            assert teacher.shape == (1, 8, 8) and not batch_norms(teacher)
+            auto = table.rows["group norm: auto"].method
+            assert auto and not auto.missing(teacher)
+        with pytest.raises(InputError, match="was trained with other settings"):
+            other = replace(table, training=replace(table.training, lr=0.1))
+            monkeypatch.setitem(BENCHMARKS, "digits-norms", other)
+            bench("digits-norms", replace(options, out=folder / "norms", rows=names[:1]), QUIET)
 
     @pytest.mark.parametrize(
         "row", BENCHMARKS["cifar10-transfer"].rows.values(), ids=BENCHMARKS["cifar10-transfer"].rows

@@ -7,7 +7,7 @@ from datafree.benchmarks.amalgamation import (
     MOSAIC_AMALGAMATION,
 )
 from datafree.benchmarks.continual import CIFAR10_CONTINUAL, CIFAR10_CONTINUAL_RESNET18, MNIST_CONTINUAL, MNIST_SEQUENCE
-from datafree.benchmarks.digits import DIGITS
+from datafree.benchmarks.digits import DIGITS, DIGITS_NORMS
 from datafree.benchmarks.mnist import ABLATION, MEASURED, MNIST
 from datafree.benchmarks.photographs import (
     PHOTOGRAPHS,
@@ -22,6 +22,7 @@ from datafree.benchmarks.transfer import CIFAR10_TRANSFER, TRANSFER
 
 BENCHMARKS: dict[str, Benchmark] = {
     "digits": DIGITS,
+    "digits-norms": DIGITS_NORMS,
     "mnist": MNIST,
     "dafl-ablation": ABLATION,
     "mnist-measured": MEASURED,

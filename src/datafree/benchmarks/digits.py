@@ -3,14 +3,22 @@
 from dataclasses import replace
 
 from datafree.benchmarks.demo import STUDENT, TEACHER, demo_application, demo_sources
+from datafree.benchmarks.photographs.recipe import AUTO, drawn, mixture
 from datafree.benchmarks.table import Benchmark, Row
 from datafree.methods import METHODS
 from datafree.runs.training import TrainingConfig
 from datafree.synthesis import Schedule
 
+BATCH_SIZE = 64
+OTHER_TEACHERS: dict[str, tuple[str, tuple[str, ...]]] = {
+    "group norm": ("resnet_w16", ("norm=group",)),
+    "layer norm": ("test_vit", ("depth=3", "patch_size=2")),
+}
+"""teachers without batch norm, a residual network and a vision transformer: network and arguments"""
+
 
 def digits_rows() -> dict[str, Row]:
-    """Return the rows of the demo, and the generators on the same teacher."""
+    """Return the rows of the demo, and the generators and drawn pictures on the same teacher."""
     rows = {
         name: Row(method=method, schedule=schedule, application=demo_application(1200))
         for name, (method, schedule) in demo_sources(1200).items()
@@ -24,7 +32,29 @@ def digits_rows() -> dict[str, Row]:
         "zskd": Row(method=METHODS["zskd"], schedule=zskd, application=demo_application(700)),
         "fast": Row(method=fast, schedule=fast.schedule, application=demo_application(2400)),
         "adi, inherited": replace(rows["adi"], task={"inherit": True}),
+        **drawn_rows(),
         "real images": ceiling,
+    }
+
+
+def norm_rows() -> dict[str, Row]:
+    """Return floor, `fast`, drawn pictures, `auto` and ceiling for teachers without batch norm."""
+    rows = digits_rows()
+    return {
+        f"{label}: {name}": replace(rows[name], teacher=teacher, teacher_args=arguments)
+        for label, (teacher, arguments) in OTHER_TEACHERS.items()
+        for name in ("noise", "fast", "procedural", AUTO, "real images")
+    }
+
+
+def drawn_rows() -> dict[str, Row]:
+    """Return procedural pictures, and what `auto` makes of them, with the augmentation that they come with."""
+    procedural = METHODS["procedural"]
+    application = replace(demo_application(1200), **procedural.distillation)
+    recipe = mixture(METHODS["refine"], 4, BATCH_SIZE)
+    return {
+        "procedural": Row(method=procedural, schedule=drawn(BATCH_SIZE), application=application),
+        AUTO: Row(method=recipe, schedule=Schedule(batch_size=BATCH_SIZE), application=application),
     }
 
 
@@ -35,4 +65,11 @@ DIGITS = Benchmark(
     student=STUDENT,
     training=TrainingConfig(),
     rows=digits_rows(),
+)
+
+DIGITS_NORMS = replace(
+    DIGITS,
+    title="scikit-learn's digits, teachers without batch norm to the student of the other table",
+    rows=norm_rows(),
+    columns=("teacher", "seconds", "images_synthesized", "real_images_seen"),
 )

@@ -27,8 +27,9 @@ from datafree.runs.serialization import from_json
 from datafree.runs.tasks import AmalgamationTask, ExtensionTask, SingleTeacherTask, Task
 from datafree.runs.training import TRAINING, example_teacher, recipe
 from datafree.synthesis import features
-from datafree.teachers import load_folder
+from datafree.teachers import create, load_folder
 from datafree.teachers.folders import WEIGHTS
+from datafree.teachers.options import parse_arguments
 from datafree.types import InputError, require_at_least
 
 
@@ -124,14 +125,19 @@ def with_measured_statistics(row_run: RowRun) -> Row:
 def train_teachers(table: Benchmark, row: Row, out: Path, settings: RowSettings, console: Console) -> list[Path]:
     """Train the teachers of a row, unless they are there already, and return their folders."""
     network = row.teacher or table.teacher
-    if table.stored_teacher and network == table.teacher and (settings.teachers / table.stored_teacher).is_dir():
+    if (
+        table.stored_teacher
+        and (network, row.teacher_args) == (table.teacher, ())
+        and (settings.teachers / table.stored_teacher).is_dir()
+    ):
         return [stored_teacher(table, settings.teachers)]
-    name = f"teacher-{network}" if network != table.teacher else "teacher"
+    name = f"teacher-{network}" if (network, row.teacher_args) != (table.teacher, ()) else "teacher"
+    name += "".join(f"-{re.sub(r'[^A-Za-z0-9]+', '-', argument)}" for argument in row.teacher_args)
     folders = {out / name: table.data}
     if table.teacher_data:
         folders = {out / f"teacher-{number}": data for number, data in enumerate(table.teacher_data, 1)}
     for folder, data in folders.items():
-        train_network(table, network, data, folder, 0, settings, console)
+        train_network(table, network, data, folder, 0, settings, console, row.teacher_args)
     return list(folders)
 
 
@@ -150,16 +156,36 @@ def stored_teacher(table: Benchmark, teachers: Path) -> Path:
 
 
 def train_network(
-    table: Benchmark, network: str, data: str, folder: Path, seed: int, settings: RowSettings, console: Console
+    table: Benchmark,
+    network: str,
+    data: str,
+    folder: Path,
+    seed: int,
+    settings: RowSettings,
+    console: Console,
+    teacher_args: Sequence[str] = (),
 ) -> None:
     """Train a network on real images with labels, unless the folder has it already.
+
+    Args:
+        table: Says how.
+        network: The network.
+        data: The real images.
+        folder: The output folder.
+        seed: Random seed.
+        settings: How the rows are run.
+        console: Where progress is shown.
+        teacher_args: Arguments of the network, as NAME=VALUE.
 
     Raises:
         InputError: If the folder has a network with other settings.
     """
     training = replace(table.training, steps=max(1, table.training.steps // settings.shorten))
     made = recipe(network=network, data=data, training=training, seed=seed)
-    made |= {"input": table.input} if table.input else {}
+    shape = table.input or (create(table.teacher).shape if teacher_args else ())
+    arguments = parse_arguments(tuple(teacher_args), "teacher-args")
+    made |= {"input": shape} if shape else {}
+    made |= {"arguments": arguments} if arguments else {}
     expected = json.loads(json.dumps(made))
     if (folder / TRAINING).is_file():
         if not expected.items() <= read_training(folder).items():
@@ -170,7 +196,8 @@ def train_network(
         data=data,
         data_root=settings.data_root,
         out=folder,
-        input=table.input,
+        input=shape,
+        arguments=arguments,
         training=training,
         seed=seed,
         device=settings.device,

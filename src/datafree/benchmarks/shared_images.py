@@ -20,6 +20,9 @@ from datafree.synthesis.image_sets.index import INDEX
 from datafree.synthesis.mixture import Mixture, Part
 from datafree.types import InputError
 
+Key = tuple[Method, tuple[str, ...], int]
+"""method, network of the teacher with its arguments, and number of batches"""
+
 
 def parts_with_same_images(table: Benchmark, row: Row) -> dict[str, str]:
     """Return the first row that uses the same images as this row, by the part of a mixture; a single method is one part.
@@ -37,17 +40,19 @@ def parts_with_same_images(table: Benchmark, row: Row) -> dict[str, str]:
     return shared
 
 
-def keys_of(row: Row) -> dict[str, tuple[Method, str, int] | None]:
+def keys_of(row: Row) -> dict[str, Key | None]:
     """Return what the images of each part of a row depend on besides the seed: method, teacher and number of batches.
 
     None if they cannot be shared, or cost nothing.
     """
     if row.method is None or row.reference or row.measured_images:
         return {}
-    return {part.name: images_key(part, row.teacher) for part in parts_of(row.method, row.schedule)}
+    return {
+        part.name: images_key(part, (row.teacher, *row.teacher_args)) for part in parts_of(row.method, row.schedule)
+    }
 
 
-def images_key(part: Part, teacher: str) -> tuple[Method, str, int] | None:
+def images_key(part: Part, teacher: tuple[str, ...]) -> Key | None:
     """Return the key of one part; see `keys_of`."""
     method, schedule = part.method, part.own_schedule
     if schedule.refresh_every or method.adaptive or method.burn_in or not method.passes:

@@ -33,6 +33,8 @@ class Row:
     """fields of the task that differ from the table's"""
     teacher: str = ""
     """network of the teacher; default: the table's"""
+    teacher_args: tuple[str, ...] = ()
+    """arguments of that network, as NAME=VALUE; it gets images of the size of the table's teacher"""
     reference: str = ""
     """a row without a run: `oracle`, the student's network trained on real images with labels; `teacher N`, one of several
     teachers; or `ensemble GATE`, all teachers under this gate"""

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
+from functools import partial
 from typing import Any
 
 import torch
@@ -108,21 +109,32 @@ class ConvNet(nn.Module):
         return self.head(self.blocks(x).mean((2, 3)))
 
 
+def _norm(kind: str, channels: int) -> nn.Module:
+    """Return batch norm or group norm, with eight channels in a group where they can be divided so.
+
+    Raises:
+        ValueError: If the kind is unknown.
+    """
+    if kind == "batch":
+        return nn.BatchNorm2d(channels)
+    if kind == "group":
+        return nn.GroupNorm(max(1, channels // 8) if channels % 8 == 0 else 1, channels)
+    raise ValueError(f"norm is {kind}, but must be batch or group")
+
+
 class BasicBlock(nn.Module):
     """Two 3 x 3 convolutions with a shortcut."""
 
-    def __init__(self, in_channels: int, out_channels: int, stride: int) -> None:
+    def __init__(self, in_channels: int, out_channels: int, stride: int, norm: str = "batch") -> None:
         super().__init__()
         self.conv1 = nn.Conv2d(in_channels, out_channels, 3, stride, 1, bias=False)
-        self.bn1 = nn.BatchNorm2d(out_channels)
+        self.bn1 = _norm(norm, out_channels)
         self.conv2 = nn.Conv2d(out_channels, out_channels, 3, 1, 1, bias=False)
-        self.bn2 = nn.BatchNorm2d(out_channels)
+        self.bn2 = _norm(norm, out_channels)
         self.shortcut = (
             nn.Identity()
             if stride == 1 and in_channels == out_channels
-            else nn.Sequential(
-                nn.Conv2d(in_channels, out_channels, 1, stride, bias=False), nn.BatchNorm2d(out_channels)
-            )
+            else nn.Sequential(nn.Conv2d(in_channels, out_channels, 1, stride, bias=False), _norm(norm, out_channels))
         )
 
     def forward(self, x: Tensor) -> Tensor:
@@ -148,22 +160,32 @@ class ResNetCifar(nn.Module):
         num_classes: Number of classes.
         in_chans: Number of channels of an image.
         width: Channels of the first stage; each further stage has twice as many.
+        norm: `batch` or `group` (Wu and He, 2018); group norm has no running statistics.
 
     References:
         | Deep Residual Learning for Image Recognition (He et al., 2016); stem as in arXiv 1904.01186, section 4.2
         | https://arxiv.org/abs/1512.03385
     """
 
-    def __init__(self, *, depths: tuple[int, ...], num_classes: int = 10, in_chans: int = 3, width: int = 64) -> None:
+    def __init__(
+        self,
+        *,
+        depths: tuple[int, ...],
+        num_classes: int = 10,
+        in_chans: int = 3,
+        width: int = 64,
+        norm: str = "batch",
+    ) -> None:
         super().__init__()
         self.num_classes = num_classes
         self.conv1 = nn.Conv2d(in_chans, width, 3, 1, 1, bias=False)
-        self.bn1 = nn.BatchNorm2d(width)
+        self.bn1 = _norm(norm, width)
         stages: list[nn.Module] = []
         in_channels = width
         for stage, depth in enumerate(depths):
             out_channels = width * 2**stage
-            stages.append(_stage(BasicBlock, depth, in_channels, out_channels, stride=1 if stage == 0 else 2))
+            block = partial(BasicBlock, norm=norm)
+            stages.append(_stage(block, depth, in_channels, out_channels, stride=1 if stage == 0 else 2))
             in_channels = out_channels
         self.stages = nn.Sequential(*stages)
         self.head = nn.Linear(in_channels, num_classes)

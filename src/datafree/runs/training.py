@@ -1,7 +1,7 @@
 """Train an example teacher on real images and their labels."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -95,6 +95,7 @@ def example_teacher(
     out: str | Path,
     data_root: str = "",
     input: Sequence[int] = (),
+    arguments: Mapping[str, Any] | None = None,
     training: TrainingConfig,
     seed: int = 0,
     device: str = "cpu",
@@ -110,6 +111,7 @@ def example_teacher(
         data_root: Folder of the data sets; default: `$DATAFREE_DATA`, else `./data`.
         input: Channels, height and width of the teacher's images, to which the real images are resized; grey ones are
             repeated in three channels, colour ones become grey for one channel. Default: those of the network.
+        arguments: Further arguments of the network; see `teachers.create`.
         training: The settings of training.
         seed: Random seed.
         device: cpu, cuda, mps, or auto.
@@ -134,7 +136,13 @@ def example_teacher(
     real = open_real(data, "train", "teacher training", ledger, root=data_root, **inputs)
     mean, std = normalization(real)
     classifier = teachers.create(
-        network, classes=real.classes, shape=real.shape, mean=mean, std=std, preprocessing=template.preprocessing
+        network,
+        classes=real.classes,
+        shape=real.shape,
+        mean=mean,
+        std=std,
+        preprocessing=template.preprocessing,
+        arguments=arguments,
     )
     require_accepts_images(classifier, network, "give another --input or network")
     classifier.multi_label = real.multi_label
@@ -145,6 +153,7 @@ def example_teacher(
     held_out = evaluate(classifier, classifier, with_progress(test.batches(), len(test), "evaluate", console)).score
     settings = recipe(network=network, data=data, training=training, seed=seed)
     settings |= {"input": list(input)} if input else {}
+    settings |= {"arguments": dict(arguments)} if arguments else {}
     with atomic_folder(out) as new:  # the teacher and what is known about it appear together
         teachers.save_folder(classifier, new)
         write_json(new / LEDGER, ledger.to_json())

@@ -4,14 +4,14 @@ from dataclasses import replace
 
 from datafree.applications.distillation import DistillationConfig
 from datafree.benchmarks.photographs.costs import Costs
+from datafree.benchmarks.photographs.recipe import AUTO, drawn, mixture, optimized
 from datafree.benchmarks.table import Row
 from datafree.methods import METHODS
 from datafree.methods.deep_inversion import DeepInversionConfig
-from datafree.runs.planning.auto import REFINED
 from datafree.synthesis import Method, Schedule
 from datafree.synthesis.augmentation import Augmentation
 from datafree.synthesis.inversion import StartChoice
-from datafree.synthesis.mixture import Mixture, Part
+from datafree.synthesis.mixture import Mixture
 
 STEPS, BATCH_SIZE, LR = 1500, 128, 5e-3
 """steps of the student, their images, and the learning rate in every row"""
@@ -19,10 +19,7 @@ BATCHES, INVERSION_STEPS = 8, 100
 """batches that are refined, and their optimization steps, for equal student steps"""
 TASK = {"student_args": ("width=8",)}
 """the student: half the width, a quarter of the parameters"""
-AUTO = "auto"
-"""what the method `auto` chooses for these teachers: procedural pictures, a share of them refined"""
-POOL = Schedule(warmup_batches=16, refresh_every=32, pool_batches=64, batch_size=BATCH_SIZE)
-"""when pictures are drawn, as in the preset"""
+POOL = drawn(BATCH_SIZE)
 
 
 def application(costs: Costs) -> DistillationConfig:
@@ -31,21 +28,10 @@ def application(costs: Costs) -> DistillationConfig:
     return DistillationConfig(steps=STEPS, lr=LR, augment=augment)
 
 
-def optimized(batches: int) -> Schedule:
-    """Return the schedule of images that are all synthesized first."""
-    return Schedule(warmup_batches=batches, refresh_every=0, pool_batches=batches, batch_size=BATCH_SIZE)
-
-
 def refined(start: StartChoice = "procedural", batches: int = BATCHES) -> Mixture:
-    """Return procedural pictures with a share of images that are optimized for a short time, as `auto` mixes them."""
+    """Return the recipe of `auto`, or with another start of the optimization."""
     method = replace(METHODS["refine"], start=start, flip=True, steps=(INVERSION_STEPS,))
-    if start != "procedural":
-        method = replace(method, targets="balanced")
-    parts = (
-        Part(name="procedural", method=METHODS["procedural"], share=1 - REFINED, schedule=POOL),
-        Part(name="refine", method=method, share=REFINED, schedule=optimized(batches)),
-    )
-    return Mixture(parts=parts, batch_size=BATCH_SIZE)
+    return mixture(method if start == "procedural" else replace(method, targets="balanced"), batches, BATCH_SIZE)
 
 
 def paper_methods() -> dict[str, tuple[Method, Schedule]]:
@@ -54,7 +40,7 @@ def paper_methods() -> dict[str, tuple[Method, Schedule]]:
     Inversions take twice the steps for half of the images. A generator takes one step for each step of the student.
     """
     inversion = DeepInversionConfig(steps=(2 * INVERSION_STEPS,), flip=True)
-    half = optimized(BATCHES // 2)
+    half = optimized(BATCHES // 2, BATCH_SIZE)
     adaptive = Schedule(warmup_batches=2, refresh_every=STEPS // 4, pool_batches=BATCHES, batch_size=BATCH_SIZE)
     dafl = replace(METHODS["dafl"], generator="subpixel", lr=0.02, batch_size=BATCH_SIZE, student_batch_size=BATCH_SIZE)
     fast, zskd = METHODS["fast"], METHODS["zskd"]
