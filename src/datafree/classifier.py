@@ -35,7 +35,7 @@ class Classifier(nn.Module):
         classes: Class names in the order of the logits, or their number `k`; then the names are `"0"` to `"k-1"`.
         mean: :math:`\mu` in pixel units, one value per channel or one for all channels.
         std: :math:`\sigma` in pixel units, one value per channel or one for all channels; positive.
-        precision: The data type of the forward pass (autocast). Logits are always float32.
+        precision: The data type of the forward pass (autocast). Logits are float32, or float64 if the weights are.
         multi_label: Whether an image can have several labels: independent sigmoids instead of one softmax.
         preprocessing: How image files of another size are resized and cropped.
 
@@ -206,13 +206,13 @@ class Classifier(nn.Module):
             raise InputError(
                 f"the network returns a {type(output).__name__} without logits; return one tensor, or name it logits"
             )
-        logits = logits.float()
+        logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
         if self.outputs == "softmax":
             return logits.clamp_min(torch.finfo(torch.float32).tiny).log()
         return logits.logit(eps=1e-6) if self.outputs == "sigmoid" else logits
 
     def forward(self, images: Images) -> Logits:
-        """Return the logits of pixels in [0, 1]: float32, of shape `(n, k)`."""
+        """Return the logits of pixels in [0, 1]: float32 or better, of shape `(n, k)`."""
         with torch.autocast(self.device.type, self.precision, enabled=self.precision != torch.float32):
             normalized = self.normalize(images)
             if not self.takes_channels_last:  # images that are synthesized may be in any format

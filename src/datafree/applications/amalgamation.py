@@ -31,6 +31,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
+from datafree import processes
 from datafree.applications.base import Learning, cosine_factor, require_fraction
 from datafree.applications.trainer import Fabric, Trainer, fabric_for, next_batch
 from datafree.callback import Callback, silent
@@ -118,7 +119,7 @@ def amalgamate(
         batches.keep_block_inputs()
     start = callback.register(dual=dual)
     source = iter(batches)
-    with frozen(ensemble):
+    with frozen(ensemble), processes.divided(dual.fabric):
         for step in callback.track(range(start, config.steps), "amalgamate"):
             dual.enter_stage(step, source)
             terms = dual.objective(next_batch(source, step, config.steps))
@@ -236,7 +237,8 @@ class DualGenerator:
         if stage == 0:
             return features
         generated = batch.block_inputs[stage - 1].to(features.device)
-        is_generated = torch.rand(len(features), 1, 1, 1, device=features.device) < self.config.generated_fraction
+        uniform = processes.draw_rows(torch.rand, (len(features), 1, 1, 1), device=features.device)
+        is_generated = uniform < self.config.generated_fraction
         return torch.where(is_generated, generated, features)
 
     def discriminate(self, filtered: Sequence[Tensor], stage: int) -> list[Logits]:

@@ -38,6 +38,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from datafree import processes
 from datafree.applications.base import AugmentedLearning
 from datafree.applications.continual_losses import (
     balanced_cross_entropy,
@@ -49,6 +50,7 @@ from datafree.applications.continual_losses import (
 from datafree.applications.trainer import Fabric, Trainer, fabric_for, next_batch
 from datafree.callback import Callback, silent
 from datafree.classifier import Classifier, frozen, last_layer, record
+from datafree.synthesis.dividing import part_of
 from datafree.types import Batch, Images, InputError, Labels, Scalar, Terms, require_at_least
 
 Model = TypeVar("Model", bound=nn.Module)
@@ -208,14 +210,16 @@ def extend(
     start = callback.register(student=student, **trainer.state)
     old_source, new_source = iter(batches), iter(new)
     no_images = torch.empty(0, *teacher.shape)
-    with frozen(teacher):
+    with frozen(teacher), processes.divided(trainer.fabric):
         student.train()
         for step in callback.track(range(start, config.steps), "extend"):
             old_images = next_batch(old_source, step, config.steps).images if config.needs_images else no_images
-            new_batch = next_batch(new_source, step, config.steps)
+            new_batch = part_of(next_batch(new_source, step, config.steps))
             require_new_classes(new_batch, teacher, new_classes)
             images = torch.cat([part.to(teacher.device) for part in (old_images, new_batch.images)])
-            outputs = compute_outputs(trainer, teacher, config.augment(images), new_batch.targets, head, old_head)
+            with processes.arranged(len(old_images), len(new_batch)):
+                images = config.augment(images)
+                outputs = compute_outputs(trainer, teacher, images, new_batch.targets, head, old_head)
             callback.log(step + 1, trainer.step(config.objective(outputs, head, old_head)))
     trainer.report(callback)
     return student.eval()
@@ -280,5 +284,5 @@ def compute_outputs(
     synthesized, old_classes = len(images) - len(new_labels), teacher_logits.shape[1]
     predictions = teacher_logits[:synthesized].argmax(1)
     labels = torch.cat([predictions, new_labels.to(teacher_logits.device) + old_classes])
-    features, old_features = calls[0].input.float(), old_calls[0].input.float()
-    return Outputs(synthesized, labels, student_logits, teacher_logits, features, old_features)
+    wide = (found[0].input.to(torch.promote_types(found[0].input.dtype, torch.float32)) for found in (calls, old_calls))
+    return Outputs(synthesized, labels, student_logits, teacher_logits, *wide)

@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
+from datafree import processes
 from datafree.losses import distillation_loss
 from datafree.types import Labels, Logits, Scalar
 
@@ -93,8 +94,9 @@ def balanced_cross_entropy(logits: Logits, labels: Labels, old_classes: int) -> 
     """
     is_new = labels >= old_classes
     weights = logits.new_tensor([old_classes, logits.shape[1] - old_classes]) / logits.shape[1]
-    counts = torch.stack([(~is_new).sum(), is_new.sum()]).clamp_min(1)
-    return ((weights / counts)[is_new.long()] * F.cross_entropy(logits, labels, reduction="none")).sum()
+    counts = processes.total(torch.stack([(~is_new).sum(), is_new.sum()])).clamp_min(1)
+    losses = (weights / counts)[is_new.long()] * F.cross_entropy(logits, labels, reduction="none")
+    return losses.sum() * processes.count()  # the mean of this over the processes is the sum over the whole batch
 
 
 def feature_loss(

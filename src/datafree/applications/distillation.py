@@ -18,6 +18,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
+from datafree import processes
 from datafree.applications.base import AugmentedLearning, require_fraction
 from datafree.applications.running_statistics import RunningStatistics
 from datafree.applications.selection import divergence_per_image, draw_in_proportion
@@ -104,6 +105,11 @@ class Distiller:
         Args:
             batch: The images; with `config.select`, the candidates.
         """
+        with processes.arranged(*[len(batch) // self.config.select] * self.config.select):
+            return self.step_on(batch)
+
+    def step_on(self, batch: Batch) -> Terms:
+        """Take one training step on batches that were joined."""
         augment = self.config.augment
         images = augment(batch.images.to(self.teacher.device))
         if batch.teacher_logits is not None and not augment:
@@ -134,7 +140,7 @@ class Distiller:
         temperature = self.config.temperature
         divergence = divergence_per_image(self.teacher, teacher_logits, student_logits, temperature)
         chosen = draw_in_proportion(divergence, max(1, len(images) // self.config.select))
-        return images[chosen], teacher_logits[chosen]
+        return processes.fetch(images, chosen), processes.fetch(teacher_logits, chosen)
 
     def finish(self, callback: Callback = silent) -> None:
         """Put the student in evaluation mode, with its averaged weights if there is an average."""
@@ -188,7 +194,7 @@ def distill(
     if isinstance(batches, Stream):
         batches.take_per_step(config.select)
     source = iter(batches)
-    with frozen(teacher):
+    with frozen(teacher), processes.divided(distiller.trainer.fabric):
         student.train()
         for step in callback.track(range(start, config.steps), "distill"):
             callback.log(step + 1, distiller.step(next_batch(source, step, config.steps, config.select)))

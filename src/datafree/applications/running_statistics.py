@@ -24,6 +24,7 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
+from datafree import processes
 from datafree.classifier import batch_norms, frozen
 
 SHARE = 0.01
@@ -95,7 +96,7 @@ class RunningStatistics:
         """
         if not self.norms or step < self.steps - self.measured_steps:
             return
-        with frozen(self.model), torch.no_grad(), self.at(step):
+        with frozen(self.model), torch.no_grad(), self.at(step), processes.whole_batch_layers():
             for norm in self.norms:
                 norm.training = True
             self.model(inputs)

@@ -20,6 +20,7 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from datafree import processes
 from datafree.classifier import Classifier
 from datafree.types import Batch, Logits
 
@@ -63,8 +64,10 @@ def draw_in_proportion(weights: Float[Tensor, " n"], count: int) -> Int[Tensor, 
     """Return the indices of a sample without replacement, drawn in proportion to weights, without waiting for the device.
 
     Args:
-        weights: Not negative.
-        count: Number of indices, at most `n`.
+        weights: Not negative. With several processes, those of the images of this one.
+        count: Number of indices, at most `n`; with several processes, for each of them. The indices are those of the whole
+            batch then, see `processes.fetch`.
     """
+    weights = processes.gather(weights)
     exponential = torch.empty_like(weights).exponential_()
-    return (weights.clamp_min(LEAST) / exponential).topk(count).indices
+    return (weights.clamp_min(LEAST) / exponential).topk(count * processes.count()).indices

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
+from datafree import processes
 from datafree.applications.base import Learning
 from datafree.applications.running_statistics import RunningStatistics
 from datafree.applications.selection import joined
@@ -104,7 +105,7 @@ class Trainer:
 
     def __call__(self, inputs: Tensor) -> Any:
         """Return the outputs of the model for the inputs of the next step. Each step calls it once."""
-        with self.statistics.at(self.steps_taken):
+        with self.statistics.at(self.steps_taken), processes.whole_batch_layers():
             return self.module(inputs)
 
     @property
@@ -113,12 +114,12 @@ class Trainer:
         return {"optimizer": self.optimizer.optimizer, "schedule": self.schedule}
 
     def step(self, terms: Terms) -> Terms:
-        """Take one optimiser step on the sum of the terms and return them detached."""
+        """Take one optimiser step on the sum of the terms, and return them detached, as means over all processes."""
         self.optimizer.zero_grad(set_to_none=True)
         self.fabric.backward(total(terms))
         self.optimizer.step()
         self.schedule.step()
-        return {name: term.detach() for name, term in terms.items()}
+        return processes.mean_terms(terms)
 
     def report(self, callback: Callback) -> None:
         """Say after the last step what the user should know about the training."""

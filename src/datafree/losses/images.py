@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor
 
+from datafree import processes
 from datafree.types import Images, Scalar
 
 POWER_FLOOR = 1e-6
@@ -87,6 +88,6 @@ def spectrum_distance(images: Images, exponent: float = 2.0) -> Scalar:
     down, across = torch.fft.fftfreq(height, device=images.device), torch.fft.rfftfreq(width, device=images.device)
     frequency = torch.hypot(down[:, None], across).flatten()[1:]
     pixels = images.to(torch.promote_types(images.dtype, torch.float32))
-    power = torch.fft.rfft2(pixels, norm="ortho").abs().square().mean((0, 1)).flatten()[1:]
+    power = processes.mean(torch.fft.rfft2(pixels, norm="ortho").abs().square().mean((0, 1))).flatten()[1:]
     deviation = (power + POWER_FLOOR).log() + exponent * frequency.log()
     return (deviation - deviation.mean()).square().mean()

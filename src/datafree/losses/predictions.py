@@ -6,6 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from datafree import processes
 from datafree.types import Logits, Probabilities, Scalar
 
 
@@ -95,8 +96,17 @@ def mean_prediction_entropy(logits: Logits) -> Scalar:
     Returns:
         A scalar in nats, in [0, ln k].
     """
-    log_mean = torch.logsumexp(logits.log_softmax(1), 0) - math.log(len(logits))
+    log_mean = log_mean_exp(logits.log_softmax(1))
     return -(log_mean.exp() * log_mean).sum()
+
+
+def log_mean_exp(rows: Tensor) -> Tensor:
+    """Return the logarithm of the mean of the exponentials of rows of shape `(n, k)`, over the images of all processes."""
+    log_sum = torch.logsumexp(rows, 0)
+    if processes.count() > 1:
+        shift = processes.largest(log_sum)
+        log_sum = processes.total((log_sum - shift).exp()).log() + shift
+    return log_sum - math.log(len(rows) * processes.count())
 
 
 def sparsity_loss(probabilities: Probabilities) -> Scalar:
@@ -193,7 +203,7 @@ def clamped_divergence(teacher: Logits, student: Logits, temperature: float = 1.
     m = ((p + q) / 2).clamp(0.01, 0.99)
     p, q = p.clamp(0.01, 0.99), q.clamp(0.01, 0.99)
     reverse = [F.kl_div(prediction.log(), m, reduction="batchmean") for prediction in (p, q)]
-    return ((reverse[0] + reverse[1]) / 2).clamp(0, 1)
+    return processes.mean((reverse[0] + reverse[1]) / 2).clamp(0, 1)
 
 
 def distillation_loss(student: Logits, teacher: Logits, temperature: float = 1.0) -> Scalar:

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from datafree import processes
 from datafree.classifier import LayerCall
 from datafree.types import InputError, Scalar
 
@@ -46,7 +47,7 @@ def layer_distance(features: Tensor, stored: tuple[Tensor, Tensor]) -> Scalar:
         A non-negative scalar.
     """
     stored_mean, stored_var = stored
-    mean, var = channel_statistics(features, stored_mean)
+    mean, var = processes.moments(*channel_statistics(features, stored_mean), stored_mean)
     return torch.dist(mean, stored_mean) + torch.dist(var, stored_var)
 
 
@@ -81,7 +82,7 @@ def relative_layer_distance(features: Tensor, stored: tuple[Tensor, Tensor], eps
         A non-negative scalar; zero only if the statistics are the stored ones.
     """
     stored_mean, stored_var = stored
-    mean, var = channel_statistics(features, stored_mean)
+    mean, var = processes.moments(*channel_statistics(features, stored_mean), stored_mean)
     scale = stored_var + eps
     return ((mean - stored_mean).square() / scale + ((var + eps) / scale).log().square()).mean()
 

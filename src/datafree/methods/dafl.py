@@ -23,11 +23,12 @@ References:
 
 import math
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
 
+from datafree import processes
 from datafree.classifier import Classifier, batch_norms, copy_of_input, frozen, record
 from datafree.losses import (
     activation_loss,
@@ -38,8 +39,8 @@ from datafree.losses import (
     one_hot_loss,
     sum_of_layers,
 )
-from datafree.synthesis import Schedule, Synthesizer
-from datafree.synthesis.generator_training import GeneratorMethod, GeneratorTraining
+from datafree.synthesis import Schedule
+from datafree.synthesis.generator_training import GeneratorMethod, GeneratorSynthesizer, GeneratorTraining
 from datafree.synthesis.generators import PaperGenerator, SubpixelGenerator
 from datafree.synthesis.method import capabilities
 from datafree.types import Batch, Images, Scalar, Terms, require_at_least
@@ -103,8 +104,10 @@ class DAFLConfig(GeneratorMethod):
         return DAFL(teacher, self)
 
 
-class DAFL(Synthesizer):
+class DAFL(GeneratorSynthesizer):
     """`objective` is the equation above, `synthesize` is Algorithm 1 up to the step of the student."""
+
+    divides = True
 
     def __init__(self, teacher: Classifier, config: DAFLConfig) -> None:
         self.teacher, self.config = teacher, config
@@ -153,33 +156,35 @@ class DAFL(Synthesizer):
 
     def generate(self, count: int) -> Images:
         """Return images of new latent vectors."""
-        latents = torch.randn(count, self.config.latent_size, device=self.teacher.device)
-        return self.teacher.denormalize(self.generator(latents)).clamp(0, 1)
+        size = (processes.share(count), self.config.latent_size)
+        latents = processes.draw_rows(torch.randn, size, device=self.teacher.device)
+        with processes.whole_batch_layers():
+            return self.teacher.denormalize(self.generator(latents)).clamp(0, 1)
 
     def step(self, student: nn.Module | None = None) -> tuple[Images, Terms]:
         """Take one step of the generator, and return the images of before the step, and the terms."""
         images = self.generate(self.config.batch_size)
         return images, self.training.step(self.objective(images, student))
 
+    def next_step(self, student: nn.Module | None) -> tuple[Images, Terms]:
+        """Take the next step whose images are used, after those of a new generator that are discarded."""
+        self.training.discard(lambda: self.step(student), self.callback)
+        return self.step(student)
+
     def synthesize(self, student: nn.Module | None = None) -> Batch:
         c = self.config
         if self.training.finished:
             self.reset()
         with frozen(self.teacher, student):
-            self.training.discard(lambda: self.step(student), self.callback)
-            images, terms = self.step(student)
+            images, terms = self.next_step(student)
+            if self.remedy(images):
+                images, terms = self.next_step(student)
             logits = self.teacher_logits
             if not c.reuse_batch:
                 with torch.no_grad():
                     images = self.generate(c.student_batch_size)
                     logits = self.teacher(images)
-        return Batch(images.detach(), self.teacher.predict(logits), terms, logits)
-
-    def state_dict(self) -> dict[str, Any]:
-        return self.training.state_dict()
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        self.training.load_state_dict(state)
+        return Batch(images.detach(), self.teacher.predict(logits), processes.mean_terms(terms), logits)
 
 
 def mean_activation(features: Tensor) -> Scalar:

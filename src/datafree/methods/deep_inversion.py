@@ -197,4 +197,4 @@ class DeepInversion(InversionSynthesizer):
                     with torch.no_grad():
                         pixels.clamp_(low, high)
         self.descent = None
-        return Batch(teacher.denormalize(pixels.detach()).clamp(0, 1), descent.targets, descent.terms)
+        return Batch(teacher.denormalize(pixels.detach()).clamp(0, 1), descent.targets, descent.last_terms)

@@ -23,11 +23,12 @@ References:
 """
 
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
 
+from datafree import processes
 from datafree.classifier import Classifier, batch_norms, copy_of_input, frozen, record
 from datafree.ensemble import Ensemble
 from datafree.losses import (
@@ -41,8 +42,8 @@ from datafree.losses import (
 )
 from datafree.networks.blocks import Blocks
 from datafree.networks.filters import Filter
-from datafree.synthesis import Schedule, Synthesizer
-from datafree.synthesis.generator_training import GeneratorMethod, GeneratorTraining
+from datafree.synthesis import Schedule
+from datafree.synthesis.generator_training import GeneratorMethod, GeneratorSynthesizer, GeneratorTraining
 from datafree.synthesis.generators import GroupStackGenerator
 from datafree.types import Batch, Images, InputError, Logits, Terms, require_at_least
 
@@ -88,8 +89,10 @@ class GroupStackConfig(GeneratorMethod):
         return GroupStack(teacher, self)
 
 
-class GroupStack(Synthesizer):
+class GroupStack(GeneratorSynthesizer):
     """`objective` is Eq 11, `synthesize` is one generator step."""
+
+    divides = True
 
     def __init__(self, teacher: Classifier, config: GroupStackConfig) -> None:
         self.ensemble = teacher if isinstance(teacher, Ensemble) else Ensemble([teacher])
@@ -159,8 +162,10 @@ class GroupStack(Synthesizer):
 
     def step(self) -> tuple[Images, list[Tensor], Terms]:
         """Take one step of the generator, and return the images and features of before the step, and the terms."""
-        latents = torch.randn(self.config.batch_size, self.config.latent_size, device=self.ensemble.device)
-        *features, normalized = self.generator(latents)
+        size = (processes.share(self.config.batch_size), self.config.latent_size)
+        latents = processes.draw_rows(torch.randn, size, device=self.ensemble.device)
+        with processes.whole_batch_layers():
+            *features, normalized = self.generator(latents)
         images = self.ensemble.denormalize(normalized).clamp(0, 1)
         return images, features, self.training.step(self.objective(images, features))
 
@@ -171,14 +176,12 @@ class GroupStack(Synthesizer):
         with frozen(ensemble):
             self.training.discard(self.step, self.callback)
             images, features, terms = self.step()
+            if self.remedy(images):
+                self.training.discard(self.step, self.callback)
+                images, features, terms = self.step()
         targets = ensemble.predict(self.teacher_logits)
         if ensemble.multi_label:
             terms = {**terms, "labels_per_image": targets.sum(1).mean()}
         block_inputs = tuple(feature.detach() for feature in reversed(features))
+        terms = processes.mean_terms(terms)
         return Batch(images.detach(), targets, terms, self.teacher_logits, block_inputs)
-
-    def state_dict(self) -> dict[str, Any]:
-        return self.training.state_dict()
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        self.training.load_state_dict(state)

@@ -12,6 +12,7 @@ from typing import ClassVar
 import torch
 from torch import nn
 
+from datafree import processes
 from datafree.classifier import Classifier, frozen
 from datafree.synthesis import Method, Schedule, Synthesizer
 from datafree.synthesis.spectrum import Spectrum, noise
@@ -42,11 +43,13 @@ class NoiseConfig(Method):
 class Noise(Synthesizer):
     """Clipped Gaussian noise. Only the targets depend on the weights of the teacher."""
 
+    divides = True
+
     def __init__(self, teacher: Classifier, config: NoiseConfig) -> None:
         self.teacher, self.config = teacher, config
 
     def synthesize(self, student: nn.Module | None = None) -> Batch:
-        pixels = noise(self.config.batch_size, self.teacher, self.config.spectrum)
+        pixels = processes.part(noise(self.config.batch_size, self.teacher, self.config.spectrum))
         images = self.teacher.denormalize(pixels).clamp(0, 1)
         with frozen(self.teacher), torch.no_grad():
             return Batch(images, self.teacher.predict(self.teacher(images)), {})

@@ -24,6 +24,7 @@ from typing import Any, ClassVar, Literal
 import torch
 from torch import nn
 
+from datafree import processes
 from datafree.classifier import Classifier, frozen
 from datafree.synthesis import Method, Schedule, Synthesizer
 from datafree.synthesis.augmentation import Augmentation
@@ -102,13 +103,15 @@ class ProceduralConfig(Method):
 class Procedural(Synthesizer):
     """Draws pictures and asks the teacher. Its state are the levels, which are measured once on drawn pictures."""
 
+    divides = True
+
     def __init__(self, teacher: Classifier, config: ProceduralConfig) -> None:
         self.teacher, self.config = teacher, config
         families = config.families_for(teacher)
         self.artist = Artist(teacher, families, match=config.match_levels, view=config.view)
 
     def synthesize(self, student: nn.Module | None = None) -> Batch:
-        pictures = self.artist.draw(self.config.batch_size)
+        pictures = processes.part(self.artist.draw(self.config.batch_size))
         with frozen(self.teacher), torch.no_grad():
             logits = self.teacher(pictures)
         return Batch(pictures, self.teacher.predict(logits), {}, logits)

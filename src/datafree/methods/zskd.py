@@ -33,6 +33,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from datafree import processes
 from datafree.classifier import Classifier, frozen
 from datafree.losses import soft_cross_entropy
 from datafree.synthesis import Method, Schedule, half_cosine
@@ -95,6 +96,8 @@ class ZSKDConfig(Method):
 class ZSKD(DescentSynthesizer):
     """`soft_labels` is step 2, `objective` is the equation of step 3, `synthesize` is Algorithm 1."""
 
+    divides = True
+
     def __init__(self, teacher: Classifier, config: ZSKDConfig) -> None:
         weights = teacher.class_weights()
         if teacher.multi_label or weights is None or len(weights) < 2:
@@ -122,7 +125,7 @@ class ZSKD(DescentSynthesizer):
             concentration = concentration.cpu()
         # Concentrations near zero underflow in single precision.
         labels = torch.distributions.Dirichlet(concentration.double()).sample()
-        return labels.float().to(self.teacher.device)
+        return labels.to(self.teacher.device, torch.get_default_dtype())
 
     def objective(self, images: Images, targets: Probabilities) -> Terms:
         return {"impression": soft_cross_entropy(self.teacher(images) / self.config.temperature, targets)}
@@ -150,10 +153,10 @@ class ZSKD(DescentSynthesizer):
     def synthesize(self, student: nn.Module | None = None) -> Batch:
         c = self.config
         if not self.descent:
-            targets = self.soft_labels(c.batch_size)
-            self.descent = Descent(self.initial_parameters(), targets, self.teacher, self.create_optimizer)
+            targets, first = processes.part(self.soft_labels(c.batch_size)), processes.part(self.initial_parameters())
+            self.descent = Descent(first, targets, self.teacher, self.create_optimizer)
         descent, targets = self.descent, self.descent.targets
-        with frozen(self.teacher):
+        with frozen(self.teacher), processes.whole_batch_layers():
             for step in descent.track(self.callback, c.steps):
                 descent.optimizer.param_groups[0]["lr"] = half_cosine(c.lr, step, c.steps)
                 descent.take_step(self.objective(self.render(descent.parameters), targets))
@@ -163,7 +166,8 @@ class ZSKD(DescentSynthesizer):
                 entropy = torch.special.entr(targets).sum(1).mean()
                 residual = soft_cross_entropy(logits / c.temperature, targets) - entropy
         self.descent = None
-        return Batch(images, targets, {**descent.terms, "residual": residual}, logits)
+        terms = processes.mean_terms({**descent.terms, "residual": residual})
+        return Batch(images, targets, terms, logits)
 
     def state_dict(self) -> dict[str, Any]:
         return {**super().state_dict(), "drawn": self.drawn}

@@ -103,7 +103,7 @@ def logit_layer(classifier: Classifier) -> nn.Linear:
     if layer is not None:
         with frozen(classifier), torch.no_grad(), record(layer, function=lambda call: call.output.clone()) as outputs:
             logits = classifier(torch.zeros(1, *classifier.shape, device=classifier.device))
-        if len(outputs) == 1 and torch.equal(outputs[0].float(), logits):
+        if len(outputs) == 1 and torch.equal(outputs[0].to(logits.dtype), logits):
             return layer
     raise InputError(
         "the network's logits are not the output of a single fully connected layer; "

@@ -7,7 +7,9 @@ References:
     | https://arxiv.org/abs/1905.04899
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -15,6 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from datafree import processes
 from datafree.classifier import Classifier, frozen
 from datafree.losses import js_divergence
 from datafree.types import Images, InputError, require_at_least
@@ -80,9 +83,9 @@ class Augmentation:
     def blend(self, images: Images) -> Images:
         """Blend a fraction of the images with another image of the batch."""
         n, device = len(images), images.device
-        blended = torch.rand(n, 1, 1, 1, device=device) < self.mix
-        weight = torch.where(blended, torch.rand(n, 1, 1, 1, device=device), 1.0)
-        return torch.lerp(images[torch.randperm(n, device=device)], images, weight)
+        blended = uniform((n, 1, 1, 1), device) < self.mix
+        weight = torch.where(blended, uniform((n, 1, 1, 1), device), 1.0)
+        return torch.lerp(processes.permuted(images), images, weight)
 
     def cut(self, images: Images) -> Images:
         r"""Replace a rectangle in a fraction of the images by the same rectangle of another image of the batch.
@@ -95,30 +98,35 @@ class Augmentation:
         """
         n, _, height, width = images.shape
         device = images.device
-        is_cut = torch.rand(n, 1, 1, 1, device=device) < self.cutmix
-        side, row, column = torch.rand(3, n, 1, device=device)
+        is_cut = uniform((n, 1, 1, 1), device) < self.cutmix
+        side, row, column = uniform((3, n, 1), device, dim=1)
         half = side.sqrt() / 2
         rows = (torch.arange(height, device=device) + 0.5) / height
         columns = (torch.arange(width, device=device) + 0.5) / width
         inside = ((rows - row).abs() < half)[:, None, :, None] & ((columns - column).abs() < half)[:, None, None, :]
-        return torch.where(inside & is_cut, images[torch.randperm(n, device=device)], images)
+        return torch.where(inside & is_cut, processes.permuted(images), images)
 
     def transform(self, images: Images) -> Images:
         """Flip, rotate, scale and shift each image, without combining images."""
         n, _, height, width = images.shape
         if self.flip:
-            mirrored = torch.rand(n, 1, 1, 1, device=images.device) < 0.5
+            mirrored = uniform((n, 1, 1, 1), images.device) < 0.5
             images = torch.where(mirrored, images.flip(-1), images)
         if not (self.shift or self.rotate or self.scale):
             return images
-        uniform = torch.rand(4, n, device=images.device) * 2 - 1
-        angle = uniform[0] * self.rotate * torch.pi / 180
-        cos, sin = angle.cos() * (1 + uniform[1] * self.scale), angle.sin() * (1 + uniform[1] * self.scale)
-        right, down = uniform[2] * 2 * self.shift / width, uniform[3] * 2 * self.shift / height
+        drawn = uniform((4, n), images.device, dim=1) * 2 - 1
+        angle = drawn[0] * self.rotate * torch.pi / 180
+        cos, sin = angle.cos() * (1 + drawn[1] * self.scale), angle.sin() * (1 + drawn[1] * self.scale)
+        right, down = drawn[2] * 2 * self.shift / width, drawn[3] * 2 * self.shift / height
         # The grid counts height and width as 2 each; in pixels a rotation must not shear images that are not square.
         affine = torch.stack([cos, -sin * (height / width), right, sin * (width / height), cos, down], 1).view(n, 2, 3)
         grid = F.affine_grid(affine, list(images.shape), align_corners=False)
         return F.grid_sample(images, grid, padding_mode="border", align_corners=False)
+
+
+def uniform(size: Sequence[int], device: torch.device, dim: int = 0) -> Tensor:
+    """Return uniform random numbers for the images of this process."""
+    return processes.draw_rows(torch.rand, size, dim, device=device)
 
 
 def flip_divergence(teacher: Classifier, images: Images) -> float:
@@ -171,11 +179,12 @@ def jitter(images: Images, max_shift: int, flip: bool) -> Images:
         flip: Mirror each image left to right with probability 0.5.
     """
     n, _, height, width = images.shape
-    down, right = torch.randint(-max_shift, max_shift + 1, (2, n, 1), device=images.device)
+    shifts = partial(torch.randint, -max_shift, max_shift + 1)
+    down, right = processes.draw_rows(shifts, (2, n, 1), dim=1, device=images.device)
     rows = (torch.arange(height, device=images.device) + down) % height
     columns = (torch.arange(width, device=images.device) + right) % width
     if flip:
-        mirrored = torch.rand(n, 1, device=images.device) < 0.5
+        mirrored = uniform((n, 1), images.device) < 0.5
         columns = torch.where(mirrored, columns.flip(1), columns)
     return _Permute.apply(images, rows, columns)
 

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from datafree import processes
 from datafree.callback import Callback
 from datafree.classifier import Classifier
 from datafree.synthesis.method import Synthesizer, descend, loss_scaler
@@ -60,6 +61,11 @@ class Descent:
     def take_step(self, terms: Terms) -> None:
         """Take one optimizer step on the sum of the terms."""
         self.terms = descend(terms, self.optimizer, self.scaler)
+
+    @property
+    def last_terms(self) -> Terms:
+        """The terms of the last step; with several processes, those of the whole batch."""
+        return processes.mean_terms(self.terms)
 
     def state_dict(self) -> dict[str, Any]:
         """Return everything that the next step depends on besides the networks and the random numbers."""

@@ -1,5 +1,10 @@
-"""What the methods that train a generator share: their settings, and the networks and optimizer under training."""
+"""What the methods that train a generator share: their settings, the networks and optimizer under training, and a remedy.
 
+A generator that has collapsed draws the same image for every latent vector. If it does so at two checks in a row, it is
+re-initialised, once. A generator that has not collapsed is never touched.
+"""
+
+from abc import abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -10,8 +15,13 @@ from torch import nn
 from datafree.callback import Callback
 from datafree.classifier import Classifier
 from datafree.memory_format import use_channels_last
-from datafree.synthesis.method import Method, descend, loss_scaler
-from datafree.types import Terms, require_at_least
+from datafree.synthesis.method import Method, Synthesizer, descend, loss_scaler
+from datafree.types import Images, Terms, require_at_least
+
+CHECK_EVERY = 50
+"""generator steps between two checks for a collapse"""
+GREY_LEVEL = 1 / 255
+"""standard deviation of a pixel over a batch below which it counts as the same in all images"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,8 +78,8 @@ class GeneratorTraining:
         self.scaler = loss_scaler(teacher)
         for network in networks.values():
             use_channels_last(network)
-        parameters = [parameter for network in networks.values() for parameter in network.parameters()]
-        self.optimizer = torch.optim.Adam(parameters, lr=config.lr, betas=(0.5, 0.999), fused=True)
+        self.parameters = [parameter for network in networks.values() for parameter in network.parameters()]
+        self.optimizer = torch.optim.Adam(self.parameters, lr=config.lr, betas=(0.5, 0.999), fused=True)
 
     @property
     def finished(self) -> bool:
@@ -91,7 +101,7 @@ class GeneratorTraining:
     def step(self, terms: Terms) -> Terms:
         """Take one step on the sum of the terms, and return them detached."""
         self.steps += 1
-        return descend(terms, self.optimizer, self.scaler)
+        return descend(terms, self.optimizer, self.scaler, self.parameters)
 
     def state_dict(self) -> dict[str, Any]:
         """Return the networks, the optimizer and the number of steps."""
@@ -106,3 +116,52 @@ class GeneratorTraining:
         self.optimizer.load_state_dict(state["optimizer"])
         self.scaler.load_state_dict(state["scaler"])
         self.steps = state["steps"]
+
+
+class GeneratorSynthesizer(Synthesizer):
+    """A synthesizer with a generator, which is re-initialised once if it has collapsed. Its state says whether it was."""
+
+    training: GeneratorTraining
+    """the generator under training"""
+    restarts: int = 0
+    """number of times that a collapsed generator was re-initialised"""
+    suspected: bool = False
+    """whether the generator had collapsed at the last check"""
+
+    @abstractmethod
+    def reset(self) -> None:
+        """Re-initialise the generator and its optimizer."""
+
+    def remedy(self, images: Images) -> bool:
+        """Re-initialise a generator that has collapsed at two checks in a row, once. Return whether this was done.
+
+        Args:
+            images: The images of its last step.
+        """
+        if self.restarts or self.training.steps % CHECK_EVERY:
+            return False
+        before, self.suspected = self.suspected, is_collapsed(images)
+        if not (before and self.suspected):
+            return False
+        self.restarts += 1
+        self.callback.note(
+            f"the generator has collapsed after {self.training.steps} steps (it draws the same image for every latent "
+            "vector): it was re-initialised, once"
+        )
+        self.reset()
+        return True
+
+    def state_dict(self) -> dict[str, Any]:
+        return {**self.training.state_dict(), "restarts": self.restarts, "suspected": self.suspected}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.training.load_state_dict(state)
+        self.restarts, self.suspected = (
+            state.get("restarts", 0),
+            state.get("suspected", False),
+        )  # not in earlier versions
+
+
+def is_collapsed(images: Images) -> bool:
+    """Return whether all images of a batch are the same, to one grey level in every pixel."""
+    return bool(images.detach().float().std(0, correction=0).amax() < GREY_LEVEL) if len(images) > 1 else False

@@ -2,7 +2,7 @@
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import wraps
 from typing import Any, ClassVar
@@ -10,6 +10,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
+from datafree import processes
 from datafree.callback import Callback, silent
 from datafree.classifier import Classifier, batch_norms
 from datafree.synthesis.outputs import inspect_teachers
@@ -133,6 +134,8 @@ class Synthesizer(ABC):
     """reports the progress of long optimizations"""
     batches_per_step: int = 1
     """batches that the application takes for each step of the student"""
+    divides: ClassVar[bool] = False
+    """whether `synthesize` makes only the part of this process, where several divide a batch; otherwise each makes it all"""
     reports_batches: ClassVar[bool] = True
     """whether the stream reports each batch to its callback; not if it was drawn from images that were reported before"""
 
@@ -170,17 +173,30 @@ class Synthesizer(ABC):
         """Restore the state returned by `state_dict`."""
 
 
-def descend(terms: Terms, optimizer: torch.optim.Optimizer, scaler: torch.amp.GradScaler | None = None) -> Terms:
+def descend(
+    terms: Terms,
+    optimizer: torch.optim.Optimizer,
+    scaler: torch.amp.GradScaler | None = None,
+    shared: Iterable[Tensor] = (),
+) -> Terms:
     """Take one optimizer step on the sum of the terms, and return the terms detached.
+
+    With several processes, the objective is the mean of their sums. What is optimized belongs to one process, as images do,
+    unless it is `shared`.
 
     Args:
         terms: The terms.
         optimizer: The optimizer.
         scaler: Multiplies the sum before the backward pass, and divides the gradients; see `loss_scaler`.
+        shared: Parameters that every process has, as those of a generator. They get the gradients of all images.
     """
     scaler = scaler or torch.amp.GradScaler("cpu", enabled=False)
     optimizer.zero_grad(set_to_none=True)
-    scaler.scale(total(terms)).backward()
+    shared = list(shared)
+    scaler.scale(total(terms) / (1 if shared else processes.count())).backward()
+    processes.average_gradients(shared)
+    if scaler.is_enabled():
+        processes.overflow_together(group["params"] for group in optimizer.param_groups)
     scaler.step(optimizer)
     scaler.update()
     return {name: term.detach() for name, term in terms.items()}

@@ -25,8 +25,10 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from datafree import processes
 from datafree.classifier import Classifier
 from datafree.files.naming import require_name
+from datafree.synthesis.dividing import draw_mixed
 from datafree.synthesis.method import Method, Synthesizer
 from datafree.synthesis.pool import Pool, on_device
 from datafree.synthesis.schedule import Schedule
@@ -145,6 +147,7 @@ class Mixed(Synthesizer):
     the callback under the name of the part.
     """
 
+    divides = True
     reports_batches = False
 
     def __init__(self, teacher: Classifier, mixture: Mixture) -> None:
@@ -184,10 +187,18 @@ class Mixed(Synthesizer):
             stream.synthesize_until(stream.batches_due)
         # Nothing is drawn before all parts have synthesized, so that a checkpoint in between repeats no draw.
         counts = next_counts(self.mixture.shares, self.drawn, self.mixture.batch_size)
-        batches = [draw(stream.pool, count) for stream, count in zip(streams, counts, strict=True) if count]
+        batch = self.draw(counts)
         for stream in streams:
             stream.step += 1
         self.drawn = [drawn + count for drawn, count in zip(self.drawn, counts, strict=True)]
+        return batch
+
+    def draw(self, counts: Sequence[int]) -> Batch:
+        """Return a number of random images of each part, in random order."""
+        streams = self.streams.values()
+        if processes.count() > 1:
+            return draw_mixed([stream.parts for stream in streams], counts, lambda batches: join(batches, self.teacher))
+        batches = [draw(stream.pool, count) for stream, count in zip(streams, counts, strict=True) if count]
         return shuffled(join(batches, self.teacher))
 
     def state_dict(self) -> dict[str, Any]:

@@ -68,8 +68,20 @@ class Pool:
 
         A pool is small if it holds fewer than `8 * count` images. If it holds fewer than `count`, all are returned.
         """
-        small = len(self) < 8 * count
-        return self.select(torch.randperm(len(self))[:count] if small else torch.randint(len(self), (count,)))
+        return self.select(self.draw_positions(count, len(self)))
+
+    @staticmethod
+    def draw_positions(count: int, length: int, *, exact: bool = False) -> Tensor:
+        """Return the positions of random images; see `draw`.
+
+        Args:
+            count: Number of images.
+            length: Number of images in the pool.
+            exact: Return `count` positions, with repetitions if the pool holds fewer.
+        """
+        if exact and length < count:
+            return torch.randint(length, (count,))
+        return torch.randperm(length)[:count] if length < 8 * count else torch.randint(length, (count,))
 
     def all(self) -> Batch:
         """Return all stored images, in the order of the buffer."""

@@ -8,9 +8,11 @@ from typing import Any
 import torch
 from torch import nn
 
+from datafree import processes
 from datafree.callback import Callback, silent
 from datafree.classifier import Classifier
 from datafree.randomness import RandomNumbers
+from datafree.synthesis.dividing import DividedPool, synthesize_part
 from datafree.synthesis.method import Method, Synthesizer
 from datafree.synthesis.pool import Pool
 from datafree.synthesis.schedule import Schedule
@@ -45,6 +47,7 @@ class Stream:
         self.numbers, self.part = numbers, part
         synthesizer.callback = callback
         self.pool = Pool(schedule.pool_batches)
+        self.parts = DividedPool(self.pool)
         self.step = 0
         self.batch_count = 0
 
@@ -83,7 +86,7 @@ class Stream:
     def __next__(self) -> Batch:
         self.synthesize_until(self.batches_due, with_student=self.step > 0)
         self.step += 1
-        return self.pool.newest if self.schedule.refresh_every == 1 else self.pool.draw(self.schedule.batch_size)
+        return self.parts.newest if self.schedule.refresh_every == 1 else self.parts.draw(self.schedule.batch_size)
 
     def take_per_step(self, count: int) -> None:
         """Expect that a step of the student takes several batches, as candidates to select from."""
@@ -109,11 +112,12 @@ class Stream:
         """
         while self.batch_count < count:
             with self.numbers or nullcontext():
-                batch = self.synthesizer.synthesize(self.student if with_student else None)
-            self.pool.add(batch)
+                batch, is_whole = synthesize_part(self.synthesizer, self.student if with_student else None)
+            self.parts.add(batch, is_whole=is_whole)
             self.batch_count += 1
             if self.synthesizer.reports_batches:
-                self.callback.on_batch(replace(batch, part=self.part), self.batch_count, count)
+                with processes.undivided() if is_whole else nullcontext():
+                    self.callback.on_batch(replace(batch, part=self.part), self.batch_count, count)
 
     def state_dict(self) -> dict[str, Any]:
         """Return the pool, the state of the synthesizer, its random numbers and the hashes of the files it has read."""
@@ -122,6 +126,7 @@ class Stream:
             "batch_count": self.batch_count,
             "dependencies": dict(self.synthesizer.dependencies),
             "pool": self.pool.state_dict(),
+            "is_whole": self.parts.is_whole,
             "synthesizer": self.synthesizer.state_dict(),
         }
         return state | ({"numbers": self.numbers.state_dict()} if self.numbers else {})
@@ -136,6 +141,7 @@ class Stream:
             require_unchanged(name, digest, state["dependencies"].get(name))
         self.step, self.batch_count = state["step"], state["batch_count"]
         self.pool.load_state_dict(state["pool"])
+        self.parts.is_whole = state.get("is_whole", True)
         self.synthesizer.load_state_dict(state["synthesizer"])
         if self.numbers:
             self.numbers.load_state_dict(state["numbers"])

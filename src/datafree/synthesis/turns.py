@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from datafree.classifier import Classifier, ClassSubset, frozen
 from datafree.ensemble import Ensemble, SingleTeacher
+from datafree.synthesis.dividing import part_of, synthesize_part
 from datafree.synthesis.method import Method, Synthesizer
 from datafree.synthesis.schedule import Schedule
 from datafree.types import Batch, Targets, require_at_least, require_below_one
@@ -144,6 +145,8 @@ class TakingTurns(Synthesizer):
         weights: A positive number for each.
     """
 
+    divides = True
+
     def __init__(self, synthesizers: Sequence[Synthesizer], weights: Sequence[float]) -> None:
         self.synthesizers, self.weights = list(synthesizers), list(weights)
         self.batches = [0] * len(self.synthesizers)
@@ -166,7 +169,8 @@ class TakingTurns(Synthesizer):
         index = self.next_turn
         synthesizer = self.synthesizers[index]
         synthesizer.callback = self.callback
-        batch = synthesizer.synthesize(None if student is None else self.student_for(index, student))
+        batch, is_whole = synthesize_part(synthesizer, None if student is None else self.student_for(index, student))
+        batch = part_of(batch) if is_whole else batch
         self.batches[index] += 1  # not before, so that a batch in progress is continued from a checkpoint
         return self.finished(index, batch)
 

@@ -21,6 +21,7 @@ from datafree.types import Scalar
 class InversionSynthesizer(DescentSynthesizer):
     """A synthesizer that optimizes images from a start, with layer statistics or an image prior in their place."""
 
+    divides = True
     start: Start
     """where the images start"""
     statistics: LayerStatistics | None = None

@@ -14,6 +14,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
+from datafree import processes
 from datafree.classifier import Classifier
 from datafree.files import sha256_of
 from datafree.synthesis.drawings import Artist
@@ -78,7 +79,7 @@ class Start:
         """Return the first images of a batch and what they should be predicted as.
 
         Args:
-            count: Number of images.
+            count: Number of images. With several processes, each gets its part of them.
             targets: Random classes; each class equally often; or the balanced assignment nearest to the teacher's
                 predictions on the images.
             extra_label_probability: If multi-label, the probability of each further label; not used with `nearest`.
@@ -90,9 +91,13 @@ class Start:
             first = self.draw(count)
             return first, nearest_targets(self.teacher, self.teacher.denormalize(first).clamp(0, 1))
         chosen = sample_targets(self.teacher, count, targets, extra_label_probability)
-        return self.draw(count), chosen
+        return self.draw(count), processes.part(chosen)
 
     def draw(self, count: int) -> Tensor:
+        """Return images in the normalised space of the teacher: those of this process among `count`."""
+        return processes.part(self.draw_all(count))
+
+    def draw_all(self, count: int) -> Tensor:
         """Return `count` images in the normalised space of the teacher, of shape `(count, c, h, w)`."""
         if self.choice == "noise":
             return noise(count, self.teacher, "white")

@@ -17,6 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from datafree import processes
 from datafree.classifier import Classifier, frozen
 from datafree.types import Images, Labels, Logits, Targets
 
@@ -56,9 +57,10 @@ def nearest_targets(teacher: Classifier, images: Images) -> Targets:
     """
     with frozen(teacher), torch.no_grad():
         logits = torch.cat([teacher(part) for part in images.split(256)])
+    logits = processes.gather(logits)
     allowed = allowed_classes(teacher)
     labels = nearest_balanced_labels(teacher.softmax_logits(logits)[:, allowed])
-    return with_extra_labels(teacher, allowed[labels.to(teacher.device)], logits > 0)
+    return processes.part(with_extra_labels(teacher, allowed[labels.to(teacher.device)], logits > 0))
 
 
 def allowed_classes(teacher: Classifier) -> Tensor:
