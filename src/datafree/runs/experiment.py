@@ -11,11 +11,11 @@ from rich.console import Console
 
 from datafree.classifier import Classifier, fingerprint
 from datafree.ensemble import whole_teacher
-from datafree.evaluation import agreement, evaluate, measure
-from datafree.progress import Work, with_progress
-from datafree.real.data import RealImages
+from datafree.evaluation import evaluate
+from datafree.progress import Work
 from datafree.real.ledger import Purpose
 from datafree.runs.dependencies import dependencies_of
+from datafree.runs.estimating.at_end import estimate_of
 from datafree.runs.hardware import (
     environment,
     peak_memory,
@@ -25,9 +25,13 @@ from datafree.runs.logger import RunLogger
 from datafree.runs.planning.expected import networks
 from datafree.runs.planning.setup import Setup, is_open, method_of, set_up
 from datafree.runs.planning.work import work_of
+from datafree.runs.reporting.answers import answers_of_run
+from datafree.runs.reporting.assessment import about, assess_both
+from datafree.runs.reporting.assessment import assess as assess
 from datafree.runs.reporting.console import say
 from datafree.runs.reporting.methods import method_name, part_results
 from datafree.runs.reporting.report import write_results
+from datafree.runs.reporting.times import Stopwatch, TimedStream
 from datafree.runs.run_folder import RunFolder, require_unused
 from datafree.runs.serialization import flatten, to_json
 from datafree.runs.settings import Experiment, experiment_json, read_settings
@@ -35,7 +39,6 @@ from datafree.runs.task_data import open_task_data, with_pictures
 from datafree.runs.tasks import networks_in, student_start
 from datafree.runs.tracking import Tracker, open_trackers
 from datafree.runs.verdict import findings, probe, verdict
-from datafree.synthesis import Stream
 from datafree.teachers.code import require_repeated
 from datafree.teachers.costs import sources
 from datafree.teachers.inspection import notes_of
@@ -105,7 +108,8 @@ def run(
     out = Path(out)
     if is_open(experiment) and not resuming:
         require_unused(out)
-    with plain_faults(where=", in a new run"):
+    watch = Stopwatch()
+    with plain_faults(where=", in a new run"), watch.measure("loading"):
         setup = set_up(experiment, resuming, started)
     experiment = setup.experiment
     teacher_sha256 = fingerprint(whole_teacher(setup.teacher).model)
@@ -122,11 +126,15 @@ def run(
         require_finite(setup.student)
         if fingerprint(whole_teacher(setup.teacher).model) != teacher_sha256:
             raise RuntimeError("the run changed the teacher; this is a bug of datafree, please report it")
-        summary = summarize(setup, logger, console)
+        summary = summarize(setup, logger, console, watch)
+        if setup.fabric.is_global_zero and (estimate := estimate_of(setup, summary["seconds"], console)):
+            summary["estimate"] = estimate.as_dict()
+            say(logger.console, "estimate", estimate.sentence)
         summary["verdict"] = verdict(summary, findings(logger.evidence(probe=probed)))
         if folder:
             folder.require_owner()
-            write_results(folder.path, summary, setup.student, logger.first_batches)
+            asked = answers_of_run(logger.states.get("stream"), logger.first_batches, setup.teacher, setup.student)
+            write_results(folder.path, summary, setup.student, logger.first_batches, asked)
             folder.delete_checkpoints()
     return Result(setup.student, summary, out)
 
@@ -230,7 +238,7 @@ def training_batches(setup: Setup, logger: RunLogger) -> Iterator[Batch]:
             logger.note(note)
         logger.also_register(real=real)
         return real.random_batches(experiment.schedule.batch_size)
-    stream = Stream.of(
+    stream = TimedStream.of(
         with_pictures(method_of(experiment), teacher, ledger),
         teacher,
         setup.visible_student,
@@ -258,13 +266,12 @@ def require_finite(student: Classifier) -> None:
             raise Diverged(f"{name} of the student is not finite after the last step; lower the learning rate")
 
 
-def summarize(setup: Setup, logger: RunLogger, console: Console | None) -> dict[str, Any]:
+def summarize(setup: Setup, logger: RunLogger, console: Console | None, watch: Stopwatch) -> dict[str, Any]:
     """Evaluate teacher and student, and return the summary of a finished run."""
+    seconds = logger.seconds()
     experiment, teacher, student, data = setup.experiment, setup.teacher, setup.student, setup.data
-    evaluations = {
-        "teacher": assess(teacher, teacher, data.test, console),
-        "student": assess(student, teacher, data.test, console),
-    }
+    with watch.measure("evaluation"):
+        evaluations = assess_both(teacher, student, data.test, console)
     parts = part_results(experiment.method, logger.first_batches, logger.part_images, teacher, student)
     for note in (note for note in data.notes if note not in logger.notes):  # files that could not be read
         logger.note(note)
@@ -272,6 +279,7 @@ def summarize(setup: Setup, logger: RunLogger, console: Console | None) -> dict[
         "experiment": to_json(experiment),
         "method": experiment.application.label(method_name(experiment.method)),
         "classes": list(student.classes),
+        **about(experiment, teacher, student),
         **evaluations,
         "teacher_sha256": fingerprint(whole_teacher(teacher).model),
         "student_sha256": fingerprint(student.model),
@@ -285,30 +293,8 @@ def summarize(setup: Setup, logger: RunLogger, console: Console | None) -> dict[
         **({"parts": parts} if parts else {}),
         "notes": logger.notes,
         "ledger": data.ledger.to_json(),
-        "seconds": round(logger.seconds(), 2),
+        "seconds": round(seconds, 2),
+        "times": watch.with_training(seconds, logger.states.get("stream")),
         "peak_memory_mb": peak_memory(),
         "environment": environment(experiment.threads, setup.fabric),
     }
-
-
-def assess(
-    model: Classifier, teacher: Classifier, test: RealImages | None, console: Console | None = None
-) -> dict[str, Any]:
-    """Measure the size and latency of a network and, given real images, evaluate it.
-
-    Args:
-        model: The network.
-        teacher: The classifier that agreement is measured with; may be `model` itself.
-        test: Held-out images; None: only measure.
-        console: Where progress is shown; default: nowhere.
-
-    Returns:
-        The fields of `Cost` and, given real images, of `Evaluation`; only `agreement` and `images` if they have no labels.
-    """
-    costs = asdict(measure(model))
-    if test is None:
-        return costs
-    batches = with_progress(test.batches_for(model, teacher), len(test), "evaluate", console)
-    if not test.labelled:
-        return costs | dict(zip(("agreement", "images"), agreement(model, teacher, batches), strict=True))
-    return costs | asdict(evaluate(model, teacher, batches))

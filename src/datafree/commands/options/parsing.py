@@ -8,7 +8,7 @@ import tyro
 from tyro import _errors  # the only way to turn its boxed text into a sentence; the minor version is pinned for it
 
 from datafree.commands.options.table import Selector, select
-from datafree.types import InputError
+from datafree.errors import InputError
 
 T = TypeVar("T")
 Flat = tyro.conf.OmitArgPrefixes
