@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from io import StringIO
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, ClassVar, cast
 
 import pytest
 import torch
@@ -25,6 +25,7 @@ from datafree.benchmarks.results import (
     mean_percent,
     plot,
     seconds_to,
+    with_earlier_rows,
     write_script_result,
 )
 from datafree.benchmarks.rows import RowRun, RowSettings, experiments, read_training
@@ -140,6 +141,35 @@ def test_a_row_with_measured_feature_statistics(folder: Path, monkeypatch: pytes
     files = [folder / "measured" / "DI-measured" / f"seed-{seed}-measured-on-20.safetensors" for seed in (0, 1)]
     assert files[0].read_bytes() != files[1].read_bytes(), "each seed measures other images"
     bench("measured", options, QUIET)  # the files are used again
+
+
+class TestEarlierRows:
+    RESULT: ClassVar[dict[str, Any]] = {
+        "command": "new",
+        "seeds": [0, 1],
+        "teacher": {"sha256": "a" * 64},
+        "rows": {"b": {"mean": 2.0}},
+    }
+
+    def test_rows_that_were_not_run_are_kept_in_the_order_of_the_table(self, tmp_path: Path):
+        earlier = {**self.RESULT, "command": "old", "rows": {"c": {"mean": 3.0}, "b": {"mean": 0.0}, "gone": {}}}
+        (tmp_path / "t.json").write_text(json.dumps(earlier))
+        rows = with_earlier_rows(self.RESULT, tmp_path / "t.json", ("a", "b", "c"))["rows"]
+        assert rows == {"b": {"mean": 2.0}, "c": {"mean": 3.0, "command": "old"}} and list(rows) == ["b", "c"]
+
+    @pytest.mark.parametrize("changes", [{"seeds": [0]}, {"teacher": {"sha256": "b" * 64}}])
+    def test_rows_of_other_teachers_and_seeds_are_left_out(self, tmp_path: Path, changes: dict[str, Any]):
+        (tmp_path / "t.json").write_text(json.dumps({**self.RESULT, "rows": {"c": {}}, **changes}))
+        assert with_earlier_rows(self.RESULT, tmp_path / "t.json", ("b", "c")) == self.RESULT
+
+    def test_without_a_file_there_is_nothing_to_keep(self, tmp_path: Path):
+        assert with_earlier_rows(self.RESULT, tmp_path / "t.json", ("b",)) == self.RESULT
+
+    @pytest.mark.parametrize("text", ["[]", '{"teacher": 3}', "{", json.dumps({**RESULT, "rows": 3})])
+    def test_a_damaged_file_is_an_error(self, tmp_path: Path, text: str):
+        (tmp_path / "t.json").write_text(text)
+        with pytest.raises(InputError, match=r"t\.json"):
+            with_earlier_rows(self.RESULT, tmp_path / "t.json", ("b",))
 
 
 def test_seconds_to_a_goal_need_every_seed_to_reach_it():

@@ -14,7 +14,7 @@ from typing import Any
 from rich.console import Console
 
 from datafree.benchmarks import BENCHMARKS
-from datafree.benchmarks.results import collect, markdown, plot
+from datafree.benchmarks.results import collect, markdown, plot, with_earlier_rows
 from datafree.benchmarks.rows import RowRun, RowSettings, run_row, train_teachers
 from datafree.benchmarks.table import Benchmark
 from datafree.evaluation import score
@@ -33,7 +33,7 @@ class Bench(RowSettings):
     results: Path = Path("benchmarks/results")
     """output folder of the table as JSON, Markdown and SVG"""
     rows: tuple[str, ...] = ()
-    """rows to run (default: all)"""
+    """rows to run; other rows in an existing file are kept if teacher and seeds are the same (default: all)"""
     seeds: tuple[int, ...] = (0, 1, 2)
     """random seeds; each row is run once for each"""
     jobs: int = 1
@@ -74,6 +74,8 @@ def bench(name: str, options: Bench, console: Console) -> dict[str, Any]:
         rows = finished_rows(row_runs, finished)
         if row_run.name in rows and not all(table.rows[row].reference for row in rows):
             result = collect(table, rows, command=options.command, seeds=options.seeds, jobs=options.jobs)
+            if options.rows:
+                result = with_earlier_rows(result, options.results / f"{name}.json", tuple(table.rows))
             write_results(name, result, options.results)
     return result
 

@@ -13,7 +13,8 @@ from rich.table import Table
 
 from datafree.benchmarks.table import Benchmark, Row
 from datafree.evaluation import score
-from datafree.files import write_json
+from datafree.files import read_json, write_json
+from datafree.files.validation import from_plain
 from datafree.runs.reporting import drawing
 
 GOALS = (95, 97, 98)
@@ -61,6 +62,32 @@ def collect(
         "jobs": jobs,
         "rows": {name: collect_row(table.rows[name], each) for name, each in summaries.items()},
     }
+
+
+def with_earlier_rows(result: dict[str, Any], file: Path, order: Sequence[str]) -> dict[str, Any]:
+    """Return the results with the rows of an earlier file that were not run now, and the command that made each of those.
+
+    Rows of another teacher or of other seeds are left out.
+
+    Args:
+        result: The results of some rows.
+        file: The JSON file; it need not exist.
+        order: The names of all rows of the table.
+
+    Raises:
+        InputError: If the file is damaged.
+    """
+    if not file.is_file():
+        return result
+    earlier = from_plain(dict[str, Any], read_json(file), str(file))
+    teacher = from_plain(dict[str, Any], earlier.get("teacher"), f"{file}: teacher")
+    if (teacher.get("sha256"), earlier.get("seeds")) != (result["teacher"]["sha256"], result["seeds"]):
+        return result
+    kept = from_plain(dict[str, dict[str, Any]], earlier.get("rows"), f"{file}: rows")
+    command = from_plain(str, earlier.get("command"), f"{file}: command")
+    kept = {name: {"command": command, **row} for name, row in kept.items()}
+    rows = kept | result["rows"]
+    return {**result, "rows": {name: rows[name] for name in order if name in rows}}
 
 
 def collect_row(row: Row, summaries: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
@@ -149,10 +176,12 @@ def markdown(result: Mapping[str, Any]) -> str:
             f"| {name} | {row['mean']:.2f}{_spread(row)} | " + " | ".join(_cell(row[c]) for c in columns) + " |"
         )
     environment, jobs = result["environment"], result.get("jobs", 1)
+    commands = dict.fromkeys([result["command"], *(row.get("command", "") for row in result["rows"].values())])
+    made_by = ", ".join(f"`{command}`" for command in commands if command)
     parallel = f", {jobs} runs at a time" if jobs > 1 else ""
     lines += [
         "",
-        f"Command: `{result['command']}`. torch {environment['torch']}, {environment['device']}, "
+        f"Command: {made_by}. torch {environment['torch']}, {environment['device']}, "
         f"{environment['threads']} thread(s), {environment['machine']}{parallel}. Real images are used to train the "
         "teacher and the ceiling, and for evaluation; no student is selected with them. Seconds exclude the evaluations "
         "for the plot.",
