@@ -33,6 +33,7 @@ from torch import Tensor, nn
 
 from datafree import processes
 from datafree.applications.base import Learning, cosine_factor, require_fraction
+from datafree.applications.showing import shows_progress
 from datafree.applications.trainer import Fabric, Trainer, fabric_for, next_batch
 from datafree.callback import Callback, silent
 from datafree.classifier import Classifier, frozen
@@ -81,6 +82,7 @@ class AmalgamationConfig(Learning):
         return {"branches": {"points": list(target.branch_points), "trunk_blocks": len(target.trunk)}}
 
 
+@shows_progress
 def amalgamate(
     student: Classifier,
     teacher: Classifier,
@@ -89,6 +91,7 @@ def amalgamate(
     *,
     fabric: Fabric | None = None,
     callback: Callback = silent,
+    progress: bool = False,
 ) -> Classifier:
     """Train one TargetNet from several teachers.
 
@@ -101,6 +104,7 @@ def amalgamate(
         config: Settings of the training.
         fabric: Device and precision; default: one process on the student's device.
         callback: Receives the loss of every step and registers the state that a checkpoint needs.
+        progress: Show how far the training is, and how much time is left.
 
     Returns:
         The student, in evaluation mode.

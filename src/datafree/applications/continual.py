@@ -47,6 +47,7 @@ from datafree.applications.continual_losses import (
     old_class_loss,
     old_image_loss,
 )
+from datafree.applications.showing import shows_progress
 from datafree.applications.trainer import Fabric, Trainer, fabric_for, next_batch
 from datafree.callback import Callback, silent
 from datafree.classifier import Classifier, frozen, last_layer, record
@@ -167,6 +168,7 @@ RECIPES: dict[str, ExtensionConfig] = {
 }
 
 
+@shows_progress
 def extend(
     student: Model,
     teacher: Classifier,
@@ -176,6 +178,7 @@ def extend(
     *,
     fabric: Fabric | None = None,
     callback: Callback = silent,
+    progress: bool = False,
 ) -> Model:
     """Train a student on new classes while it keeps the old classes of its teacher.
 
@@ -190,6 +193,7 @@ def extend(
         config: Settings of the training.
         fabric: Device and precision; default: one process on the student's device.
         callback: Receives the terms of every step and registers the state that a checkpoint needs.
+        progress: Show how far the training is, and how much time is left.
 
     Returns:
         The student after the last step, in evaluation mode. There is no selection of a best step.

@@ -22,6 +22,7 @@ from datafree import processes
 from datafree.applications.base import AugmentedLearning, require_fraction
 from datafree.applications.running_statistics import RunningStatistics
 from datafree.applications.selection import divergence_per_image, draw_in_proportion
+from datafree.applications.showing import shows_progress
 from datafree.applications.trainer import Fabric, Trainer, fabric_for, next_batch
 from datafree.callback import Callback, silent
 from datafree.classifier import Classifier, frozen
@@ -156,6 +157,7 @@ def moving_average(student: nn.Module, decay: float) -> AveragedModel:
     return AveragedModel(student, multi_avg_fn=get_ema_multi_avg_fn(decay), use_buffers=True)
 
 
+@shows_progress
 def distill(
     student: Model,
     teacher: Classifier,
@@ -164,6 +166,7 @@ def distill(
     *,
     fabric: Fabric | None = None,
     callback: Callback = silent,
+    progress: bool = False,
 ) -> Model:
     r"""Train a student to reproduce the predictions of a teacher.
 
@@ -177,6 +180,7 @@ def distill(
         config: Settings of the training.
         fabric: Device and precision; default: one process on the student's device.
         callback: Receives the loss of every step and registers the state that a checkpoint needs.
+        progress: Show how far the training is, and how much time is left.
 
     Returns:
         The student after the last step, in evaluation mode; with `config.ema`, the average of its weights. There is no
