@@ -13,6 +13,7 @@ from datafree.commands.mixtures import MixtureOptions, mixture_options, preset
 from datafree.commands.options.parsing import Flat, Form, Positional
 from datafree.commands.options.table import Selector
 from datafree.commands.runs import console, refuse_existing
+from datafree.export.hub import push_to_hub, require_repository
 from datafree.matching import ClassMatch, match_classes
 from datafree.methods import METHODS
 from datafree.progress import emit
@@ -20,6 +21,7 @@ from datafree.runs import synthesis_job
 from datafree.runs.hardware import set_threads, to_device
 from datafree.runs.reporting import report
 from datafree.runs.reporting.console import plain, say
+from datafree.sets.arrays import ArrayLayout
 from datafree.sets.image_set import Format, ImageSet, read, reordered
 from datafree.synthesis.mixture import Mixture
 from datafree.teachers.options import TeacherOptions
@@ -44,7 +46,13 @@ class Synthesize(TeacherOptions):
     per_class: int = 0
     """number of images of each class, used in place of --images; 0: classes are not counted"""
     format: tuple[Format, ...] = ("folder",)
-    """formats besides the exact tensors: folder (PNG files by class), parquet (for the library datasets)"""
+    """formats besides the exact tensors: folder (PNG files by class), parquet (for the library datasets), npz (an array by the
+    name of the input, for ModelOpt and others), bin (raw float32, for trtexec)"""
+    layout: Flat[ArrayLayout] = field(default_factory=ArrayLayout)
+    """of the formats npz and bin"""
+    push_to_hub: str = ""
+    """repository of the Hugging Face hub that the folder is uploaded to at the end, as a data set; it is created as a private
+    one"""
     seed: int = 0
     """random seed"""
     device: str = "auto"
@@ -101,11 +109,17 @@ def synthesize(arguments: list[str]) -> None:
     """`datafree synthesize`."""
     options = SYNTHESIZE.parse(arguments)
     refuse_existing(options.task.out)
-    own = [f.name for f in fields(Synthesize) if f.name not in {option.name for option in fields(TeacherOptions)}]
+    repository = options.task.push_to_hub
+    if repository:
+        require_repository(repository)
+    others = {option.name for option in fields(TeacherOptions)} | {"push_to_hub"}
+    own = [f.name for f in fields(Synthesize) if f.name not in others]
     settings = {name: getattr(options.task, name) for name in own} | {"options": options.task}
     method = options.method.mixture() if isinstance(options.method, MixtureOptions) else options.method
     count = synthesis_job.synthesize(method, console=console, **settings)
     say(console, "images", f"{options.task.out}  ({count:,})")
+    if repository:
+        say(console, "uploaded", push_to_hub(options.task.out, repository, "dataset"))
     emit(console, "result", images=str(options.task.out), count=count)
 
 

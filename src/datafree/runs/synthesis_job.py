@@ -14,6 +14,7 @@ from datafree.runs.hardware import plain_faults, require_memory, set_threads, to
 from datafree.runs.logger import RunLogger
 from datafree.runs.tasks import create_student
 from datafree.sets import image_set
+from datafree.sets.arrays import ArrayLayout
 from datafree.sets.collecting import Sources, Wanted, collect
 from datafree.sets.pictures import require_pyarrow
 from datafree.synthesis import Method
@@ -33,6 +34,7 @@ def synthesize(
     only: Sequence[str] = (),
     per_class: int = 0,
     format: Sequence[image_set.Format] = ("folder",),
+    layout: ArrayLayout | None = None,
     seed: int = 0,
     device: str = "cpu",
     threads: int = 1,
@@ -49,7 +51,8 @@ def synthesize(
         images: Minimum number of images, rounded up to whole batches; exactly this number with `only` or a mixture.
         only: The only classes of the images, by name or index; default: all.
         per_class: Number of images of each class, instead of `images`; 0: classes are not counted.
-        format: Exports in addition to the exact tensors: `folder` (PNG files by class), `parquet`.
+        format: Exports in addition to the exact tensors: `folder` (PNG files by class), `parquet`, `npz`, `bin`.
+        layout: What the input of the network is called in `npz` and `bin`, and what it takes.
         seed: Random seed.
         device: cpu, cuda, mps, or auto.
         threads: CPU threads.
@@ -99,7 +102,7 @@ def synthesize(
         parts=collected.parts,
         part_of=collected.part_of,
     )
-    image_set.write(synthesized, classifier, Path(out), format)
+    image_set.write(synthesized, classifier, Path(out), format, layout or ArrayLayout())
     return len(batch)
 
 

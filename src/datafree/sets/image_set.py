@@ -15,6 +15,7 @@ from torch import Tensor
 
 from datafree.classifier import Classifier, frozen
 from datafree.files import atomic_folder, sha256_of
+from datafree.sets.arrays import ArrayLayout, write_bin, write_npz
 from datafree.sets.contact_sheet import contact_sheet
 from datafree.sets.pictures import write_folder, write_parquet
 from datafree.sets.privacy import PRIVACY, literal
@@ -27,10 +28,16 @@ from datafree.types import Batch, Logits, printable
 SHARD_BYTES = 2**28
 """maximum size of the images, targets and logits in one shard, unless a single image is larger"""
 
-Format = Literal["folder", "parquet"]
+Format = Literal["folder", "parquet", "npz", "bin"]
 
 
-def write(image_set: ImageSet, teacher: Classifier, out: str | Path, format: Sequence[Format] = ()) -> None:
+def write(
+    image_set: ImageSet,
+    teacher: Classifier,
+    out: str | Path,
+    format: Sequence[Format] = (),
+    layout: ArrayLayout = ArrayLayout(),  # noqa: B008  frozen
+) -> None:
     """Write an image set. The folder appears only when it is complete.
 
     Args:
@@ -38,6 +45,7 @@ def write(image_set: ImageSet, teacher: Classifier, out: str | Path, format: Seq
         teacher: The classifier the images were synthesized from.
         out: The output folder.
         format: Exports to write in addition to the exact shards.
+        layout: What the input of the network is called in the exports `npz` and `bin`, and what it takes.
     """
     batch = image_set.batch
     logits = compute_logits(teacher, batch) if batch.teacher_logits is None else batch.teacher_logits
@@ -50,6 +58,9 @@ def write(image_set: ImageSet, teacher: Classifier, out: str | Path, format: Seq
         if "parquet" in format:
             soft_labels = teacher.probabilities(logits)
             write_parquet(batch, soft_labels, image_set.classes, new / "parquet", image_set.part_names)
+        for name, write_arrays in (("npz", write_npz), ("bin", write_bin)):
+            if name in format:
+                write_arrays(batch.images, teacher, layout, new / name)
         index = Index(
             images=len(batch),
             logits_kept=batch.teacher_logits is not None,
@@ -110,7 +121,7 @@ Synthesized by {literal(image_set.made_by)} from a teacher whose weights have SH
 {_parts(image_set)}The `images-*.safetensors` files hold
 the exact tensors: `images`, float32 pixels in [0, 1]; `targets`, the class each image
 was synthesized for, or soft labels; `logits`, the teacher's logits. `{INDEX}` lists the SHA-256 of each file. The optional
-exports in `png` and `parquet` have 8 bits per channel.
+exports in `png` and `parquet` have 8 bits per channel, those in `npz` and `bin` are exact.
 
 Train a student on them with `datafree distill --method saved --method.images FOLDER`.
 

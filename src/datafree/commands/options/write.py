@@ -15,7 +15,18 @@ from pathlib import Path
 from textwrap import dedent
 from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
 
-from datafree.commands import estimates, experiments, exports, images, networks, quantization, runs, tables, teachers
+from datafree.commands import (
+    compression,
+    estimates,
+    experiments,
+    exports,
+    images,
+    networks,
+    quantization,
+    runs,
+    tables,
+    teachers,
+)
 from datafree.commands.options.bounds import bounds_of
 from datafree.commands.options.parsing import Flat, Form, Positional, Repeated
 from datafree.commands.options.table import FILE, Option
@@ -25,7 +36,19 @@ from datafree.methods import METHODS
 
 FORMS: dict[str, Form] = {
     form.verb: form
-    for module in (tables, experiments, images, networks, estimates, exports, quantization, teachers, runs, reports)
+    for module in (
+        tables,
+        experiments,
+        images,
+        networks,
+        estimates,
+        exports,
+        quantization,
+        compression,
+        teachers,
+        runs,
+        reports,
+    )
     for form in module.FORMS
 }
 """command: its options"""
