@@ -1,6 +1,5 @@
 """`run` carries out an experiment and writes the run folder; `resume` continues one."""
 
-import math
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass
@@ -17,12 +16,15 @@ from datafree.real.ledger import Purpose
 from datafree.runs.dependencies import dependencies_of
 from datafree.runs.estimating.at_end import estimate_of
 from datafree.runs.hardware import (
+    double_precision,
     environment,
     peak_memory,
     plain_faults,
 )
+from datafree.runs.launching.lost import ending_together
+from datafree.runs.launching.together import Together
 from datafree.runs.logger import RunLogger
-from datafree.runs.planning.expected import networks
+from datafree.runs.planning.expected import networks, note_on_length
 from datafree.runs.planning.setup import Setup, is_open, method_of, set_up
 from datafree.runs.planning.work import work_of
 from datafree.runs.reporting.answers import answers_of_run
@@ -30,6 +32,7 @@ from datafree.runs.reporting.assessment import about, assess_both
 from datafree.runs.reporting.assessment import assess as assess
 from datafree.runs.reporting.console import say
 from datafree.runs.reporting.methods import method_name, part_results
+from datafree.runs.reporting.notebook import result_html
 from datafree.runs.reporting.report import write_results
 from datafree.runs.reporting.times import Stopwatch, TimedStream
 from datafree.runs.run_folder import RunFolder, require_unused
@@ -39,6 +42,7 @@ from datafree.runs.task_data import open_task_data, with_pictures
 from datafree.runs.tasks import networks_in, student_start
 from datafree.runs.tracking import Tracker, open_trackers
 from datafree.runs.verdict import findings, probe, verdict
+from datafree.synthesis.dividing import part_of
 from datafree.teachers.code import require_repeated
 from datafree.teachers.costs import sources
 from datafree.teachers.inspection import notes_of
@@ -59,6 +63,10 @@ class Result:
     """the content of `summary.json`"""
     path: Path
     """the run folder"""
+
+    def _repr_html_(self) -> str:
+        """Return the result as a notebook shows it."""
+        return result_html(self.summary, self.path)
 
 
 def resume(
@@ -114,14 +122,20 @@ def run(
     experiment = setup.experiment
     teacher_sha256 = fingerprint(whole_teacher(setup.teacher).model)
     with ExitStack() as stack:
+        stack.enter_context(ending_together(setup.fabric))
         folder = None
         if setup.fabric.is_global_zero:
             folder = stack.enter_context(RunFolder(out, experiment_json(experiment, out, resuming), resume=resuming))
         stack.enter_context(plain_faults(where=", in a new run"))
+        stack.enter_context(double_precision(experiment.precision))
+        together = stack.enter_context(Together(setup.fabric, out))
         work = work_in(setup)
-        with new_logger(setup, folder, work, console) as logger:
+        with new_logger(setup, folder, work, console, together) as logger:
             say(logger.console, "device", networks(setup.teacher, setup.student, work, resuming=resuming))
             note_networks(setup, logger)
+            fitted = setup.seconds is not None
+            if not (fitted or resuming) and (note := note_on_length(work, synthesizes=synthesizes(experiment))):
+                logger.note(note)
             probed = train(setup, logger)
         require_finite(setup.student)
         if fingerprint(whole_teacher(setup.teacher).model) != teacher_sha256:
@@ -137,6 +151,11 @@ def run(
             write_results(folder.path, summary, setup.student, logger.first_batches, asked)
             folder.delete_checkpoints()
     return Result(setup.student, summary, out)
+
+
+def synthesizes(experiment: Experiment) -> bool:
+    """Return whether a run synthesizes images."""
+    return experiment.method is not None and experiment.application.needs_images
 
 
 def note_networks(setup: Setup, logger: RunLogger) -> None:
@@ -155,15 +174,18 @@ def note_networks(setup: Setup, logger: RunLogger) -> None:
         )
 
 
-def new_logger(setup: Setup, folder: RunFolder | None, work: Work, console: Console | None) -> RunLogger:
-    """Create the logger of a run. A run of several processes writes no checkpoints."""
+def new_logger(
+    setup: Setup, folder: RunFolder | None, work: Work, console: Console | None, together: Together
+) -> RunLogger:
+    """Create the logger of a run."""
     experiment, teacher, student, test = setup.experiment, setup.teacher, setup.student, setup.data.test
     return RunLogger(
         folder,
         teacher,
         student,
         console=console,
-        checkpoint_interval=experiment.checkpoint_interval if setup.fabric.world_size == 1 else math.inf,
+        checkpoint_interval=experiment.checkpoint_interval,
+        together=together,
         dependencies=dependencies_of(
             to_json(experiment), teacher, student, threads=experiment.threads, device=str(setup.fabric.device)
         )
@@ -237,7 +259,7 @@ def training_batches(setup: Setup, logger: RunLogger) -> Iterator[Batch]:
         for note in real.notes:
             logger.note(note)
         logger.also_register(real=real)
-        return real.random_batches(experiment.schedule.batch_size)
+        return map(part_of, real.random_batches(experiment.schedule.batch_size))
     stream = TimedStream.of(
         with_pictures(method_of(experiment), teacher, ledger),
         teacher,

@@ -20,7 +20,8 @@ class AssessedNetwork:
     """A network in a summary: the fields of `Cost` and, if there were real images, of `Evaluation`."""
 
     parameters: int
-    macs: int
+    macs: int | None
+    """multiply-accumulate operations for one image; None if they were not counted"""
     bytes: int
     milliseconds: float
     accuracy: float = 0.0

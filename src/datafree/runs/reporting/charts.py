@@ -122,7 +122,7 @@ def calibration_chart(curves: Mapping[str, Sequence[Bin]], correct: str) -> Mark
         return side - bottom - plot * y
 
     parts = [_mark(up(y), f"{100 * y:.0f} %", left, side - 12) for y in (0.0, 0.5, 1.0)]
-    parts += [_text(across(x), side - bottom + 14, f"{100 * x:.0f} %", "middle") for x in (0.0, 0.5, 1.0)]
+    parts += [_text(across(x), side - bottom + 17, f"{100 * x:.0f} %", "middle") for x in (0.0, 0.5, 1.0)]
     parts.append(
         Markup('<line class="guide" x1="{}" y1="{}" x2="{}" y2="{}"/>').format(
             *(f"{value:.1f}" for value in (across(0), up(0), across(1), up(1)))

@@ -202,11 +202,13 @@ def differences(experiments: Sequence[Mapping[str, Any]]) -> list[Difference]:
 
 
 def runs_table(runs: Sequence[tuple[str, Path, Mapping[str, Any]]]) -> Table:
-    """Return the table of several runs on the console."""
+    """Return the table of several runs on the console, in 80 columns for names of up to 25 characters."""
     table = Table(box=SIMPLE_HEAD, pad_edge=False)
-    table.add_column("run", overflow="fold")
-    for column in COLUMNS:
-        table.add_column(column.replace(" ", "\n"), justify="right", no_wrap=True)
+    table.add_column("run", overflow="fold", min_width=10)
+    for column in ("verdict", "score", "vs\nteacher", "parameters", "seconds"):
+        table.add_column(column, justify="right", no_wrap=True)
     for name, _, summary in runs:
-        table.add_row(plain(name), *map(plain, cells_of(summary)))
+        verdict, score, gap, _, parameters, _, seconds = cells_of(summary)
+        cells = (verdict.lower(), score, gap.removesuffix(" points"), parameters, seconds.removesuffix(" s"))
+        table.add_row(plain(name), *map(plain, cells))
     return table

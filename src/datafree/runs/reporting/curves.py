@@ -20,6 +20,7 @@ MEANINGS = {
     "activation": "falls as the teacher's features become strong",
     "statistics": "distance to the running statistics of the teacher",
     "tv": "differences of neighbouring pixels",
+    "l2": "size of the pixel values",
     "prior": "distance to the smoothness of photographs",
     "robust": "the class term on perturbed images",
     "compete": "falls as the student disagrees with the teacher",
@@ -56,8 +57,8 @@ class Curve:
     name: str
     meaning: str
     figure: Markup
-    last: float
-    kind: Kind
+    shown: str
+    """the last value"""
 
 
 @dataclass(frozen=True)
@@ -107,8 +108,9 @@ def _curves(lines: Sequence[Mapping[str, Any]], phase: str, signals: bool) -> li
 def _curve(name: str, points: Sequence[tuple[float, float]], unit: str, signals: bool) -> Curve:
     part, _, term = name.rpartition("/")
     kind: Kind = "share" if signals and term in SHARES else "count" if term in COUNTS else "loss"
+    last = f"{100 * points[-1][1]:.1f} %" if kind == "share" else f"{points[-1][1]:.4g}"
     shown = f"{part}: {in_words(term)}" if part else in_words(term)
-    return Curve(shown, MEANINGS.get(term, ""), line_chart(points, kind, unit, shown), points[-1][1], kind)
+    return Curve(shown, MEANINGS.get(term, ""), line_chart(points, kind, unit, shown), last)
 
 
 def in_words(term: str) -> str:

@@ -40,26 +40,17 @@ def side_by_side(summary: Mapping[str, Any], controls: Mapping[str, float]) -> l
     if pruned := summary.get("pruned"):
         before, after = pruned["filters_before"], pruned["filters_after"]
         rows.append(Row("filters", f"{before:,}", f"{after:,}", ratio(before, after)))
-    for name, key, unit in (
-        ("parameters", "parameters", ""),
-        ("multiply-accumulates per image", "macs", ""),
-    ):
-        rows.append(Row(name, quantity(teacher[key]), quantity(student[key]), ratio(teacher[key], student[key]), unit))
-    rows.append(
-        Row(
-            "size of the weights",
-            size(teacher["bytes"]),
-            size(student["bytes"]),
-            ratio(teacher["bytes"], student["bytes"]),
-        )
-    )
+    for name, key in (("parameters", "parameters"), ("multiply-accumulates per image", "macs")):
+        rows.append(Row(name, quantity(teacher[key]), quantity(student[key]), ratio(teacher[key], student[key])))
+    before, after = teacher["bytes"], student["bytes"]
+    rows.append(Row("size of the weights", size(before), size(after), ratio(before, after, ("smaller", "larger"))))
     before, after = teacher["milliseconds"], student["milliseconds"]
     rows.append(
         Row(
             "time per image",
             f"{before:.2f} ms",
             f"{after:.2f} ms",
-            ratio(before, after),
+            ratio(before, after, ("faster", "slower")),
             "one image at a time, on the machine of the run",
         )
     )
@@ -116,14 +107,20 @@ def quality(summary: Mapping[str, Any], controls: Mapping[str, float]) -> list[R
     return rows
 
 
-def ratio(before: float | None, after: float | None) -> str:
-    """Return how many times smaller or larger the student is; empty if one of the two is not known."""
+def ratio(before: float | None, after: float | None, words: tuple[str, str] = ("fewer", "more")) -> str:
+    """Return how many times smaller or larger a number of the student is; empty if one of the two is not known.
+
+    Args:
+        before: The number of the teacher.
+        after: The number of the student.
+        words: What a smaller and a larger number is called.
+    """
     if not before or not after or before <= 0 or after <= 0:
         return ""
     if abs(before / after - 1) < 0.005:
         return "same"
     times = before / after if before > after else after / before
-    return f"{times:.3g} x {'less' if before > after else 'more'}"
+    return f"{times:.3g} \u00d7 {words[0] if before > after else words[1]}"
 
 
 def points(before: float | None, after: float | None) -> str:

@@ -4,6 +4,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from markupsafe import Markup, escape
+
 from datafree import __version__
 from datafree.errors import printable
 from datafree.files import write_text
@@ -153,6 +155,20 @@ def setting(value: Any) -> str:
     return "-" if value in ("", None) else short(value, SETTING_LENGTH)
 
 
+def options_in(command: str) -> list[str]:
+    """Return a command in pieces that a line is not broken in: the program, then each option with its values."""
+    first, *rest = command.split(" --")
+    return [first, *(f"--{words}" for words in rest)]
+
+
+def marked(text: str) -> Markup:
+    """Return a sentence in which `words` between backticks are code."""
+    pieces = printable(text).split("`")
+    if len(pieces) % 2 == 0:  # a single backtick is a character
+        return escape(printable(text))
+    return Markup("").join(Markup("<code>{}</code>").format(p) if i % 2 else escape(p) for i, p in enumerate(pieces))
+
+
 def inert(value: Any) -> Any:
     """Return a value for a template; in texts that are not markup, control characters are replaced."""
     return printable(value) if type(value) is str else value
@@ -171,5 +187,5 @@ def render(template: str, **values: Any) -> str:
         finalize=inert,
     )
     environment.filters |= {"percent": percent, "number": count, "short": short, "setting": setting}
-    environment.filters |= {"sentence": ended, "duration": facts.duration}
+    environment.filters |= {"sentence": ended, "duration": facts.duration, "options": options_in, "marked": marked}
     return environment.get_template(template).render(privacy=PRIVACY, version=__version__, **values)
