@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from datafree import processes
 from datafree.callback import Callback
 from datafree.classifier import Classifier
 from datafree.memory_format import use_channels_last
@@ -163,5 +164,6 @@ class GeneratorSynthesizer(Synthesizer):
 
 
 def is_collapsed(images: Images) -> bool:
-    """Return whether all images of a batch are the same, to one grey level in every pixel."""
-    return bool(images.detach().float().std(0, correction=0).amax() < GREY_LEVEL) if len(images) > 1 else False
+    """Return whether all images of a batch are the same, to one grey level in every pixel; in no process they differ."""
+    spread = images.detach().float().std(0, correction=0).amax() if len(images) > 1 else images.new_ones(())
+    return bool(processes.largest(spread) < GREY_LEVEL)
