@@ -19,9 +19,9 @@ from datafree.runs.estimating.duration import seconds_within
 from datafree.runs.planning.auto import Auto, Recipe, decides_flip, race_of, recipe_for
 from datafree.runs.planning.budget import Budget, duration, parse_budget
 from datafree.runs.planning.fitting import WHOLE, Fitted, fit, parts_of
+from datafree.runs.planning.pools import in_memory
 from datafree.runs.planning.timing import SynthesisTime, time_student, time_synthesis
 from datafree.synthesis import Method, Schedule, Stream
-from datafree.synthesis.mixture import Mixture, Part
 from datafree.types import Images, InputError
 
 DEFAULT = {"cpu": "15m"}
@@ -29,8 +29,6 @@ DEFAULT = {"cpu": "15m"}
 DEFAULT_ACCELERATOR = "10m"
 SAVING = 5.0
 """seconds from the last step to the end, besides the evaluation: saving the student and writing the report"""
-POOL = 2 * 10**9
-"""bytes of all pools of a run with a budget; the same on every machine, so that a repeated run does the same"""
 RACE = 0.1
 """fraction of the budget of each method in a race"""
 RACE_IMAGES = 512
@@ -129,21 +127,6 @@ def fit_to(method: Method, schedule: Schedule, request: Request, budget: Budget)
     times, student, start, answer = measured
     estimate = seconds_within(budget.seconds) if request.estimated and budget.seconds < math.inf else 0.0
     return fit(method, schedule, times, student=student, overhead=start + answer + SAVING + estimate, budget=budget)
-
-
-def in_memory(method: Method, schedule: Schedule, shape: tuple[int, int, int]) -> tuple[Method, Schedule]:
-    """Return a method and its schedule with pools that are not larger than `POOL` together."""
-    parts = parts_of(method, schedule)
-    image = 4 * math.prod(shape)
-
-    def smaller(part: Part) -> Schedule:
-        most = max(1, POOL // len(parts) // (part.method.images_per_batch * image))
-        own = part.own_schedule
-        return replace(own, pool_batches=min(own.pool_batches, most), warmup_batches=min(own.warmup_batches, most))
-
-    if not isinstance(method, Mixture):
-        return method, smaller(parts[0])
-    return replace(method, parts=tuple(replace(part, schedule=smaller(part)) for part in parts)), schedule
 
 
 def words(fitted: Fitted) -> str:

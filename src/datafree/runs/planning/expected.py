@@ -6,6 +6,11 @@ from datafree.progress import Work
 from datafree.progress.words import duration
 from datafree.runs.hardware import peak_memory
 
+LONG = 3600.0
+"""seconds from which a run says how it can be shortened"""
+BUDGET = "30m"
+"""the budget that is proposed"""
+
 
 def networks(teacher: Classifier, student: Classifier, work: Work, *, resuming: bool = False) -> str:
     """Return the device of a run, the sizes of its networks, and its expected time and memory.
@@ -22,6 +27,23 @@ def networks(teacher: Classifier, student: Classifier, work: Work, *, resuming: 
         return line
     space = memory(peak_memory() * 10**6 + work.bytes)
     return f"{line}, about {space}" if resuming else f"{line}, about {duration(work.seconds)} and {space}"
+
+
+def note_on_length(work: Work, *, synthesizes: bool) -> str:
+    """Return that a run takes long, and how to shorten it; empty if it does not, or if its time is not known.
+
+    Args:
+        work: What there is to do, with its expected time.
+        synthesizes: Whether images are synthesized, so that there can be a budget.
+    """
+    if work.seconds is None or work.seconds <= LONG:
+        return ""
+    shorter = "lower --steps"
+    if synthesizes:
+        shorter = f"--budget {BUDGET} does the same with fewer images and steps"
+        if (work.synthesis_seconds or 0) < work.seconds / 2:
+            shorter += ", and so does a lower --steps"
+    return f"this run takes about {duration(work.seconds)}: {shorter}"
 
 
 def memory(count: float) -> str:

@@ -15,6 +15,7 @@ from datafree.runs.estimating.history import history_of
 from datafree.runs.hardware import launch, place, set_threads
 from datafree.runs.planning.auto import Auto
 from datafree.runs.planning.deciding import Request, decide
+from datafree.runs.planning.pools import with_bounded_pools
 from datafree.runs.settings import Experiment
 from datafree.runs.task_data import TaskData, open_data, require_data
 from datafree.runs.tasks import Task
@@ -55,13 +56,16 @@ class Setup:
         return {"new": new_classes.random_batches(application.new_batch_size)}
 
 
-def set_up(experiment: Experiment, resuming: bool = False, started: float | None = None) -> Setup:
+def set_up(
+    experiment: Experiment, resuming: bool = False, started: float | None = None, devices: int = 0
+) -> Setup:
     """Start the processes of an experiment, load its networks, open its real images, and decide what its budget leaves open.
 
     Args:
         experiment: The settings.
         resuming: Whether the run exists: nothing is downloaded, and nothing is decided.
         started: When the command started, in seconds of `time.monotonic`; default: now.
+        devices: Number of processes, instead of that of the experiment; 0: the same.
 
     Raises:
         InputError: If a setting is invalid or a file cannot be used.
@@ -70,8 +74,9 @@ def set_up(experiment: Experiment, resuming: bool = False, started: float | None
     set_threads(experiment.threads)
     if resuming:
         require_data(experiment.task, ceiling=experiment.method is None)
-    fabric = launch(experiment.device, devices=experiment.devices, precision=experiment.precision, resuming=resuming)
-    torch.manual_seed(experiment.seed + fabric.global_rank)
+    processes = devices or experiment.devices
+    fabric = launch(experiment.device, devices=processes, precision=experiment.precision, resuming=resuming)
+    torch.manual_seed(experiment.seed)  # all processes draw the same numbers
     teacher, student = (
         place(model, experiment.precision, fabric) for model in experiment.task.load(download=not resuming)
     )
@@ -79,7 +84,10 @@ def set_up(experiment: Experiment, resuming: bool = False, started: float | None
     if experiment.method is not None and experiment.application.needs_images:
         require_capabilities(teacher, method_of(experiment))
     setup = Setup(experiment, fabric, teacher, student, open_data(experiment.task, student, teacher))
-    return decided(setup, started) if is_open(experiment) else setup
+    if is_open(experiment):
+        return decided(setup, started)
+    bounded, notes = (experiment, ()) if resuming else with_bounded_pools(experiment, teacher.shape)
+    return replace(setup, experiment=bounded, decisions=notes)
 
 
 def is_open(experiment: Experiment) -> bool:

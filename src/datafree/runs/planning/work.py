@@ -5,7 +5,9 @@ import torch
 from datafree.classifier import Classifier
 from datafree.evaluation import count_parameters
 from datafree.progress import Work
+from datafree.runs.planning.timing import time_synthesis
 from datafree.synthesis import Method, Schedule
+from datafree.synthesis.generator_training import GeneratorMethod
 from datafree.synthesis.mixture import Mixture
 from datafree.teachers.costs import Learner, estimate_run, pass_cost, sources
 
@@ -74,8 +76,25 @@ def expected_cost(
         cost, learner = pass_cost(teacher), Learner(pass_cost(student), count_parameters(student))
         whole = estimate_run(method, schedule, steps, teacher.shape, cost, learner)
         without = estimate_run(None, schedule, steps, teacher.shape, cost, learner).seconds
+        generators = sum(seconds_of_generator(*source, steps, teacher, student) for source in sources(method, schedule))
     except (RuntimeError, ValueError, TypeError) as fault:  # a network may do anything in its backward pass
         if isinstance(fault, torch.OutOfMemoryError):
             raise
         return None, None, None
-    return max(0.0, whole.seconds - without), without, whole.bytes
+    return max(0.0, whole.seconds - without) + generators, without, whole.bytes
+
+
+def seconds_of_generator(
+    method: Method, schedule: Schedule, steps: int, teacher: Classifier, student: Classifier
+) -> float:
+    """Return the measured seconds of a generator besides the passes through the teacher; 0 for other methods."""
+    batches = batches_in(schedule, steps, 1)
+    if not isinstance(method, GeneratorMethod) or not batches:
+        return 0.0
+    same = student.shape == teacher.shape and len(student.classes) == len(teacher.classes)
+    if method.adaptive and not same:  # the application asks another student
+        return 0.0
+    counted = (
+        pass_cost(teacher).of_batch(method.batch_size) * method.passes * method.images_per_batch / method.batch_size
+    )
+    return max(0.0, time_synthesis(method, teacher, student).batch - counted) * batches
