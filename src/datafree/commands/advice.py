@@ -19,6 +19,8 @@ class Unfinished:
     """whether it is a run folder, which can be resumed; other output is written at once, or must be deleted"""
     words: tuple[str, ...] = ()
     """the options that name the user's own code, which must be repeated"""
+    repeats: bool = False
+    """whether the same command continues what is there"""
 
     @property
     def advice(self) -> str:
@@ -28,6 +30,8 @@ class Unfinished:
             return f"the run is finished; see it with: datafree report {name}"
         if self.is_run and (self.path / EXPERIMENT).is_file():
             return f"continue with: datafree resume {shlex.join([str(self.path), *self.words])}"
+        if self.repeats:
+            return "run the same command again, which continues"
         if not self.is_run and self.path.exists():
             return f"delete {name}, then run the command again"
         return "run the command again"

@@ -11,6 +11,9 @@ from datafree.benchmarks.demo import Demo, demo
 from datafree.benchmarks.estimates import table as estimates
 from datafree.benchmarks.estimates.bench import NAME as ESTIMATE
 from datafree.benchmarks.estimates.bench import bench_estimates
+from datafree.benchmarks.quantization import table as quantizations
+from datafree.benchmarks.quantization.bench import NAME as QUANTIZATION
+from datafree.benchmarks.quantization.bench import bench_quantization
 from datafree.benchmarks.results import console_table
 from datafree.commands.advice import Unfinished, unfinished
 from datafree.commands.options.parsing import Flat, Form, Positional
@@ -26,7 +29,7 @@ class NoOptions:
 
 def bench_options() -> type[Any]:
     """Return the options of `datafree bench`: the table, and those of the benchmarks."""
-    names = Literal[(*BENCHMARKS, ESTIMATE)]  # type: ignore[valid-type]
+    names = Literal[(*BENCHMARKS, ESTIMATE, QUANTIZATION)]  # type: ignore[valid-type]
     table = Annotated[Positional[names], tyro.conf.arg(help="the table to run")]
     return make_dataclass("Options", [("table", table), ("bench", Flat[Bench], field())], frozen=True, kw_only=True)
 
@@ -53,6 +56,9 @@ def run_bench(arguments: list[str]) -> None:
     if options.table == ESTIMATE:
         result = bench_estimates(options.bench, console)
         console.print(estimates.console_table(result))
+    elif options.table == QUANTIZATION:
+        result = bench_quantization(options.bench, console)
+        console.print(quantizations.console_table(result))
     else:
         result = bench(options.table, options.bench, console)
         console.print(console_table(result))

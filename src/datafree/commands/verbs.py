@@ -15,6 +15,10 @@ VERBS = {
     "inspect": ("teachers:inspect_teacher", "examine a teacher, and list the methods that support it"),
     "import": ("teachers:import_checkpoint", "make a folder from a checkpoint, for every other command"),
     "export": ("exports:export_network", "write a network for other tools and devices: ONNX, torch.export or timm"),
+    "compress": (
+        "compression:compress_network",
+        "distil, prune, quantise and export in one command, on images that are made once",
+    ),
     "quantize": ("quantization:quantize_command", "write a network in integers for devices, calibrated without data"),
     "synthesize": ("images:synthesize", "synthesize images from a teacher and save them"),
     "statistics": (
@@ -52,7 +56,6 @@ VERB_SYNONYMS = {
     "invert": "synthesize",
     "merge": "amalgamate",
     "continue": "resume",
-    "compress": "distill",
     "test": "evaluate",
     "quantise": "quantize",
     "int8": "quantize",
@@ -64,6 +67,8 @@ VERB_SYNONYMS = {
 
 INTERRUPTED = 75
 """exit code of a run that can be resumed"""
+LOST = 76
+"""exit code of a run of which one process was lost; it can be resumed"""
 DIVERGED = 70
 """exit code of a run whose loss became non-finite"""
 

@@ -134,8 +134,8 @@ def saturation_sentence(network: Mapping[str, Any]) -> str:
     return (
         f"With signed weights of 8 bits, sums of two products would saturate on processors with AVX2 but without VNNI: "
         f"logits would differ by up to {worst['logit_difference']:.2f}, and {100 * (1 - worst['agreement']):.1f} % of the "
-        "predictions on calibration images (worked out from the integers). The forms in the table cannot saturate, so the rows "
-        "hold on other processors."
+        "predictions on calibration images (worked out from the integers). The forms in the table cannot saturate, so the "
+        "rows hold on other processors."
     )
 
 

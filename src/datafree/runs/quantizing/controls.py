@@ -19,7 +19,7 @@ from datafree.randomness import RandomNumbers
 from datafree.real.data import RealImages
 from datafree.types import Images
 
-FLOAT, CHOSEN = "float", "this file"
+FLOAT, CHOSEN = "float", "synthesized, this file"
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,1 @@
+"""Several steps from a checkpoint to a file for a device, on images that are made once."""
