@@ -16,8 +16,8 @@ from datafree.methods import METHODS
 from datafree.runs.experiment import Experiment, run
 from datafree.runs.parallel import parallel_map, preload_workers
 from datafree.runs.reporting import report
-from datafree.runs.reporting.comparison import write_comparison
 from datafree.runs.reporting.console import say
+from datafree.runs.reporting.pages.comparison import write_comparison
 from datafree.runs.tasks import Task
 from datafree.runs.training import TrainingConfig, example_teacher
 from datafree.synthesis import Method, Schedule

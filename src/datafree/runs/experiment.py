@@ -32,7 +32,7 @@ from datafree.runs.reporting.assessment import about, assess_both
 from datafree.runs.reporting.assessment import assess as assess
 from datafree.runs.reporting.console import say
 from datafree.runs.reporting.methods import method_name, part_results
-from datafree.runs.reporting.notebook import result_html
+from datafree.runs.reporting.pages.notebook import result_html
 from datafree.runs.reporting.report import write_results
 from datafree.runs.reporting.times import Stopwatch, TimedStream
 from datafree.runs.run_folder import RunFolder, require_unused
@@ -70,7 +70,12 @@ class Result:
 
 
 def resume(
-    path: str | Path, console: Console | None = None, *, teacher: Sequence[str] = (), student: str = ""
+    path: str | Path,
+    console: Console | None = None,
+    *,
+    teacher: Sequence[str] = (),
+    student: str = "",
+    devices: int = 0,
 ) -> Result:
     """Continue an interrupted run. The student equals that of an uninterrupted run.
 
@@ -79,6 +84,7 @@ def resume(
         console: Where progress is shown; default: nowhere.
         teacher: The teachers that are code, exactly as in the run. Code that only the run folder names is not run.
         student: The student if it is code.
+        devices: Number of processes, if it is another one than before; then the student differs.
 
     Raises:
         InputError: If the folder has no unfinished run, a file that the run depends on has changed, or the run uses code that
@@ -89,7 +95,7 @@ def resume(
     require_repeated(
         networks_in(experiment.task), {"--teacher": tuple(teacher), "--student": (student,) if student else ()}
     )
-    return run(experiment, path, console=console, resuming=True)
+    return run(experiment, path, console=console, resuming=True, devices=devices)
 
 
 def run(
@@ -99,6 +105,7 @@ def run(
     console: Console | None = None,
     resuming: bool = False,
     started: float | None = None,
+    devices: int = 0,
 ) -> Result:
     """Run an experiment and write its results to a run folder.
 
@@ -108,8 +115,10 @@ def run(
         console: Where progress is shown; default: nowhere.
         resuming: Continue from the newest checkpoint.
         started: When the command started, in seconds of `time.monotonic`, for the budget; default: now.
+        devices: Number of processes of this part of the run; default: that of the experiment.
 
     Raises:
+        ProcessLost: If another process of the run was lost; the last checkpoint is kept.
         InputError: If a setting is invalid or a file cannot be used; no incomplete run folder is left.
         Diverged: If a loss or an image is not finite; the last checkpoint is kept.
     """
@@ -118,7 +127,7 @@ def run(
         require_unused(out)
     watch = Stopwatch()
     with plain_faults(where=", in a new run"), watch.measure("loading"):
-        setup = set_up(experiment, resuming, started)
+        setup = set_up(experiment, resuming, started, devices)
     experiment = setup.experiment
     teacher_sha256 = fingerprint(whole_teacher(setup.teacher).model)
     with ExitStack() as stack:

@@ -9,9 +9,9 @@ from datafree.commands.output import current
 from datafree.errors import InputError
 from datafree.progress.output import Output, emit
 from datafree.runs.reading.summary import read_summary
-from datafree.runs.reporting.comparison import read_runs, runs_table, write_comparison
 from datafree.runs.reporting.console import say
-from datafree.runs.reporting.page import REPORT, write_page
+from datafree.runs.reporting.pages.comparison import read_runs, runs_table, write_comparison
+from datafree.runs.reporting.pages.run import REPORT, write_page
 from datafree.runs.reporting.sentences import verdict_lines
 from datafree.runs.reporting.tables import tables
 

@@ -14,8 +14,8 @@ from datafree.runs.reading.summary import read_summary as read_summary
 from datafree.runs.reporting.answers import to_plain
 from datafree.runs.reporting.card import card
 from datafree.runs.reporting.methods import sheet_batch
-from datafree.runs.reporting.page import page as page
-from datafree.runs.reporting.page import write_page as write_page
+from datafree.runs.reporting.pages.run import page as page
+from datafree.runs.reporting.pages.run import write_page as write_page
 from datafree.runs.reporting.sentences import percent as percent
 from datafree.runs.reporting.tables import results_table as results_table
 from datafree.runs.reporting.tables import table_rows as table_rows

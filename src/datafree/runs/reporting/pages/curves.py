@@ -6,7 +6,7 @@ from typing import Any
 
 from markupsafe import Markup
 
-from datafree.runs.reporting.charts import Kind, line_chart
+from datafree.runs.reporting.pages.charts import Kind, line_chart
 
 SHARES = ("agreement", "class_balance", "confidence", "accuracy", "duplicates", "on_target", "settled")
 """signals between 0 and 1"""

@@ -16,10 +16,10 @@ from datafree.runs.reading.flattening import flatten
 from datafree.runs.reading.layout import LOG
 from datafree.runs.reading.log import read_log
 from datafree.runs.reading.summary import held_out
-from datafree.runs.reporting import facts, gallery
-from datafree.runs.reporting.charts import calibration_chart
-from datafree.runs.reporting.curves import curves
-from datafree.runs.reporting.headline import date_of, ended, headline, names, verb_of
+from datafree.runs.reporting.pages import facts, gallery
+from datafree.runs.reporting.pages.charts import calibration_chart
+from datafree.runs.reporting.pages.curves import curves
+from datafree.runs.reporting.pages.headline import date_of, ended, headline, names, verb_of
 from datafree.runs.reporting.sentences import percent, pruning, real_images
 from datafree.runs.reporting.tables import count
 from datafree.sets.privacy import PRIVACY
@@ -179,7 +179,7 @@ def render(template: str, **values: Any) -> str:
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
     environment = Environment(
-        loader=PackageLoader("datafree.runs.reporting"),
+        loader=PackageLoader("datafree.runs.reporting.pages"),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,

@@ -16,10 +16,10 @@ from datafree.runs.reading.answers import Answers, read_answers
 from datafree.runs.reading.flattening import flatten
 from datafree.runs.reading.summary import held_out, read_summary
 from datafree.runs.reporting.console import plain
-from datafree.runs.reporting.facts import points, quantity
-from datafree.runs.reporting.gallery import Figure, strips_of
-from datafree.runs.reporting.headline import WORDS, names, verdict_of
-from datafree.runs.reporting.page import GENERATOR, REPORT, render
+from datafree.runs.reporting.pages.facts import points, quantity
+from datafree.runs.reporting.pages.gallery import Figure, strips_of
+from datafree.runs.reporting.pages.headline import WORDS, names, verdict_of
+from datafree.runs.reporting.pages.run import GENERATOR, REPORT, render
 from datafree.runs.reporting.sentences import percent
 
 MOST_RUNS = 100

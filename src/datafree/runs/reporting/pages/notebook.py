@@ -5,10 +5,10 @@ from pathlib import Path
 from typing import Any
 
 from datafree.runs.reading.answers import read_answers
-from datafree.runs.reporting.facts import controls_of, side_by_side
-from datafree.runs.reporting.gallery import strips_of
-from datafree.runs.reporting.headline import headline, names, verb_of
-from datafree.runs.reporting.page import REPORT, render
+from datafree.runs.reporting.pages.facts import controls_of, side_by_side
+from datafree.runs.reporting.pages.gallery import strips_of
+from datafree.runs.reporting.pages.headline import headline, names, verb_of
+from datafree.runs.reporting.pages.run import REPORT, render
 
 PICTURES = 10
 """pictures of a result: of the classes on which the student differs most"""
