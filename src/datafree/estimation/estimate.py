@@ -15,7 +15,7 @@ from datafree.estimation.agreement import Agreement, weighted_agreement
 from datafree.estimation.cache import Cache, cache_folder, key_of
 from datafree.estimation.families import FAMILIES, Source, families_of, is_known, sources
 from datafree.estimation.planning import IMAGES, measure_speed, plan, seconds_for
-from datafree.estimation.pools import DERIVED, Pool, make_pool
+from datafree.estimation.pools import Pool, examined, synthesize_all
 from datafree.estimation.result import BOUND, Estimate, interval, lost_classes, not_estimated, sentence_for, word_for
 from datafree.estimation.stability import BATCH
 from datafree.evaluation import agreement, class_places
@@ -139,7 +139,7 @@ def pools_for(
         cache = Cache(settings.folder or cache_folder(), key_of(teacher, settings.seed))
     stored = {name: cache.read(name, teacher) for name in families} if cache and settings.cache == "use" else {}
     pools = {name: pool for name, pool in stored.items() if pool}
-    missing = {name: each for name, each in families.items() if size(pools.get(name)) < with_derived(settings.images)}
+    missing = {name: each for name, each in families.items() if size(pools.get(name)) < settings.images}
     for name, pool in new_pools(missing, teacher, settings, pools, callback):
         pools[name] = pool
         if cache:
@@ -170,7 +170,7 @@ def new_pools(
     for name in callback.track(list(missing), "estimate"):
         counts = plan(left, speed, deadline - time.monotonic(), settings.images)
         each, count = left.pop(name), counts.get(name, 0)
-        if count and with_derived(count) > size(stored.get(name)):
+        if count and count > size(stored.get(name)):
             start = time.monotonic()
             yield name, new_pool(name, each, teacher, count, settings.seed)
             speed = speed.corrected(time.monotonic() - start, seconds_for(each, count, speed))
@@ -181,15 +181,12 @@ def size(pool: Pool | None) -> int:
     return 0 if pool is None else len(pool)
 
 
-def with_derived(images: int) -> int:
-    """Return the number of images of a pool with that many synthesized ones."""
-    return images + round(DERIVED * images)
-
-
 def new_pool(family: str, each: Sequence[Source], teacher: Classifier, count: int, seed: int) -> Pool:
     """Synthesize the pool of a family. It depends on the seed, and not on the other families."""
     with RandomNumbers(len(FAMILIES) * seed + FAMILIES.index(family)):
-        return make_pool(each, teacher, count)
+        images = synthesize_all(each, teacher, count)
+    with RandomNumbers(seed):  # the stability of a pool depends on its images only, however they were made
+        return examined(images, teacher)
 
 
 def compare(student: Classifier, places: Tensor, pools: Mapping[str, Pool], teacher: Classifier) -> Agreement:

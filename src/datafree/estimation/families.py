@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, fields, is_dataclass, replace
 from typing import Any
 
-from datafree.classifier import Classifier, batch_norms
+from datafree.classifier import Classifier
 from datafree.estimation.perturbations import Perturbation
 from datafree.methods import METHODS
 from datafree.methods.dafl import DAFLConfig
@@ -15,6 +15,7 @@ from datafree.methods.pictures import PicturesConfig
 from datafree.methods.procedural import ProceduralConfig
 from datafree.methods.zskd import ZSKDConfig
 from datafree.synthesis import Method
+from datafree.synthesis.method import capabilities
 from datafree.types import InputError
 
 BATCH = 128
@@ -60,13 +61,14 @@ def sources(teacher: Classifier) -> dict[str, tuple[Source, ...]]:
     short: dict[str, Any] = {**inversion, "steps": (100,), "lr": 0.1, "cosine": True}
     dream, deep = METHODS["deep-dream"], METHODS["deep-inversion"]
     robust = {"robust": 3.0, "classification": 0.5, "tv": 0.01, "l2": 0.0, "transform": Perturbation()}
-    statistics = 3.0 if batch_norms(teacher) else 0.0
+    has_statistics = "batch-norm statistics" in capabilities(teacher)
+    statistics = 3.0 if has_statistics else 0.0
     generator = {"batch_size": GENERATOR_BATCH, "adversary": 0.0}
     dafl = replace(
         METHODS["dafl"], generator="subpixel", lr=0.02, student_batch_size=TAKEN, discard_first=150, **generator
     )
     fast = replace(METHODS["fast"], reset_every=50, discard_first=49, **generator)
-    if not batch_norms(teacher):
+    if not has_statistics:
         fast = replace(fast, statistics=0.0)
     families = {
         "procedural": (Source(method=replace(METHODS["procedural"], batch_size=BATCH)),),

@@ -10,7 +10,6 @@ import torch
 from datafree.classifier import Classifier, frozen
 from datafree.estimation.families import Source
 from datafree.estimation.perturbations import PERTURBATIONS
-from datafree.estimation.pools import DERIVED
 
 IMAGES = 192
 """synthesized images of each family if time allows"""
@@ -63,7 +62,7 @@ def seconds_for(sources: Sequence[Source], images: int, speed: Speed) -> float:
     """Return how long a pool takes: its synthesis, and the perturbed copies of all its images."""
     each = -(-images // len(sources))
     passes = sum(source.passes(each) for source in sources)
-    copies = images * (1 + DERIVED) * (1 + len(PERTURBATIONS))
+    copies = images * (1 + len(PERTURBATIONS))
     return copies * speed.forward + (passes * speed.both if passes else 0.0)
 
 

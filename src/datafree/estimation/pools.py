@@ -1,6 +1,6 @@
 """Pools of synthesized images on which teacher and student are compared, with the stability of each image."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -10,12 +10,8 @@ from torch import Tensor
 from datafree.callback import Callback, silent
 from datafree.classifier import Classifier
 from datafree.estimation.families import Source
-from datafree.estimation.perturbations import add_noise, blur
 from datafree.estimation.stability import decide, kept_decisions
 from datafree.types import Images, Labels
-
-DERIVED = 0.5
-"""derived images for each synthesized one"""
 
 
 @dataclass(frozen=True)
@@ -57,41 +53,24 @@ def synthesize(source: Source, teacher: Classifier, count: int, callback: Callba
     return torch.cat(taken)[:count]
 
 
-def mixup(images: Images) -> Images:
-    """Blend each image with another one, by 0.3 to 0.5."""
-    weight = 0.3 + 0.2 * torch.rand(len(images), 1, 1, 1)
-    return torch.lerp(images, images[torch.randperm(len(images))], weight)
-
-
-def contrast(images: Images) -> Images:
-    """Lower or raise the contrast of each image around its mean, by a factor from 0.5 to 1.5."""
-    factor = 0.5 + torch.rand(len(images), 1, 1, 1)
-    mean = images.mean((1, 2, 3), keepdim=True)
-    return (mean + factor * (images - mean)).clamp(0, 1)
-
-
-DERIVATIVES: Sequence[Callable[[Images], Images]] = (mixup, add_noise, blur, contrast)
-
-
-def derived(images: Images, count: int) -> Images:
-    """Return images that were made of others at no cost: blended, noisy, blurred, or of another contrast."""
-    chosen = images[torch.arange(count) % len(images)]
-    groups = chosen.tensor_split(len(DERIVATIVES))
-    return torch.cat([derive(group) for derive, group in zip(DERIVATIVES, groups, strict=True) if len(group)])
-
-
-def make_pool(sources: Sequence[Source], teacher: Classifier, count: int, callback: Callback = silent) -> Pool:
-    """Synthesize the pool of a family. Random numbers come from torch's global generator.
+def synthesize_all(sources: Sequence[Source], teacher: Classifier, count: int, callback: Callback = silent) -> Tensor:
+    """Return the images of a family, as 8-bit pixels. Random numbers come from torch's global generator.
 
     Args:
         sources: The methods of the family, in equal parts.
         teacher: The teacher. Not changed.
-        count: Number of synthesized images; derived ones are added.
+        count: Number of images.
         callback: Shows the progress.
     """
     each = -(-count // len(sources))
-    images = torch.cat([synthesize(source, teacher, each, callback) for source in sources])[:count]
-    images = images[torch.randperm(len(images))]
-    images = rounded(torch.cat([images, derived(images, round(DERIVED * len(images)))]))
-    pool = Pool(images, torch.empty(0), torch.empty(0))
-    return Pool(images, decide(teacher, pool.pixels), kept_decisions(teacher, pool.pixels))
+    images = torch.cat([synthesize(source, teacher, each, callback) for source in sources])
+    return rounded(images[torch.randperm(len(images))[:count]])
+
+
+def examined(images: UInt8[Tensor, "n c h w"], teacher: Classifier) -> Pool:
+    """Return images as a pool: with the teacher's decisions, and how stable they are.
+
+    The perturbations come from torch's global generator.
+    """
+    pixels = images.float() / 255
+    return Pool(images, decide(teacher, pixels), kept_decisions(teacher, pixels))
