@@ -8,7 +8,7 @@ import json
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, redirect_stdout
-from typing import Any, TextIO
+from typing import Any
 
 from datafree.errors import InputError
 
@@ -24,7 +24,7 @@ class Current:
 
     mode: str = "text"
     """text, quiet or json"""
-    stream: TextIO | None = None
+    stream: Any = None
     """where JSON is written"""
 
 

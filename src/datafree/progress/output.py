@@ -2,7 +2,7 @@
 
 import json
 import math
-from typing import Any, Literal, TextIO
+from typing import Any, Literal
 
 from rich.console import Console
 from rich.table import Table
@@ -20,9 +20,9 @@ class Output(Console):
     """
 
     mode: Mode = "text"
-    stream: TextIO | None = None
+    stream: Any = None
 
-    def use(self, mode: Mode, stream: TextIO | None = None) -> None:
+    def use(self, mode: Mode, stream: Any = None) -> None:
         """Print in this mode from now on."""
         self.mode, self.stream = mode, stream
 
