@@ -14,6 +14,8 @@ from datafree.classifier import Classifier
 from datafree.ensemble import Ensemble, whole_teacher
 from datafree.matching import chosen_classes
 from datafree.networks.head_surgery import keep_classes
+from datafree.real.data import open_real
+from datafree.real.ledger import Ledger
 from datafree.runs.experiment import Result, read_settings, resume, run
 from datafree.runs.logger import RunLogger
 from datafree.runs.synthesis_job import synthesize
@@ -88,6 +90,29 @@ class TestSomeClasses:
         every = Ensemble([teacher], tuple(reversed(toys.CLASSES)))
         synthesizer = WithOthers(method=toys.TINY["noise"], others=0.5).build(every)
         assert type(synthesizer).__name__ == "Noise"
+
+    def test_the_ceiling_learns_from_real_images_of_these_classes(self, digits_teacher: Path, tmp_path: Path):
+        ceiling = toys.experiment(digits_teacher, task=task_of(digits_teacher), method=None, schedule=Schedule())
+        longer = replace(ceiling, application=replace(ceiling.application, steps=60, lr=1e-2))
+        summary = run(longer, tmp_path / "run").summary
+        assert summary["classes"] == ["7", "3"] and summary["student"]["images"] == 91
+        assert summary["student"]["accuracy"] > 0.9, "labels in another order would give less than a half"
+        images = open_real("digits:3,7", "train", "evaluation", Ledger())
+        assert 0 < summary["real_images_seen"] <= len(images)
+
+    def test_a_student_for_some_labels_of_a_multi_label_teacher(self, tmp_path: Path):
+        whole = teachers.create("convnet_w16", classes=("cat", "dog", "car", "sky"), multi_label=True).train()
+        whole(torch.rand(64, *whole.shape))
+        teachers.save_folder(whole.eval(), tmp_path / "teacher")
+        task = task_of(tmp_path / "teacher", ("sky", "dog"), data="")
+        experiment = toys.experiment(tmp_path / "teacher", task=task, method=toys.TINY["deep-inversion"])
+        summary = run(experiment, tmp_path / "run").summary
+        student = teachers.load_folder(tmp_path / "run" / "student").eval()
+        assert student.multi_label and student.classes == ("sky", "dog") == tuple(summary["classes"])
+        chosen, images = task.load()[0], torch.rand(16, *whole.shape)
+        with torch.no_grad():
+            answers, expected = chosen.predict(chosen(images)), whole.predict(whole(images))[:, [3, 1]]
+        assert torch.equal(answers, expected), "each label is decided by itself"
 
     def test_names_come_before_indices(self):
         assert chosen_classes(("cat", "2", "dog"), ("2", "0")) == ("2", "cat")
