@@ -12,6 +12,10 @@ class Diverged(RuntimeError):
     """A loss, an image or a weight is not finite. Files that were saved before are intact."""
 
 
+class ProcessLost(RuntimeError):
+    """Another process of the run has ended. Checkpoints are intact."""
+
+
 def printable(text: str) -> str:
     """Return a text from elsewhere with every control character replaced: escapes, line breaks, marks of text direction."""
     return "".join("\ufffd" if unicodedata.category(c) in ("Cc", "Cf", "Cs", "Zl", "Zp") else c for c in text)

@@ -1,9 +1,9 @@
 """The first line of a command: what it does with which networks, and where it writes; printed before torch is imported."""
 
-import os
 import sys
 from pathlib import Path
 
+from datafree.commands import PROCESS
 from datafree.commands.options.table import Given
 from datafree.commands.output import OPTIONS, current, print_event
 from datafree.errors import printable
@@ -47,7 +47,7 @@ def announce(verb: str, words: list[str], given: Given) -> tuple[list[str], Path
         InputError: If the folder cannot be created.
     """
     out = None
-    if int(os.environ.get("LOCAL_RANK", "0")) > 0:  # one of several processes of a run; the first one prints
+    if PROCESS > 0:  # one of several processes of a run; the first one prints
         return words, None
     if verb in NUMBERED and "--out" not in given.values:
         out = next_folder(verb)

@@ -33,7 +33,7 @@ class Interruption:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run a command. Exit codes: 0 done, 2 invalid input or lost output, 70 diverged, 75 interrupted and resumable."""
+    """Run a command. Exit codes: 0 done, 2 invalid input or lost output, 70 diverged, 75 interrupted, 76 lost a process."""
     interruption = Interruption()
     before = [(number, signal.signal(number, interruption)) for number in SIGNALS]
     try:
@@ -93,8 +93,8 @@ def respond(words: list[str], interruption: Interruption) -> int:
 def carry_out_or_fail(verb: str, words: list[str], interruption: Interruption) -> int:
     """Run a command; return the exit code, after a sentence if it failed."""
     from datafree.commands.advice import how_to_continue
-    from datafree.commands.verbs import DIVERGED
-    from datafree.errors import Diverged, InputError
+    from datafree.commands.verbs import DIVERGED, LOST
+    from datafree.errors import Diverged, InputError, ProcessLost
 
     try:
         carry_out(verb, words, interruption)
@@ -102,6 +102,8 @@ def carry_out_or_fail(verb: str, words: list[str], interruption: Interruption) -
         return _fail(str(error), 2)
     except Diverged as error:
         return _fail(str(error), DIVERGED)
+    except ProcessLost as error:
+        return _fail(f"{error}; {how_to_continue()}", LOST, of_any_process=True)
     except KeyboardInterrupt:
         return _interrupted()
     except Exception as error:
@@ -154,9 +156,13 @@ def _interrupted() -> int:
     return _fail(f"interrupted; {how_to_continue()}", INTERRUPTED)
 
 
-def _fail(message: str, code: int) -> int:
+def _fail(message: str, code: int, *, of_any_process: bool = False) -> int:
+    """Print why a command failed, and return its exit code. Of several processes the first one prints."""
+    from datafree.commands import PROCESS
     from datafree.commands.output import print_event
 
+    if PROCESS and not of_any_process:
+        return code
     printable = "".join(character if character.isprintable() else " " for character in message)
     sentence = " ".join(printable.split())
     print(f"datafree: {sentence}", file=sys.stderr)

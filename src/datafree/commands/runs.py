@@ -4,7 +4,7 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from datafree.commands import STARTED
+from datafree.commands import PROCESS, STARTED
 from datafree.commands.advice import Unfinished, begin_run, unfinished
 from datafree.commands.options.parsing import Form, Positional, Repeated
 from datafree.commands.output import current
@@ -17,9 +17,9 @@ from datafree.runs.reporting.console import say
 from datafree.runs.tasks import networks_in
 from datafree.runs.verdict import verdict_lines
 from datafree.teachers.code import code_words
-from datafree.types import InputError
+from datafree.types import InputError, require_at_least
 
-console = Output(quiet=int(os.environ.get("LOCAL_RANK", "0")) > 0)  # only the first of several processes prints
+console = Output(quiet=PROCESS > 0)  # only the first of several processes prints
 
 
 def print_in_mode() -> None:
@@ -59,6 +59,11 @@ class ResumeOptions(RunOptions):
     """teacher of the run that is your own code, as it was given then; repeat the option for each"""
     student: str = ""
     """student of the run if it is your own code, as it was given then"""
+    devices: int = 0
+    """number of processes; 0: as many as before. With another number the student differs from that of an uninterrupted run"""
+
+    def __post_init__(self) -> None:
+        require_at_least(0, devices=self.devices)
 
 
 RESUME = Form(verb="resume", options=lambda: ResumeOptions)
@@ -71,7 +76,7 @@ def resume_run(arguments: list[str]) -> None:
     path, student = options.run, (options.student,) if options.student else ()
     words = code_words({"--teacher": options.teacher, "--student": student})
     unfinished.append(Unfinished(path, is_run=True, words=tuple(words)))
-    finish(resume(path, console, teacher=options.teacher, student=options.student))
+    finish(resume(path, console, teacher=options.teacher, student=options.student, devices=options.devices))
 
 
 def refuse_existing(out: Path) -> None:

@@ -138,7 +138,8 @@ class _BatchNorm(torch.autograd.Function):
         shape = (1, -1, *[1] * (features.ndim - 2))
         correction = torch.addcmul(offset.view(shape), features.to(slope.dtype), slope.view(shape))
         gradient = gradient - correction.to(gradient.dtype)
-        return gradient, None if weight is None else by_weight, None if weight is None else by_bias, None
+        needed = ctx.needs_input_grad
+        return gradient, by_weight if needed[1] else None, by_bias if needed[2] else None, None
 
 
 def statistics(features: Tensor) -> tuple[Tensor, Tensor]:

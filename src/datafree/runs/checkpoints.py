@@ -5,7 +5,7 @@ import json
 import math
 import re
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,6 +26,9 @@ TREE_LIMIT = 2**28
 KEPT = 2
 """number of checkpoints that are kept"""
 _NUMBER = re.compile("[0-9]{1,18}")
+PART = "part-{}"
+"""folder with the part of a process, counted from 1, in the folder of a checkpoint"""
+_PART = re.compile("part-[0-9]{1,9}/manifest[.]json")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,7 +50,31 @@ def numbered(folder: Path) -> list[Path]:
     return sorted((path for path in folder.glob("[0-9]*") if _NUMBER.fullmatch(path.name)), key=lambda p: int(p.name))
 
 
-def commit(folder: Path, schema: int, step: int, state: Mapping[str, Any]) -> None:
+def parts_of(checkpoint: Path) -> list[Path]:
+    """Return the parts of the second and further processes in a checkpoint, in order."""
+    found = [path for path in checkpoint.glob("part-*") if _PART.fullmatch(f"{path.name}/{MANIFEST}")]
+    return sorted(found, key=lambda path: int(path.name.removeprefix("part-")))
+
+
+def write(folder: Path, schema: int, step: int, state: Mapping[str, Any]) -> None:
+    """Write a state to a folder; see `commit`."""
+    with atomic_folder(folder) as new:
+        _fill(new, schema, step, state)
+
+
+def _fill(new: Path, schema: int, step: int, state: Mapping[str, Any], parts: Sequence[Path] = ()) -> None:
+    tensors: dict[str, Tensor] = {}
+    tree = encode(state, tensors)
+    save_file(tensors, new / TENSORS)
+    (new / TREE).write_text(json.dumps({"step": step, "tree": tree}, allow_nan=False), encoding="utf-8")
+    for part in parts:
+        part.rename(new / part.name)
+    names = (TENSORS, TREE, *(f"{part.name}/{MANIFEST}" for part in parts))
+    hashes = {name: sha256_of(new / name) for name in names}
+    (new / MANIFEST).write_text(json.dumps({"schema": schema, "sha256": hashes}), encoding="utf-8")
+
+
+def commit(folder: Path, schema: int, step: int, state: Mapping[str, Any], parts: Sequence[Path] = ()) -> None:
     """Save a checkpoint, then delete all but the newest two.
 
     Args:
@@ -55,18 +82,14 @@ def commit(folder: Path, schema: int, step: int, state: Mapping[str, Any]) -> No
         schema: Version of the layout.
         step: The training step that the state belongs to.
         state: Nested mappings, lists and tuples of tensors, numbers, strings, booleans and None.
+        parts: Folders with the parts of other processes, which are moved into the checkpoint.
 
     Raises:
         TypeError: If the state contains anything else.
     """
     number = 1 + max((int(path.name) for path in numbered(folder)), default=0)
     with atomic_folder(folder / f"{number:08d}") as new:
-        tensors: dict[str, Tensor] = {}
-        tree = encode(state, tensors)
-        save_file(tensors, new / TENSORS)
-        (new / TREE).write_text(json.dumps({"step": step, "tree": tree}, allow_nan=False), encoding="utf-8")
-        hashes = {name: sha256_of(new / name) for name in (TENSORS, TREE)}
-        (new / MANIFEST).write_text(json.dumps({"schema": schema, "sha256": hashes}), encoding="utf-8")
+        _fill(new, schema, step, state, parts)
     for path in numbered(folder)[:-KEPT]:
         shutil.rmtree(path) if path.is_dir() else path.unlink()
 
@@ -83,7 +106,7 @@ def read(folder: Path, schema: int) -> tuple[int, Any]:
         manifest = from_plain(Manifest, read_json(folder / MANIFEST, root=folder.parent), MANIFEST)
         if manifest.schema != schema:
             raise Damaged(f"layout {manifest.schema} in {MANIFEST}")
-        for name in (TENSORS, TREE):
+        for name in (TENSORS, TREE, *filter(_PART.fullmatch, manifest.sha256)):
             if sha256_of(folder / name, follow_links=False, root=folder.parent) != manifest.sha256.get(name):
                 raise Damaged(f"sha256 of {name} differs")
         saved = read_json(folder / TREE, TREE_LIMIT, root=folder.parent)

@@ -17,10 +17,13 @@ from torch import nn
 from datafree import __version__
 from datafree.applications.trainer import Fabric
 from datafree.classifier import Classifier
+from datafree.runs.launching.world import create_fabric, world_of
 from datafree.types import InputError, require_at_least, require_at_most
 
 PRECISIONS = {"bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}
 """mixed precisions by their names in Lightning Fabric, with the type of convolutions and matrix products"""
+DOUBLE = "64-true"
+"""precision in which several processes compute what one computes, to the last bits"""
 MAX_THREADS = 1024
 """upper bound on CPU threads, to catch typing errors"""
 MAX_DEVICES = 64
@@ -41,18 +44,14 @@ def launch(device: str, *, devices: int = 1, precision: str = "32-true", resumin
     Raises:
         InputError: If the device or the precision is not available on this machine.
     """
+    if precision == DOUBLE and (device == "mps" or (device == "auto" and torch.backends.mps.is_available())):
+        raise InputError("precision 64-true needs a CPU or a CUDA device; use --device cpu")
     if precision == "16-mixed" and (device == "cpu" or (device == "auto" and not has_accelerator())):
         raise InputError("precision 16-mixed needs a GPU; use --precision bf16-mixed or --precision 32-true")
+    world = world_of(devices)
     with _available(device, precision, devices, resuming):
-        from lightning_fabric import Fabric as LightningFabric  # late: it imports the compiler of torch
-
-        fabric = LightningFabric(
-            accelerator=device,
-            devices=devices,
-            precision=precision,  # type: ignore[arg-type]
-            strategy="auto" if devices == 1 else "ddp",
-        )
-        fabric.launch()
+        fabric = create_fabric(device, world, precision)
+        fabric.launch()  # type: ignore[attr-defined]
     return fabric
 
 
@@ -165,9 +164,22 @@ def place(model: Classifier, precision: str, fabric: Fabric) -> Classifier:
     for module in model.modules():  # an ensemble contains other classifiers
         if isinstance(module, Classifier):
             module.precision = PRECISIONS.get(precision, torch.float32)
+    if precision == DOUBLE:
+        model.double()
     if fabric.world_size > 1:
         model.load_state_dict(fabric.broadcast(model.state_dict()))
     return model
+
+
+@contextmanager
+def double_precision(precision: str) -> Iterator[None]:
+    """Create tensors in float64 inside a `with` block if that is the precision of a run."""
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(torch.float64 if precision == DOUBLE else before)
+    try:
+        yield
+    finally:
+        torch.set_default_dtype(before)
 
 
 def require_threads(threads: int) -> None:

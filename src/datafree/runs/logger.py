@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 import torch
 from rich.console import Console
 
+from datafree import processes
 from datafree.callback import Callback
 from datafree.classifier import Classifier
 from datafree.files import append_text, open_for_appending
@@ -22,6 +23,7 @@ from datafree.progress.display import in_words
 from datafree.randomness import RandomState
 from datafree.runs.checkpoints import restore
 from datafree.runs.dependencies import compare
+from datafree.runs.launching.together import Stopped, Together
 from datafree.runs.reading.log import read_log as read_log
 from datafree.runs.reporting.console import say
 from datafree.runs.run_folder import LOG, RunFolder
@@ -76,6 +78,7 @@ class RunLogger(Callback):
         work: What there is to do, for the time left.
         aims: Whether the method chooses the class of each image before.
         evaluation_interval: Seconds between two evaluations during training; 0: none.
+        together: The processes of the run; default: this one alone.
         evaluate: Returns the student's current held-out accuracy. It is only logged; nothing is selected by it.
     """
 
@@ -93,7 +96,9 @@ class RunLogger(Callback):
         aims: bool = False,
         evaluation_interval: float = 0.0,
         evaluate: Callable[[], float] | None = None,
+        together: Together | None = None,
     ) -> None:
+        self.together = together
         self.folder, self.teacher, self.student = folder, teacher, student
         self.console = console or Console(quiet=True)
         self.checkpoint_interval, self.evaluation_interval = checkpoint_interval, evaluation_interval
@@ -145,9 +150,10 @@ class RunLogger(Callback):
     def on_batch(self, batch: Batch, count: int, due: int) -> None:
         self.keep_folder()
         self.pace.on_batch(batch.part)
-        self.images_synthesized += len(batch)
+        images = len(batch) * processes.count()
+        self.images_synthesized += images
         if batch.part:
-            self.part_images[batch.part] = self.part_images.get(batch.part, 0) + len(batch)
+            self.part_images[batch.part] = self.part_images.get(batch.part, 0) + images
         self.first_batches.setdefault(batch.part, batch)
         if count <= 8 or count % HEALTH_EVERY == 0:
             self.check_health(batch, count)
@@ -219,19 +225,27 @@ class RunLogger(Callback):
 
     def register(self, **state: Stateful) -> int:
         self.states |= state
-        checkpoint = self.folder.newest() if self.folder else None
+        checkpoint, note = self.newest()
         if checkpoint is None:
             if self.file is not None:
                 os.truncate(self.file, 0)
             self.registered = True
             return 0
-        assert self.folder is not None and self.file is not None
-        for sentence in self.folder.skipped:
+        for sentence in self.folder.skipped if self.folder else ():
             self.note(sentence)
         self.step, state = checkpoint
         self.load(state)
         self.registered = True
+        if note:
+            self.note(note)
         return self.step
+
+    def newest(self) -> tuple[tuple[int, Any] | None, str]:
+        """Return the step and the state of the newest checkpoint, if there is one, and a note about it."""
+        if not self.together:
+            return (self.folder.newest() if self.folder else None), ""
+        step, state, note = self.together.newest(self.folder) or (0, None, "")
+        return (None if state is None else (step, state)), note
 
     def load(self, state: Any) -> None:
         """Load the state of a checkpoint into all registered objects.
@@ -239,7 +253,6 @@ class RunLogger(Callback):
         Raises:
             InputError: If something that decides the result has changed, or the state is not that of this run.
         """
-        assert self.file is not None
         plain = {name: value for name, value in state.items() if name not in NOT_PLAIN}
         saved = from_plain(Saved, plain, "the checkpoint", ignore_unknown=True)
         self.kept_notes = list(dict.fromkeys([*saved.notes, *compare(saved.dependencies, self.dependencies)]))
@@ -256,7 +269,8 @@ class RunLogger(Callback):
         for part, first in firsts.items():
             if first:
                 self.first_batches[part] = Batch(first["images"], first["targets"], {}, part=part)
-        os.truncate(self.file, min(saved.log_bytes, os.fstat(self.file).st_size))
+        if self.file is not None:
+            os.truncate(self.file, min(saved.log_bytes, os.fstat(self.file).st_size))
         self.history = read_log(self.folder.path) if self.folder else []
         if saved.pace:
             self.pace.load_state_dict(saved.pace, self.step)
@@ -274,7 +288,12 @@ class RunLogger(Callback):
                     raise Diverged(f"{name} is {value} at step {step}; lower the learning rate")
             self.write("application", step, values)
         evaluation_age = time.monotonic() - self.last_evaluation
-        if self.evaluation_interval and self.evaluate and evaluation_age > self.evaluation_interval:
+        if (
+            self.evaluation_interval
+            and self.evaluate
+            and self.file is not None
+            and evaluation_age > self.evaluation_interval
+        ):
             self.log_accuracy(step, self.evaluate)
         self.save_if_due()
 
@@ -315,16 +334,24 @@ class RunLogger(Callback):
             self.folder.keep()
 
     def save_if_due(self) -> None:
-        """Save a checkpoint if the last one is old enough, in at most a twentieth of the time of the run."""
+        """Save a checkpoint if the last one is old enough, in at most a twentieth of the time of the run; or stop the run.
+
+        Raises:
+            Stopped: If the run was asked to stop; a checkpoint was saved.
+        """
         age = time.monotonic() - self.last_save
-        if self.file is not None and age > max(self.checkpoint_interval, 20 * self.save_seconds):
+        due, stop = self.file is not None and age > max(self.checkpoint_interval, 20 * self.save_seconds), False
+        if self.together:
+            due, stop = self.together.agree(due)
+        if due:
             start = time.monotonic()
             self.save()
             self.save_seconds = time.monotonic() - start
+        if stop:
+            raise Stopped
 
     def save(self) -> None:
         """Save a checkpoint of all registered objects."""
-        assert self.file is not None and self.folder is not None
         self.flush()
         firsts = self.first_batches.items()
         checkpoint = {
@@ -335,9 +362,12 @@ class RunLogger(Callback):
             "health": self.health,
             "part_images": self.part_images,
             "first_batches": {part: {"images": first.images, "targets": first.targets} for part, first in firsts},
-            "log_bytes": os.fstat(self.file).st_size,
+            "log_bytes": 0 if self.file is None else os.fstat(self.file).st_size,
             "seconds": self.seconds(),
             "pace": self.pace.state_dict(),
         }
-        self.folder.commit(self.step, checkpoint)
+        if self.together:
+            self.together.commit(self.folder, self.step, checkpoint)
+        elif self.folder:
+            self.folder.commit(self.step, checkpoint)
         self.last_save = time.monotonic()

@@ -8,7 +8,7 @@ import json
 import secrets
 import shlex
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -42,6 +42,7 @@ class RunFolder:
 
     Attributes:
         skipped: One sentence for each damaged checkpoint that `newest` skipped.
+        chosen: The name of the checkpoint that `newest` returned.
 
     Raises:
         InputError: If the folder has another or a finished run, is in use by another process, has links, or cannot be
@@ -52,6 +53,7 @@ class RunFolder:
     def __init__(self, path: Path, experiment: Mapping[str, Any], *, resume: bool = False) -> None:
         self.path, self.checkpoints, self.resume = path, path / "checkpoints", resume
         self.skipped: list[str] = []
+        self.chosen = ""
         self._token, self._new, self._worked = secrets.token_hex(16), False, False
         try:
             self._created = _make(path)
@@ -163,10 +165,10 @@ class RunFolder:
     def _temporary(self) -> Iterator[Path]:
         return self.path.glob(f"{TEMPORARY}*")
 
-    def commit(self, step: int, state: Mapping[str, Any]) -> None:
+    def commit(self, step: int, state: Mapping[str, Any], parts: Sequence[Path] = ()) -> None:
         """Save a checkpoint, then delete all but the newest two; see `checkpoints.commit`."""
         self.require_owner()
-        checkpoints.commit(self.checkpoints, SCHEMA, step, state)
+        checkpoints.commit(self.checkpoints, SCHEMA, step, state, parts)
 
     def newest(self) -> tuple[int, Any] | None:
         """Return the step and the state of the newest intact checkpoint; None if there is no checkpoint at all.
@@ -183,6 +185,7 @@ class RunFolder:
                 damage.append(f"checkpoint {folder.name} is damaged ({fault})")
                 continue
             self.skipped = [f"{sentence}; continuing from {folder.name}" for sentence in damage]
+            self.chosen = folder.name
             return checkpoint
         if damage:
             raise InputError(

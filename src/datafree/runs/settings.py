@@ -7,7 +7,7 @@ from typing import Any, Literal
 from datafree.applications.base import Application
 from datafree.applications.continual import ExtensionConfig
 from datafree.applications.distillation import DistillationConfig
-from datafree.runs.hardware import MAX_DEVICES, PRECISIONS, require_threads
+from datafree.runs.hardware import DOUBLE, MAX_DEVICES, PRECISIONS, require_threads
 from datafree.runs.planning.budget import parse_budget
 from datafree.runs.run_folder import EXPERIMENT, read_experiment
 from datafree.runs.serialization import from_json, serializable, to_json
@@ -25,10 +25,10 @@ class RuntimeConfig:
     device: str = "auto"
     """cpu, cuda, mps, ...; auto: an accelerator if available, else the CPU"""
     devices: int = 1
-    """number of processes with one device each; each synthesizes its own images, and the student's gradients are
-    averaged"""
+    """number of processes with one device each; they divide every batch among them, so the result does not depend on their
+    number but for rounding"""
     precision: str = "32-true"
-    """precision by its name in Lightning Fabric: 32-true, bf16-mixed, 16-mixed"""
+    """precision by its name in Lightning Fabric: 32-true, bf16-mixed, 16-mixed, 64-true"""
     threads: int = 1
     """CPU threads of each process; results depend on it in the last bits"""
     checkpoint_interval: float = 20.0
@@ -52,7 +52,7 @@ class RuntimeConfig:
         require_seed(self.seed)
         if self.budget:
             parse_budget(self.budget)
-        require_one_of(("32-true", *PRECISIONS), precision=self.precision)
+        require_one_of(("32-true", *PRECISIONS, DOUBLE), precision=self.precision)
 
 
 @serializable

@@ -76,11 +76,11 @@ def create_fabric(device: str, world: World, precision: str) -> Fabric:
         from torch.nn.parallel import DistributedDataParallel
 
         names = signature(DistributedDataParallel).parameters
-        # All processes compute the same buffers. A network may have parameters that its logits do not depend on.
+        # All processes compute the same buffers. Every step uses the same parameters, which may not be all of them.
         buffers = (
             "forward_sync_buffers" if "forward_sync_buffers" in names else "broadcast_buffers"
         )  # before torch 2.15
-        settings: dict[str, Any] = {"find_unused_parameters": True, buffers: False}
+        settings: dict[str, Any] = {"static_graph": True, buffers: False}
         from lightning_fabric.strategies.ddp import DDPStrategy
 
         strategy = DDPStrategy(**settings)

@@ -56,9 +56,7 @@ class Setup:
         return {"new": new_classes.random_batches(application.new_batch_size)}
 
 
-def set_up(
-    experiment: Experiment, resuming: bool = False, started: float | None = None, devices: int = 0
-) -> Setup:
+def set_up(experiment: Experiment, resuming: bool = False, started: float | None = None, devices: int = 0) -> Setup:
     """Start the processes of an experiment, load its networks, open its real images, and decide what its budget leaves open.
 
     Args:

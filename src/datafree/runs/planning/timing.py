@@ -96,11 +96,11 @@ def time_student(
     """
     watch = Stopwatch(teacher.device)
     arguments = {name: value for name, value in inputs.items() if name != "batch_size"}
-    images = timed_images(teacher, inputs["batch_size"])
+    images = fabric.broadcast(timed_images(teacher, -(-inputs["batch_size"] // fabric.world_size)))
     with RandomNumbers(0), suppress(Enough):
         batches = repeat_of(teacher, images)
         application.build()(deepcopy(student), teacher, batches, **arguments, fabric=fabric, callback=watch)
-    return watch.seconds * inputs["batch_size"] / images
+    return watch.seconds * inputs["batch_size"] / (images * fabric.world_size)
 
 
 def timed_images(teacher: Classifier, most: int) -> int:

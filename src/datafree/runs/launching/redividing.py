@@ -1,0 +1,58 @@
+"""The states of the streams of several processes, divided among another number of processes."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+
+def redivided(states: Sequence[Any], rank: int, count: int) -> Any:
+    """Return the state of the stream of one process of another number of processes.
+
+    The images in pools are divided again. A batch in progress is dropped: the next one takes its place. Everything else is the
+    same in all processes.
+
+    Args:
+        states: The states of all processes, in order.
+        rank: The number of this process.
+        count: The number of processes.
+    """
+    first = states[0]
+    if isinstance(first, Mapping):
+        merged = {name: redivided([state[name] for state in states], rank, count) for name in first}
+        if "descent" in first:
+            merged["descent"] = None
+        if "pool" in first and "is_whole" in first:
+            parts = [state["pool"] for state in (states[:1] if first["is_whole"] else states)]
+            stays_whole = bool(parts[0]["newest_size"] * len(parts) % count)
+            merged["pool"] = divided_pool(parts, 0, 1) if stays_whole else divided_pool(parts, rank, count)
+            merged["is_whole"] = count == 1 or stays_whole
+        return merged
+    if isinstance(first, list):
+        return [redivided(list(entries), rank, count) for entries in zip(*states, strict=True)]
+    return first
+
+
+def divided_pool(parts: Sequence[Mapping[str, Any]], rank: int, count: int) -> dict[str, Any]:
+    """Return the part of one process of a pool: of each batch, its share of the images.
+
+    Args:
+        parts: The parts of the processes before.
+        rank: The number of this process.
+        count: The number of processes now.
+    """
+    first = parts[0]
+    size = first["newest_size"]
+    if not size:
+        return dict(first)
+    share = size * len(parts) // count
+    counts = {name: first[name] // size * share for name in ("written", "size")}
+    tensors = {name: _share([part["tensors"][name] for part in parts], size, share, rank) for name in first["tensors"]}
+    return {**first, **counts, "newest_size": share, "tensors": tensors}
+
+
+def _share(parts: Sequence[Tensor], size: int, share: int, rank: int) -> Tensor:
+    """Return the rows of one process: its share of each batch, of which every process had `size` rows before."""
+    batches = [torch.cat([part[start : start + size] for part in parts]) for start in range(0, len(parts[0]), size)]
+    return torch.cat([batch[rank * share : (rank + 1) * share] for batch in batches])
