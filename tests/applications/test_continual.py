@@ -45,7 +45,7 @@ from datafree.real.data import open_real
 from datafree.real.ledger import Ledger
 from datafree.runs.experiment import Experiment, Result, resume, run
 from datafree.runs.logger import RunLogger
-from datafree.runs.reporting import report
+from datafree.runs.reporting import report, tables
 from datafree.runs.serialization import from_json, to_json
 from datafree.runs.tasks import ExtensionTask, Task
 from datafree.runs.training import TrainingConfig, example_teacher
@@ -515,9 +515,7 @@ def test_a_teacher_without_batch_norm_can_be_extended_where_nothing_is_synthesiz
 @pytest.fixture(scope="module")
 def undisturbed(half: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Result]:
     root = tmp_path_factory.mktemp("extensions")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(report, "curves", lambda log: {})  # they take most of the time of a run this small
-        return {kind: run(experiment(half, kind), root / kind) for kind in KINDS}
+    return {kind: run(experiment(half, kind), root / kind) for kind in KINDS}
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -554,7 +552,6 @@ class TestRun:
     def test_a_resumed_run_equals_an_uninterrupted_one(
         self, kind: str, when: int, half: Path, undisturbed: dict[str, Result], tmp_path: Path, monkeypatch: Any
     ):
-        monkeypatch.setattr(report, "curves", lambda log: {})
         real = RunLogger.log
 
         def told(self: RunLogger, step: int, terms: Terms) -> None:
@@ -577,7 +574,7 @@ class TestRun:
 
 def test_the_rows_of_the_table_at_the_end(undisturbed: dict[str, Result]):
     table = report.results_table(report.table_rows(undisturbed["replay"].summary))
-    assert [str(column.header) for column in table.columns] == ["model", *report.EXTENSION_COLUMNS]
+    assert [str(column.header) for column in table.columns] == ["model", *tables.EXTENSION_COLUMNS]
     assert "replay, deep-inversion" in next(iter(table.columns[0].cells), "") + str(list(table.columns[0].cells))
 
 
@@ -594,8 +591,7 @@ def test_task_and_application_belong_together(half: Path, changes: dict[str, Any
         experiment(half, "replay", **changes)
 
 
-def test_a_student_is_the_next_teacher(half: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(report, "curves", lambda log: {})
+def test_a_student_is_the_next_teacher(half: Path, tmp_path: Path):
     teacher, known = half, 5
     for number, new in enumerate(("digits:5-6", "digits:7-9")):
         task = ExtensionTask(teacher=f"local-dir:{teacher}", new_data=new)
@@ -610,10 +606,7 @@ def command(teacher: Path, *more: str) -> list[str]:
     return ["extend", "--teacher", f"local-dir:{teacher}", *quick, *more]
 
 
-def test_the_command_extends_and_prints_the_result(
-    half: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-):
-    monkeypatch.setattr(report, "curves", lambda log: {})
+def test_the_command_extends_and_prints_the_result(half: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     out = str(tmp_path / "run")
     given = command(half, "--new-data", "digits:5-9", "--data", "digits", "--recipe", "abd", "--out", out)
     assert main(given) == 0
@@ -631,9 +624,8 @@ def pictures(root: Path, *classes: str, empty: str = "") -> str:
     return f"folder:{root}"
 
 
-def test_classes_of_a_folder_are_told_by_their_names(half: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_classes_of_a_folder_are_told_by_their_names(half: Path, tmp_path: Path):
     """In the folder of all classes the new one comes first, in the network last."""
-    monkeypatch.setattr(report, "curves", lambda log: {})
     new = pictures(tmp_path / "new", "+")
     every = pictures(tmp_path / "all", "+", *"01234")
     task = ExtensionTask(teacher=f"local-dir:{half}", new_data=new, data=every)
@@ -716,7 +708,6 @@ def test_a_table_of_a_sequence(half: Path, tmp_path: Path, monkeypatch: pytest.M
         extensions=(("digits:5-6", "digits:0-6"), ("digits:7-9", "digits")),
         columns=BENCHMARKS["mnist-sequence"].columns,
     )
-    monkeypatch.setattr(report, "curves", lambda log: {})
     monkeypatch.setitem(BENCHMARKS, "three", table)
     options = Bench(out=tmp_path / "runs", results=tmp_path / "results", seeds=(0,), command="datafree bench three")
     result = bench("three", options, QUIET)

@@ -27,7 +27,6 @@ from datafree.networks.importance import gate_gradients, hardware_aware_scores, 
 from datafree.networks.pruning_surgery import Channels, Group, widths_of
 from datafree.runs.experiment import Experiment, Result, resume, run
 from datafree.runs.logger import RunLogger
-from datafree.runs.reporting import report
 from datafree.runs.tasks import Task
 from datafree.synthesis import Schedule
 from datafree.types import Batch, InputError
@@ -46,14 +45,6 @@ def residual(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("teachers") / "residual"
     teachers.save_folder(made, folder)
     return folder
-
-
-@pytest.fixture(scope="module", autouse=True)
-def no_figures() -> Iterator[None]:
-    """Plots take most of the time of a run this small."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(report, "curves", lambda log: {})
-        yield
 
 
 def forever(batch: Batch, size: int = 32) -> Iterator[Batch]:

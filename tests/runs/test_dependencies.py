@@ -18,6 +18,7 @@ from datafree.runs import dependencies
 from datafree.runs.experiment import resume, run
 from datafree.runs.logger import RunLogger
 from datafree.runs.reporting import report
+from datafree.runs.reporting.sentences import real_images
 from datafree.runs.tasks import Task
 from datafree.types import InputError
 
@@ -48,11 +49,6 @@ def copied(interrupted: Path, tmp_path: Path) -> Path:
         root / "run" / "experiment.json", lambda content: content["task"].update(teacher=f"local-dir:{root}/teacher")
     )
     return root
-
-
-@pytest.fixture(autouse=True)
-def no_figures(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(report, "curves", lambda log: {})
 
 
 def change(path: Path, edit: Callable[[Any], object]) -> None:
@@ -169,7 +165,7 @@ class TestStudentStart:
             (folder / "ledger.json").write_text(ledger)
         summary = self.results(digits_teacher, tmp_path / "run", f"local-dir:{folder}")
         assert summary["student_start"] == {"source": str(folder), "images": None}
-        assert "and what they saw is not known" in report.real_images(summary)
+        assert "and what they saw is not known" in real_images(summary)
         assert report.read_summary(tmp_path / "run") == summary
 
     def test_a_random_start_has_the_architecture_but_not_the_weights(self, digits_teacher: Path, tmp_path: Path):
@@ -178,7 +174,7 @@ class TestStudentStart:
         assert not torch.equal(student.model.head.weight, teacher.model.head.weight)  # type: ignore[union-attr, arg-type]
         assert student.state_dict().keys() == teacher.state_dict().keys() and student.classes == teacher.classes
         summary = self.results(digits_teacher, tmp_path / "run", f"local-dir:{digits_teacher}", "random")
-        assert summary["student_start"] is None and report.real_images(summary).endswith("student: 0.")
+        assert summary["student_start"] is None and real_images(summary).endswith("student: 0.")
 
     def test_weights_need_a_folder(self):
         with pytest.raises(

@@ -78,14 +78,6 @@ def essence(result: Result) -> dict[str, Any]:
     return timeless | {"log": (result.path / "log.jsonl").read_text()}
 
 
-@pytest.fixture(scope="module", autouse=True)
-def no_figures() -> Iterator[None]:
-    """Figures take most of the time of a run this small; they are tested in test_report."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(report, "curves", lambda log: {})
-        yield
-
-
 @pytest.fixture(scope="module")
 def uninterrupted(digits_teacher: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Result]:
     """One uninterrupted run of each kind."""

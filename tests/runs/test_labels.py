@@ -159,7 +159,8 @@ class TestRunsOfMixtures:
         assert all(0 <= part["health"]["agreement"] <= 1 for part in parts)
         assert mixed.summary["images_synthesized"] == 160
         page = (mixed.path / "report.html").read_text()
-        assert page.count("Contact sheet of images synthesized by") == 2 and "Parts of the mixture" in page
+        assert page.count("of the student's images; ") == 2 and "96 synthesized" in page and "64 synthesized" in page
+        assert all(f"<h3>{name}</h3>" in page for name in ("noise", "deep-inversion"))
         assert (mixed.path / "synthetic" / "part-noise.png").is_file()
         assert mixed.summary["method"] == "noise:0.5,deep-inversion:0.5"
 

@@ -16,7 +16,6 @@ from datafree.networks.head_surgery import reorder_classes
 from datafree.real.data import open_real
 from datafree.real.ledger import Ledger
 from datafree.runs.experiment import assess, run
-from datafree.runs.reporting import report
 from datafree.runs.synthesis_job import synthesize
 from datafree.runs.task_data import open_task_data
 from datafree.runs.tasks import Task, load_student
@@ -102,9 +101,8 @@ def test_a_teacher_is_as_good_beside_a_network_of_another_size(digits_teacher: P
 
 
 def test_a_run_with_a_student_of_another_size_shows_the_true_accuracy_of_its_teacher(
-    digits_teacher: Path, large: Classifier, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    digits_teacher: Path, large: Classifier, tmp_path: Path
 ):
-    monkeypatch.setattr(report, "curves", lambda log: {})
     task = Task(teacher=f"local-dir:{digits_teacher}", student=f"local-dir:{tmp_path / 'large'}", data="digits")
     experiment = replace(toys.experiment(digits_teacher), task=task)
     summary = run(experiment, tmp_path / "run").summary

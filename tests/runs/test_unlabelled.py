@@ -18,7 +18,7 @@ from datafree.real.data import open_real
 from datafree.real.feature_measuring import measure_real_images
 from datafree.real.ledger import Ledger
 from datafree.runs.experiment import run
-from datafree.runs.reporting import card, report
+from datafree.runs.reporting import card, report, tables
 from datafree.runs.tasks import Task
 from datafree.types import Batch, InputError
 
@@ -115,7 +115,7 @@ class TestRun:
         ):
             assert sentence in text and "no accuracy is known" in text and "Held-out accuracy" not in text
         (table,) = report.tables(read)
-        assert [column.header for column in table.columns] == ["model", *report.UNLABELLED_COLUMNS]
+        assert [column.header for column in table.columns] == ["model", *tables.UNLABELLED_COLUMNS]
 
     def test_two_networks_are_compared(self, digits_teacher: Path, pictures: Path, tmp_path: Path, capsys: Capture):
         network = teachers.load_folder(digits_teacher)

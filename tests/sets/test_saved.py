@@ -17,7 +17,6 @@ from datafree.methods import METHODS
 from datafree.runs import synthesis_job
 from datafree.runs.experiment import method_name, resume, run
 from datafree.runs.logger import RunLogger
-from datafree.runs.reporting import report
 from datafree.sets import image_set
 from datafree.sets.image_set import ImageSet
 from datafree.sets.saved import SavedConfig
@@ -26,11 +25,6 @@ from datafree.synthesis.augmentation import Augmentation
 from datafree.types import Batch, InputError
 
 AUGMENTED = DistillationConfig(steps=12, augment=Augmentation(shift=1.0, rotate=5.0))
-
-
-@pytest.fixture(autouse=True)
-def no_figures(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(report, "curves", lambda log: {})
 
 
 def write(folder: Path, batch: Batch, classes: int = 4, **metadata: Any) -> SavedConfig:

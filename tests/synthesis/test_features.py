@@ -22,7 +22,6 @@ from datafree.methods import METHODS
 from datafree.methods.deep_inversion import DeepInversion
 from datafree.runs import synthesis_job
 from datafree.runs.experiment import run
-from datafree.runs.reporting import report
 from datafree.runs.tasks import Task
 from datafree.sets.image_set import read
 from datafree.synthesis import Schedule, features
@@ -317,10 +316,7 @@ class TestCommand:
         data = [load_file(tmp_path / name) for name in "abc"]
         assert toys.same(data[0], data[1]) and not toys.same(data[1], data[2])
 
-    def test_a_run_that_uses_statistics_reports_it(
-        self, plain_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-    ):
-        monkeypatch.setattr(report, "curves", lambda log: {})
+    def test_a_run_that_uses_statistics_reports_it(self, plain_folder: Path, tmp_path: Path):
         self.measure(plain_folder, tmp_path / "stats.safetensors")
         method = replace(
             METHODS["deep-inversion"], batch_size=8, steps=(2,), feature_statistics=str(tmp_path / "stats.safetensors")

@@ -247,7 +247,12 @@ def encode(image: Tensor) -> tuple[str, Any]:
 
 def to_plain(value: Answers | Comparison) -> dict[str, Any]:
     """Return answers or a comparison as JSON."""
-    return asdict(value)
+    return asdict(value, dict_factory=lambda items: {name: as_lists(item) for name, item in items})
+
+
+def as_lists(value: Any) -> Any:
+    """Return nested sequences as lists, as JSON has them."""
+    return [as_lists(item) for item in value] if isinstance(value, (list, tuple)) else value
 
 
 def name_of(network: Classifier) -> str:

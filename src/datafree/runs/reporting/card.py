@@ -126,6 +126,15 @@ def normalised_in(config: Mapping[str, Any]) -> str:
     return PROCESSOR if library_of(config) == "transformers" else "config.json"
 
 
+def verdict(summary: Mapping[str, Any]) -> str:
+    """Return the verdict on a run, with what was unusual about it, in sentences; nothing if it has none."""
+    found = summary.get("verdict") or {}
+    if not found:
+        return ""
+    faults = [f"{item['level'].capitalize()}: {literal(item['sentence'])}." for item in found["findings"]]
+    return "\n".join([f"**{found['word'].capitalize()}**: {literal(found['sentence'])}.", *faults])
+
+
 def as_sentence(note: str) -> str:
     """Return a note as a sentence of a card. It may quote a file from elsewhere, so that no markup in it works."""
     return f"Note: {literal(note)}."
@@ -139,7 +148,8 @@ def card(summary: Mapping[str, Any], config: Mapping[str, Any]) -> str:
         config: The student's `config.json`.
     """
     student, teacher = summary["student"], summary["teacher"]
-    facts = [pruning(summary), real_images(summary), results(summary), *map(as_sentence, summary["notes"])]
+    facts = [verdict(summary), pruning(summary), real_images(summary), results(summary)]
+    facts += map(as_sentence, summary["notes"])
     header = header_of(summary, library_of(config))
     return f"""{header.text()}
 # Student of a {"run with unlabelled pictures" if pictures(summary) else "data-free run"}

@@ -78,7 +78,6 @@ def quality(summary: Mapping[str, Any], controls: Mapping[str, float]) -> list[R
         if old is not None and new is not None:
             rows.append(Row("accuracy on old classes", percent(teacher.get("old_classes_accuracy")), percent(old)))
             rows.append(Row("accuracy on new classes", "-", percent(new)))
-            rows.append(Row("mean of both", "-", percent((old + new) / 2)))
     estimate = summary.get("estimate") or {}
     if estimate.get("retention") is not None:
         rows.append(

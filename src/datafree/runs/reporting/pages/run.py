@@ -20,7 +20,7 @@ from datafree.runs.reporting.pages import facts, gallery
 from datafree.runs.reporting.pages.charts import calibration_chart
 from datafree.runs.reporting.pages.curves import curves
 from datafree.runs.reporting.pages.headline import date_of, ended, headline, names, verb_of
-from datafree.runs.reporting.sentences import percent, pruning, real_images
+from datafree.runs.reporting.sentences import old_and_new_classes, percent, pruning, real_images, unscored
 from datafree.runs.reporting.tables import count
 from datafree.sets.privacy import PRIVACY
 
@@ -78,7 +78,7 @@ def page(path: Path, summary: Mapping[str, Any], answers: Answers | None = None,
         date=date_of(summary),
         made_by=summary["environment"].get("datafree", ""),
         rows=facts.side_by_side(summary, controls),
-        sentences=[sentence for sentence in (pruning(summary), real_images(summary)) if sentence],
+        sentences=sentences_about(summary),
         size=answers,
         sheets=gallery.sheets(answers, summary) if answers else [],
         links=links,
@@ -90,6 +90,14 @@ def page(path: Path, summary: Mapping[str, Any], answers: Answers | None = None,
         times=shares_of_time(summary),
         settings=flatten(summary["experiment"]),
     )
+
+
+def sentences_about(summary: Mapping[str, Any]) -> list[str]:
+    """Return what is said above the table of both networks."""
+    student = summary["student"]
+    unknown = unscored(student) if held_out(student) is None else ""
+    told = (pruning(summary), real_images(summary), old_and_new_classes(student), unknown)
+    return [sentence for sentence in told if sentence]
 
 
 def log_of(path: Path) -> list[dict[str, Any]]:
