@@ -14,7 +14,8 @@ from datafree.commands.mixtures import MixtureOptions, MixtureSize, mixture_opti
 from datafree.commands.options.parsing import Flat, Form, Positional, Repeated
 from datafree.commands.options.table import Selector, check, rows
 from datafree.commands.repetition import command_of
-from datafree.commands.runs import console, finish, start
+from datafree.commands.runs import console, finish, start, upload
+from datafree.export.hub import require_repository
 from datafree.runs.planning.auto import Auto
 from datafree.runs.reporting.console import say
 from datafree.runs.settings import Experiment, RuntimeConfig, read_settings
@@ -62,6 +63,12 @@ class Output:
 
     out: Path | None = None
     """output folder (default: the next free runs/COMMAND-NNN)"""
+    push_to_hub: str = ""
+    """repository of the Hugging Face hub that the student is uploaded to at the end; it is created as a private one"""
+
+    def __post_init__(self) -> None:
+        if self.push_to_hub:
+            require_repository(self.push_to_hub)
 
 
 def method_selector(default: str) -> Selector:
@@ -195,6 +202,7 @@ def run_experiment(form: Form, arguments: list[str], task: type[TaskType]) -> No
     experiment = in_given_steps(experiment_of(options, task), form.verb, arguments)
     result = start(experiment, options.output.out or Path(form.verb))
     finish(result)
+    upload(result.path / "student", options.output.push_to_hub)
     decided = read_settings(result.path)
     if decided != experiment:
         say(console, "repeat", command_of(form.verb, arguments, decided, application_of(form, arguments)))

@@ -5,10 +5,11 @@ from pathlib import Path
 
 from datafree.classifier import Classifier
 from datafree.commands.options.parsing import Form, Positional
-from datafree.commands.runs import console, refuse_existing
-from datafree.export.hub import push_to_hub, require_repository
+from datafree.commands.runs import console, refuse_existing, upload
+from datafree.export.hub import require_repository
 from datafree.export.results import Exported
 from datafree.export.writing import LIBRARIES, SUFFIXES, Format, export, require_fit
+from datafree.progress import emit
 from datafree.runs.hardware import set_threads
 from datafree.runs.provenance import provenance_of
 from datafree.runs.reporting.console import say
@@ -71,8 +72,7 @@ def export_network(arguments: list[str]) -> None:
     for note in (*classifier.notes, *exported.notes):
         say(console, "note", note)
     show(exported)
-    if options.push_to_hub:
-        say(console, "uploaded", push_to_hub(options.out, options.push_to_hub))
+    upload(options.out, options.push_to_hub)
 
 
 def saved_images(folder: str, classifier: Classifier) -> Images:
@@ -91,3 +91,4 @@ def show(exported: Exported) -> None:
     say(console, "compared", exported.sentence)
     say(console, "latency", exported.latency)
     say(console, "written", f"{exported.path}  ({exported.bytes:,} bytes)")
+    emit(console, "result", exported=exported.as_dict())

@@ -12,8 +12,8 @@ from datafree.classifier import Classifier
 from datafree.commands.mixtures import MixtureOptions, mixture_options, preset
 from datafree.commands.options.parsing import Flat, Form, Positional
 from datafree.commands.options.table import Selector
-from datafree.commands.runs import console, refuse_existing
-from datafree.export.hub import push_to_hub, require_repository
+from datafree.commands.runs import console, refuse_existing, upload
+from datafree.export.hub import require_repository
 from datafree.matching import ClassMatch, match_classes
 from datafree.methods import METHODS
 from datafree.progress import emit
@@ -118,8 +118,7 @@ def synthesize(arguments: list[str]) -> None:
     method = options.method.mixture() if isinstance(options.method, MixtureOptions) else options.method
     count = synthesis_job.synthesize(method, console=console, **settings)
     say(console, "images", f"{options.task.out}  ({count:,})")
-    if repository:
-        say(console, "uploaded", push_to_hub(options.task.out, repository, "dataset"))
+    upload(options.task.out, repository, "dataset")
     emit(console, "result", images=str(options.task.out), count=count)
 
 

@@ -10,8 +10,8 @@ from datafree.runs.settings import Experiment
 from datafree.runs.tasks import Task
 from datafree.synthesis.mixture import Mixture
 
-DROPPED = ("--method", "--budget", "--steps", "--batch-size", "--out")
-"""options whose values are decided, or must be new in another run"""
+DROPPED = ("--method", "--budget", "--steps", "--batch-size", "--out", "--push-to-hub")
+"""options whose values are decided, must be new in another run, or are no part of a run"""
 OF_STUDENT = ("--student", "--ratio", "--max-parameters", "--max-macs")
 """options that decide the student of `datafree distill`"""
 

@@ -8,6 +8,7 @@ from datafree.commands import PROCESS, STARTED
 from datafree.commands.advice import Unfinished, begin_run, unfinished
 from datafree.commands.options.parsing import Form, Positional, Repeated
 from datafree.commands.output import current
+from datafree.export.hub import Kind, push_to_hub, require_repository
 from datafree.files import unwritable
 from datafree.files.numbering import is_reserved
 from datafree.progress import Output, emit
@@ -43,6 +44,12 @@ def finish(result: Result) -> None:
     emit(console, "result", run=str(result.path), summary=result.summary)
 
 
+def upload(folder: Path, repository: str, kind: Kind = "model") -> None:
+    """Upload a folder to a repository of the Hugging Face hub as the last step, if one is named; see `push_to_hub`."""
+    if repository and PROCESS == 0:
+        say(console, "uploaded", push_to_hub(folder, repository, kind))
+
+
 @dataclass(frozen=True, kw_only=True)
 class RunOptions:
     """A run."""
@@ -61,6 +68,8 @@ class ResumeOptions(RunOptions):
     """student of the run if it is your own code, as it was given then"""
     devices: int = 0
     """number of processes; 0: as many as before. With another number the student differs from that of an uninterrupted run"""
+    push_to_hub: str = ""
+    """repository of the Hugging Face hub that the student is uploaded to at the end; it is created as a private one"""
 
     def __post_init__(self) -> None:
         require_at_least(0, devices=self.devices)
@@ -73,10 +82,13 @@ FORMS = (RESUME,)
 def resume_run(arguments: list[str]) -> None:
     """`datafree resume`."""
     options: ResumeOptions = RESUME.parse(arguments)
+    if options.push_to_hub:
+        require_repository(options.push_to_hub)
     path, student = options.run, (options.student,) if options.student else ()
     words = code_words({"--teacher": options.teacher, "--student": student})
     unfinished.append(Unfinished(path, is_run=True, words=tuple(words)))
     finish(resume(path, console, teacher=options.teacher, student=options.student, devices=options.devices))
+    upload(path / "student", options.push_to_hub)
 
 
 def refuse_existing(out: Path) -> None:
