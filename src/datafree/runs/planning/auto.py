@@ -22,8 +22,8 @@ REFINED = 0.4
 """share of refined pictures in a mixture with procedural ones"""
 SPREAD = 1000.0
 """ratio of the largest to the smallest median running variance of a layer above which statistics are relative. Measured: 2.4
-to 3.6 on small convolutional networks and 6.7 to 7.2 on thin ResNets, where absolute statistics give better students; 16,500 on
-EfficientNet-Lite0 and 29,600 on Lite1, of which absolute statistics see two layers. No network between was tried"""
+to 3.6 on small convolutional networks, 6.7 to 7.2 on thin ResNets, where absolute statistics give better students; 16,500 on
+EfficientNet-Lite0, 29,600 on Lite1, of which absolute statistics see two layers. No network between was tried"""
 PICTURES = 256
 """pictures on which mirroring is judged, at most"""
 
