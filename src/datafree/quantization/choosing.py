@@ -5,6 +5,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal, get_args
 
+from torch import Tensor
+
 from datafree.callback import Callback, silent
 from datafree.classifier import Classifier
 from datafree.export.comparison import milliseconds
@@ -93,7 +95,7 @@ class Choice:
     notes: tuple[str, ...] = ()
 
 
-def split_images(images: Images) -> tuple[Images, Images]:
+def split_images(images: Images) -> tuple[Tensor, Tensor]:
     """Return the images for calibration and those for the choices, at random places.
 
     Raises:

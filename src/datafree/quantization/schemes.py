@@ -13,6 +13,7 @@ References:
     | https://arxiv.org/abs/1712.05877
 """
 
+import re
 from dataclasses import dataclass
 from typing import Literal
 
@@ -72,7 +73,7 @@ def parse_bits(text: str) -> Bits:
     known: dict[str, Bits] = {"w8a8": "w8a8", "w4a8": "w4a8", "w8": "w8", "w8a16": "w8", "int8": "w8a8"}
     if text in ("w8a8", "w4a8", "w8"):
         return known[text]
-    if text[:2] in ("w1", "w2", "w3") or text in ("1", "1-bit", "binary", "ternary"):
+    if re.match(r"w?[123]($|\D)", text) or text in ("binary", "ternary"):
         raise InputError(
             f"bits {text!r}: no engine computes weights of fewer than 4 bits (onnx: w8a8, w4a8, w8; torchao: w8a8); use w4a8"
         )

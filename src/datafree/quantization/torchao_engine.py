@@ -30,7 +30,7 @@ BATCH = 64
 
 
 def quantize_by_torchao(
-    classifier: Classifier, calibration: Images, deciding: Images, path: Path, config: "QuantizationConfig"
+    classifier: Classifier, calibration: Tensor, deciding: Tensor, path: Path, config: "QuantizationConfig"
 ) -> Quantized:
     """Quantise a network and write it as a `.pt2` file; `torch.export.load` reads it.
 

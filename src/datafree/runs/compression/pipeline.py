@@ -27,7 +27,7 @@ from datafree.real.ledger import Ledger
 from datafree.runs.compression.folder import RESULT, compression_folder
 from datafree.runs.compression.pool import make_pool
 from datafree.runs.compression.steps import parse_steps, plain, pruning
-from datafree.runs.experiment import run
+from datafree.runs.experiment import resume, run
 from datafree.runs.hardware import require_threads, set_threads
 from datafree.runs.planning.budget import parse_budget
 from datafree.runs.quantizing.controls import accuracies
@@ -44,6 +44,8 @@ from datafree.sets.saved import SavedConfig
 from datafree.synthesis import Schedule
 from datafree.synthesis.augmentation import Augmentation
 from datafree.teachers import load
+from datafree.teachers.code import is_code
+from datafree.teachers.folders import LOCAL
 from datafree.teachers.options import TeacherOptions
 from datafree.types import Images, InputError, require_seed
 
@@ -167,10 +169,14 @@ def is_finished(folder: Path) -> bool:
 
 
 def train(work: Compression, number: int, previous: str) -> None:
-    """Distil or prune: a run on the images of the pool, resumed if it was interrupted."""
+    """Distil or prune: a run on the images of the pool, resumed if it was interrupted.
+
+    The teacher is always the checkpoint, so that the losses of the steps do not add up; a pruned network starts from the step
+    before.
+    """
     config, step, folder = work.config, work.steps[number - 1], work.folder(number)
-    first = previous == config.checkpoint
-    options = {name: getattr(config.options, name) for name in config.options.__dataclass_fields__} if first else {}
+    options = {name: getattr(config.options, name) for name in config.options.__dataclass_fields__}
+    start = "" if previous == config.checkpoint else f"{LOCAL}{previous}"
     images = len(read(work.pool).batch)
     method = SavedConfig(images=str(work.pool), batch_size=images)
     augment = Augmentation(shift=1, cutmix=0.5)
@@ -179,8 +185,8 @@ def train(work: Compression, number: int, previous: str) -> None:
         application = replace(pruning(step.value), augment=augment)
     experiment = Experiment(
         task=Task(
-            teacher=previous,
-            student=step.value if step.kind == "distill" else "",
+            teacher=config.checkpoint,
+            student=step.value if step.kind == "distill" else start,
             data=config.data,
             data_root=config.data_root,
             **options,
@@ -194,19 +200,10 @@ def train(work: Compression, number: int, previous: str) -> None:
         budget=f"{max(1.0, work.seconds(work.shares[step])):.1f}s",
     )
     if (folder / EXPERIMENT).is_file():
-        from datafree.runs.experiment import resume
-
-        code = (previous,) if first else ()
-        resume(folder, work.console, teacher=code if is_named_code(previous) else ())
+        code = (config.checkpoint,) if is_code(config.checkpoint) else ()
+        resume(folder, work.console, teacher=code)
     else:
         run(experiment, folder, console=work.console, started=time.monotonic())
-
-
-def is_named_code(spec: str) -> bool:
-    """Return whether a network is the user's own code."""
-    from datafree.teachers.code import is_code
-
-    return is_code(spec)
 
 
 def quantized(work: Compression, number: int, previous: str) -> None:
