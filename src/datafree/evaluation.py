@@ -299,8 +299,8 @@ class Cost:
 
     parameters: int
     """number of parameters"""
-    macs: int
-    """multiply-accumulate operations for one image"""
+    macs: int | None
+    """multiply-accumulate operations for one image; None if they cannot be counted, as in a network that torch does not run"""
     bytes: int
     """memory of parameters and buffers"""
     milliseconds: float
@@ -310,7 +310,7 @@ class Cost:
 def measure(model: Classifier) -> Cost:
     """Measure size and speed of a classifier on one image."""
     image = torch.full((1, *model.shape), 0.5, device=model.device)
-    macs = count_macs(model)
+    macs = count_macs(model) or None
     with frozen(model), torch.no_grad():
         times = sorted(_seconds(model, image) for _ in range(30))
     return Cost(
@@ -328,7 +328,7 @@ def count_parameters(model: nn.Module) -> int:
 
 
 def count_macs(model: Classifier) -> int:
-    """Return the multiply-accumulate operations of a classifier for one image."""
+    """Return the multiply-accumulate operations of a classifier for one image; 0 if torch does not run it."""
     from torch.utils.flop_counter import FlopCounterMode
 
     image = torch.full((1, *model.shape), 0.5, device=model.device)

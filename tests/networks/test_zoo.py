@@ -85,3 +85,12 @@ def test_pooled_convolution_equals_convolution_then_pooling(size: int, bias: boo
     pooled, images = PooledConv2d(3, 5, 5, bias=bias), torch.randn(2, 3, size, size)
     expected = F.max_pool2d(F.conv2d(images, pooled.weight, pooled.bias), 2)
     assert torch.allclose(pooled(images), expected, atol=1e-5)
+
+
+def test_lenet5_pads_images_from_28_pixels_to_its_own_size():
+    network = timm.create_model("lenet5").eval()
+    images = torch.rand(2, 1, 28, 29)
+    assert torch.equal(network(images), network(torch.nn.functional.pad(images, (1, 2, 2, 2))))
+    assert network(torch.rand(2, 1, 32, 32)).shape == (2, 10)
+    with pytest.raises(RuntimeError, match="Kernel size"):
+        network(torch.rand(2, 1, 24, 32))

@@ -17,12 +17,14 @@ from onnx import TensorProto, helper, numpy_helper
 from datafree import teachers
 from datafree.applications.distillation import DistillationConfig
 from datafree.classifier import Classifier, batch_norms, fingerprint, record
+from datafree.commands.teachers import facts
 from datafree.evaluation import evaluate, measure
 from datafree.methods import METHODS
 from datafree.networks.blocks import Blocks
 from datafree.runs.experiment import run
 from datafree.runs.tasks import ExtensionTask, Task
 from datafree.synthesis.method import capabilities
+from datafree.teachers.inspection import inspect
 from datafree.teachers.onnx_networks import load_onnx
 from datafree.teachers.onnx_networks.graphs import parse_names
 from datafree.teachers.onnx_networks.importing import OPERATORS
@@ -136,6 +138,19 @@ class TestImport:
         assert [note for note in loaded.notes if "does not say how images are normalised" in note] and len(
             loaded.notes
         ) == 1
+
+    def test_float16_is_computed_in_float32_with_gradients(self, tmp_path: Path):
+        model = network(norm=True)
+        for tensor in model.graph.initializer:
+            half = numpy_helper.to_array(tensor).astype(np.float16)
+            tensor.CopyFrom(numpy_helper.from_array(half, tensor.name))
+        for value in (*model.graph.input, *model.graph.output):
+            value.type.tensor_type.elem_type = TensorProto.FLOAT16
+        loaded = teachers.load(str(saved(tmp_path / "half.onnx", model)))
+        full = teachers.load(str(saved(tmp_path / "full.onnx", network(norm=True))))
+        images = torch.rand(3, 1, 8, 8)
+        assert {weight.dtype for weight in loaded.parameters()} == {torch.float32}
+        assert torch.allclose(loaded(images), full(images), atol=1e-2) and "gradients" in capabilities(loaded)
 
     def test_entries_are_gathered_without_a_warning(self, tmp_path: Path):
         """onnx2pytorch indexes by a list, which torch deprecates."""
@@ -258,6 +273,10 @@ class TestForwardOnly:
         loaded = load_onnx(saved(tmp_path / "net.onnx", network(**changes)))
         assert f"because {why}: methods that need no gradients remain" in loaded.notes[0]
         assert loaded(IMAGES).shape == (5, 4)
+
+    def test_its_operations_are_not_counted_as_none(self, forward_only: Classifier):
+        assert measure(forward_only).macs is None and inspect(forward_only, {}).macs is None
+        assert any("MACs not counted" in text for _, text in facts(inspect(forward_only, {})))
 
     def test_it_is_not_traced(self, forward_only: Classifier):
         """ONNX Runtime would crash."""

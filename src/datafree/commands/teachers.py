@@ -116,7 +116,8 @@ def timed(teacher: Classifier, name: str) -> dict[str, Any]:
 
 def facts(found: Inspection) -> Iterator[tuple[str, str]]:
     """Yield the lines about a teacher: a label of up to eight letters, and a text."""
-    yield "network", f"{found.network}, {found.parameters:,} parameters, {found.macs:,} MACs per image"
+    operations = "MACs not counted" if found.macs is None else f"{found.macs:,} MACs per image"
+    yield "network", f"{found.network}, {found.parameters:,} parameters, {operations}"
     yield "input", size_of(found.shape)
     yield "mean", " ".join(f"{value:g}" for value in found.mean)
     yield "std", " ".join(f"{value:g}" for value in found.std)

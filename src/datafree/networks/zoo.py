@@ -16,6 +16,8 @@ from datafree.types import Preprocessing
 class LeNet5(nn.Module):
     """LeNet-5 for 32 x 32 images, as in the data-free papers: three convolutions and two fully connected layers.
 
+    Images from 28 x 28 are padded with zeros to 32 x 32, the size for which it was made.
+
     Args:
         num_classes: Number of classes.
         in_chans: Number of channels of an image.
@@ -37,7 +39,7 @@ class LeNet5(nn.Module):
     ) -> None:
         super().__init__()
         self.num_classes = num_classes
-        self.conv1 = PooledConv2d(in_chans, widths[0], 5, bias=not norm)
+        self.conv1 = FittingConv2d(in_chans, widths[0], 5, bias=not norm)
         self.conv2 = PooledConv2d(widths[0], widths[1], 5, bias=not norm)
         self.conv3 = nn.Conv2d(widths[1], widths[2], 5, bias=not norm)
         self.bn1, self.bn2, self.bn3 = (nn.BatchNorm2d(width) if norm else nn.Identity() for width in widths[:3])
@@ -70,6 +72,17 @@ class PooledConv2d(nn.Conv2d):
         kernels = torch.cat([F.pixel_unshuffle(kernel, 2) for kernel in shifted])
         pooled = F.conv2d(F.pixel_unshuffle(input, 2), kernels).unflatten(1, (4, -1)).amax(1)
         return pooled if self.bias is None else pooled + self.bias[:, None, None]
+
+
+class FittingConv2d(PooledConv2d):
+    """Pads images whose smaller side has 28 to 31 pixels with zeros to 32 x 32 before the convolution."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        height, width = input.shape[-2:]
+        if 28 <= min(height, width) < 32:
+            down, across = max(0, 32 - height), max(0, 32 - width)
+            input = F.pad(input, (across // 2, across - across // 2, down // 2, down - down // 2))
+        return super().forward(input)
 
 
 class ConvNet(nn.Module):

@@ -28,6 +28,7 @@ from datafree.teachers.candidates import AUTO, RATIO, candidates
 from datafree.teachers.code import is_code
 from datafree.teachers.copying import require_copyable
 from datafree.teachers.folders import LOCAL, architecture, untrained
+from datafree.teachers.naming import divided, has_weights
 from datafree.teachers.options import TeacherOptions, parse_arguments
 from datafree.types import InputError, require_at_least, require_below_one, require_choices, require_one_of
 
@@ -62,7 +63,8 @@ class Task(SingleTeacherTask):
     """One teacher and one student."""
 
     student: str = ""
-    """student: a timm name (including the papers' networks), local-dir:FOLDER, or auto; default: a copy of the teacher"""
+    """student: a timm name (including the papers' networks), a network with weights in any form of --teacher, or auto;
+    default: a copy of the teacher"""
     max_parameters: int = 0
     """with student auto, most parameters; default: see ratio"""
     max_macs: int = 0
@@ -72,7 +74,7 @@ class Task(SingleTeacherTask):
     student_args: tuple[str, ...] = ()
     """arguments of a student given by its timm name, as NAME=VALUE: patch_size=2 depth=4"""
     student_init: StudentInit = ""
-    """start of a student given as local-dir:FOLDER: its weights, or random ones; default: weights"""
+    """start of a student that has weights: these, or random ones; default: weights"""
     inherit: bool = False
     """initialise the student with the teacher's strongest channels; it must be a narrower version of the teacher"""
     labels: tuple[str, ...] = ()
@@ -116,7 +118,7 @@ class Task(SingleTeacherTask):
             teacher = Ensemble([whole], labels).eval()
         arguments = parse_arguments(self.student_args, "student-args")
         student = (
-            create_student(teacher, self.student_for(whole), arguments, self.student_init)
+            create_student(teacher, self.student_for(whole), arguments, self.student_init, download)
             if self.student
             else copy_of(whole, teacher.classes)
         )
@@ -152,13 +154,15 @@ class AmalgamationTask:
     """Several teachers that are amalgamated into one student."""
 
     teacher: tuple[str, ...]
-    """two or more teachers: folders or names; repeat --teacher for each"""
+    """two or more teachers, in any form that `inspect` takes, or NETWORK@WEIGHTS for a network by name or code and its weights
+    file; repeat --teacher for each"""
     labels: tuple[str, ...] = ()
     """labels of the student, in this order; default: all labels of all teachers"""
     student: str = ""
-    """student: a timm name, including the papers' networks; default: the architecture of the first teacher"""
+    """student: a timm name, including the papers' networks, or a network with weights; default: the architecture of the first
+    teacher"""
     student_init: StudentInit = ""
-    """start of a student given as local-dir:FOLDER: its weights, or random ones; default: weights"""
+    """start of a student that has weights: these, or random ones; default: weights"""
     gate: Literal["centred", "energy", "entropy", "even", "origin"] = "centred"
     """how the teachers are weighted for each image: see `Ensemble`; origin: only the teacher that the image was
     synthesized from, which needs --per-teacher"""
@@ -203,7 +207,7 @@ class AmalgamationTask:
                 raise InputError(f"teacher {number} has none of the labels in --labels; remove this teacher")
         ensemble = Ensemble(members, self.labels, "centred" if self.gate == "origin" else self.gate).eval()
         student = self.student or architecture(members[0].model)
-        return ensemble, create_student(ensemble, student, init=self.student_init)
+        return ensemble, create_student(ensemble, student, init=self.student_init, download=download)
 
 
 def networks_in(task: SingleTeacherTask | AmalgamationTask) -> dict[str, tuple[str, ...]]:
@@ -252,37 +256,39 @@ def require_student_init(student: str, init: str) -> None:
         InputError: If the start is unknown, or the student has no weights to start from.
     """
     require_one_of(get_args(StudentInit), student_init=init)
-    if init == "weights" and not student.startswith(LOCAL):
-        raise InputError(f"--student-init weights needs a student with weights; give it as {LOCAL}FOLDER")
+    if init == "weights" and not (student and has_weights(student)):
+        raise InputError("--student-init weights needs a student with weights; give a folder or a weights file")
 
 
 def create_student(
-    teacher: Classifier, name: str, arguments: Mapping[str, Any] | None = None, init: StudentInit = ""
+    teacher: Classifier,
+    name: str,
+    arguments: Mapping[str, Any] | None = None,
+    init: StudentInit = "",
+    download: bool = True,
 ) -> Classifier:
     """Create a network with the input shape, classes, normalisation and preprocessing of a teacher.
 
     Args:
         teacher: The teacher.
-        name: A timm name, including the papers' networks; `local-dir:FOLDER` for a network with weights; or the user's own
-            code, as for `teachers.load`.
+        name: A timm name, including the papers' networks, or the user's own code; or a network with weights, in every form
+            of `teachers.load`: a folder, a weights file, a name of the hub, NETWORK@WEIGHTS.
         arguments: Arguments of a network given by its timm name or as code; see `create`.
-        init: Whether the network of a folder starts from its weights, or from random ones; default: weights.
+        init: Whether a network with weights starts from them, or from random ones; default: weights.
+        download: Download weights that are not on this machine yet.
 
     Returns:
-        The student, untrained unless `name` is a folder.
+        The student, untrained unless `name` has weights.
 
     Raises:
         InputError: If the network of a folder has other channels or classes than the teacher, or the network cannot
             take images of the teacher's size.
     """
+    if has_weights(name):
+        student = load_student(teacher, name, arguments, download)
+        return untrained(student) if init == "random" else student
     if is_code(name):
         return code.create_student(name, teacher, arguments or {})
-    kind, _, folder = name.partition("local-dir:")
-    if not kind:
-        if arguments:
-            raise InputError(f"{name} has its arguments in its config.json; remove --student-args")
-        student = load_student(teacher, folder)
-        return untrained(student) if init == "random" else student
     student = teachers.create(
         name,
         classes=teacher.classes,
@@ -297,13 +303,39 @@ def create_student(
     return student
 
 
-def load_student(teacher: Classifier, folder: str | Path) -> Classifier:
-    """Load a student from a folder, and check that it fits the teacher.
+def load_student(
+    teacher: Classifier, spec: str, arguments: Mapping[str, Any] | None = None, download: bool = True
+) -> Classifier:
+    """Load a student with weights, and check that it fits the teacher.
+
+    Args:
+        teacher: The teacher.
+        spec: See `teachers.load`. A network that is named with its weights gets the input shape and the normalisation of the
+            teacher; another one has its own.
+        arguments: Arguments of a network that is named with its weights.
+        download: Download weights that are not on this machine yet.
 
     Raises:
-        InputError: If the folder cannot be loaded, or the classes, the number of channels or the kind of labels differ.
+        InputError: If the network cannot be loaded or trained, or the classes, the number of channels or the kind of labels
+            differ.
     """
-    student = teachers.load_folder(Path(folder))
+    named = bool(divided(spec)[1])
+    if arguments and not named:
+        raise InputError(f"{spec} has its own arguments; remove --student-args")
+    like = {
+        "classes": teacher.classes,
+        "shape": teacher.shape,
+        "mean": teacher.mean.flatten().tolist(),
+        "std": teacher.std.flatten().tolist(),
+        "preprocessing": teacher.preprocessing,
+        "arguments": arguments,
+        "multi_label": teacher.multi_label,
+    }
+    student = teachers.load(spec, download=download, **(like if named else {}))
+    if not any(parameter.requires_grad for parameter in student.parameters()):
+        raise InputError(f"{spec} cannot be trained: it is forward-only; give a network of torch as the student")
+    if student.outputs != "logits":
+        raise InputError(f"{spec} returns probabilities; give a student that returns logits")
     for what, expected, actual in (
         ("classes", len(teacher.classes), len(student.classes)),
         ("channels", teacher.shape[0], student.shape[0]),
@@ -312,7 +344,7 @@ def load_student(teacher: Classifier, folder: str | Path) -> Classifier:
             raise InputError(f"the teacher has {expected} {what} and the student {actual}; they must be equal")
     if student.multi_label != teacher.multi_label:
         raise InputError("one of teacher and student is multi-label and the other is not; both must be the same")
-    match_to_teacher(student, teacher, str(folder))
+    match_to_teacher(student, teacher, spec)
     return student
 
 
@@ -333,10 +365,10 @@ def match_to_teacher(student: Classifier, teacher: Classifier, folder: str) -> N
 def student_start(task: Any) -> StudentStart | None:
     """Return the weights that the student of a task starts from; None if they are random or the teacher's."""
     student, init = getattr(task, "student", ""), getattr(task, "student_init", "")
-    if not student.startswith(LOCAL) or init == "random":
+    if not student or init == "random" or not has_weights(student):
         return None
-    folder = Path(student.removeprefix(LOCAL))
-    path = folder.absolute()
+    folder = Path(divided(student)[1] or student.removeprefix(LOCAL))
+    path = (folder.parent if folder.is_file() else folder).absolute()
     for place in (path, path.parent) if path.name == "student" else (path,):  # in a run folder, the ledger is beside it
         with suppress(InputError):
             entries = from_plain(tuple[Entry, ...], read_json(place / LEDGER, follow_links=True), LEDGER)

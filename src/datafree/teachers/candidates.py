@@ -23,7 +23,15 @@ TINY, SMALL = 16, 64
 GROUPS: dict[str, tuple[str, ...]] = {
     "tiny": ("convnet_w16", "resnet_w16", "convnet_w64", "convnet_mnist_deep"),
     "small": (
-        *("convnet_mnist", "convnet_mnist_deep", "resnet10_cifar_w16", "wrn_16_1", "resnet18_cifar_w16", "wrn_40_1"),
+        *(
+            "convnet_mnist",
+            "convnet_mnist_deep",
+            "lenet5_bn",
+            "resnet10_cifar_w16",
+            "wrn_16_1",
+            "resnet18_cifar_w16",
+            "wrn_40_1",
+        ),
         *("wrn_16_2", "wrn_40_2", "resnet18_cifar", "resnet34_cifar"),
     ),
     "large": (

@@ -44,8 +44,8 @@ class Inspection:
     """architecture: its timm name, or the type of the network"""
     parameters: int
     """number of learned parameters; running statistics are not included"""
-    macs: int
-    """multiply-accumulate operations for one image"""
+    macs: int | None
+    """multiply-accumulate operations for one image; None if they cannot be counted, as in a forward-only network"""
     shape: tuple[int, int, int]
     """channels, height and width of an image"""
     mean: tuple[float, ...]
@@ -102,7 +102,7 @@ def inspect(teacher: Classifier, methods: Mapping[str, Method] | None = None) ->
     return Inspection(
         network=network_name(teacher),
         parameters=parameters,
-        macs=count_macs(teacher),
+        macs=count_macs(teacher) or None,
         shape=teacher.shape,
         mean=_numbers(teacher.mean),
         std=_numbers(teacher.std),

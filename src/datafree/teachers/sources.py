@@ -16,13 +16,11 @@ from datafree.teachers.folders.configuration import parse, read_plain
 from datafree.teachers.folders.reading import CODE, weights_in
 from datafree.teachers.hub import hub_folder
 from datafree.teachers.libraries import torchvision_networks, transformers_networks
+from datafree.teachers.naming import HUBS, divided
 from datafree.teachers.weights_files import Facts, facts_of, load_network, load_unnamed
 from datafree.types import InputError, Preprocessing, require_one_of
 from datafree.weights.matching import Matching, require_finite
 from datafree.weights.reading import read_checkpoint
-
-HUBS = ("hf-hub:", "hf_hub:", transformers_networks.PREFIX)
-"""prefixes of names of the Hugging Face hub; folders may have the last one too"""
 
 
 def load(
@@ -50,7 +48,8 @@ def load(
             - `hf-hub:NAME` or `transformers:NAME`: such a folder on the Hugging Face hub;
             - the path of a weights file that says which network it belongs to, or fits exactly one known network;
             - `FILE.py:function` or `package.module:function`, the user's own code, with `weights`;
-            - the path of an ONNX file.
+            - the path of an ONNX file;
+            - `NETWORK@WEIGHTS`: a name or code of these, and its weights file, or the folder with it.
         weights: A weights file: safetensors, or a checkpoint saved by torch.
         download: Download weights that are not on this machine yet.
         classes: Names or number of the classes. Default, here and below: what the file or the network says.
@@ -66,6 +65,7 @@ def load(
         InputError: If a file is missing, truncated or unsafe, or the weights do not match the network or are not
             finite.
     """
+    spec, weights = with_weights(spec, weights)
     by = cast(Matching, match or "names")
     require_one_of(("names", "order"), match=by)
     settings: dict[str, Any] = {"classes": classes, "shape": shape, "mean": mean, "std": std}
@@ -83,6 +83,20 @@ def load(
     require_finite(classifier, spec)
     inspect_outputs(classifier, spec)
     return classifier.eval()
+
+
+def with_weights(spec: str, weights: str | Path = "") -> tuple[str, str | Path]:
+    """Return a network and its weights file, which may be named in the specification or apart from it.
+
+    Raises:
+        InputError: If there are two files.
+    """
+    network, own = divided(spec)
+    if not own:
+        return spec, weights
+    if weights:
+        raise InputError(f"two weights files are given, in {spec} and with --weights; leave one out")
+    return network, weights_in(Path(own))[0] if Path(own).is_dir() else own
 
 
 def _load_file(spec: str, facts: Facts, by: Matching, download: bool, weights: str | Path) -> Classifier | None:

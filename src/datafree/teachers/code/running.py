@@ -20,7 +20,7 @@ from datafree.files import read_bytes, sha256_of
 from datafree.functions import first_line
 from datafree.types import InputError, suggestion
 
-FORM = re.compile(r"(?P<place>.+\.py|[^\W\d]\w*(\.[^\W\d]\w*)*):(?P<name>[^\W\d]\w*(\.[^\W\d]\w*)*)", re.DOTALL)
+FORM = re.compile(r"(?P<place>.+?\.py|[^\W\d]\w*(\.[^\W\d]\w*)*):(?P<name>[^\W\d]\w*(\.[^\W\d]\w*)*)(@.+)?", re.DOTALL)
 SOURCES = ("torchvision", "transformers", "timm", "hf_hub")
 """first halves of names of other networks, which look like modules"""
 INSTALLED = ("site-packages", "dist-packages")
@@ -28,7 +28,10 @@ INSTALLED = ("site-packages", "dist-packages")
 
 
 def is_code(spec: str) -> bool:
-    """Return whether a network is given as code: `FILE.py:function`, `package.module:function`, or a file of Python."""
+    """Return whether a network is given as code: `FILE.py:function`, `package.module:function`, or a file of Python.
+
+    A weights file may follow, as in `FILE.py:function@WEIGHTS`.
+    """
     match = FORM.fullmatch(spec)
     return spec.endswith(".py") if match is None else match["place"] not in SOURCES
 
