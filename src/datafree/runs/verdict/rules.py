@@ -206,7 +206,7 @@ def classes_not_reached(evidence: Evidence) -> Iterator[tuple[Level, float, str]
     Rule(
         "statistics not converged",
         "`relative_statistics` of the latest batches, for objectives with the term `statistics`",
-        "1 or less",
+        "0.3 or less",
         "The features of the images are far from those of the training data, although the objective asks for it.",
         "give the images more steps (`--method.steps`), a higher weight to the statistics, or larger batches",
     )
@@ -215,7 +215,7 @@ def statistics_not_converged(evidence: Evidence) -> Iterator[tuple[Level, float,
     """Check `statistics not converged`."""
     for part in evidence.parts:
         distance = evidence.latest(part, "relative_statistics")
-        if evidence.has_term(part, "statistics") and distance is not None and (level := level_above(distance, 1, 10)):
+        if evidence.has_term(part, "statistics") and distance is not None and (level := level_above(distance, 0.3, 3)):
             yield level, distance, f"the feature statistics of the images{of(part)} have not converged ({distance:.2f})"
 
 
@@ -225,7 +225,8 @@ def statistics_not_converged(evidence: Evidence) -> Iterator[tuple[Level, float,
         "synthesized images per class of the teacher",
         "50 or more",
         "The student sees few different images of each class.",
-        "synthesize more (`--warmup-batches`, `--budget`), or add a cheap source: --method procedural:0.7,...",
+        "synthesize more (`--warmup-batches`, `--budget`), or add a cheap source (`--method "
+        "procedural:0.7,deep-inversion:0.3`)",
     )
 )
 def few_images(evidence: Evidence) -> Iterator[tuple[Level, float, str]]:
@@ -263,10 +264,10 @@ def agreement_falling(evidence: Evidence) -> Iterator[tuple[Level, float, str]]:
 @rule(
     Rule(
         "learning rate too high",
-        "median loss of the last fifth of the training, divided by the first loss",
-        "below 1",
-        "The student has a higher loss at the end than before its training.",
-        "lower `--lr`",
+        "largest loss of the training, divided by the loss of its first step",
+        "5 or less",
+        "The loss of the student rose far above that of an untrained student.",
+        "lower `--lr`, or raise it more slowly (`--lr-warmup`)",
     )
 )
 def learning_rate_too_high(evidence: Evidence) -> Iterator[tuple[Level, float, str]]:
@@ -274,9 +275,9 @@ def learning_rate_too_high(evidence: Evidence) -> Iterator[tuple[Level, float, s
     losses = evidence.losses
     if len(losses) < LEAST_LINES or losses[0] <= 0:
         return
-    ratio = statistics.median(losses[-len(losses) // 5 :]) / losses[0]
-    if ratio >= 1:
-        yield "fault", ratio, f"the loss of the student ended at {ratio:.1f} times the loss of its first step"
+    ratio = max(losses) / losses[0]
+    if level := level_above(ratio, 5, 50):
+        yield level, ratio, f"the loss of the student rose to {ratio:,.0f} times the loss of its first step"
 
 
 @rule(
