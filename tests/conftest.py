@@ -1,7 +1,9 @@
 """Fixtures: one seed and one thread for every test; teachers are trained once per session."""
 
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -68,3 +70,17 @@ def pools(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("DATAFREE_CACHE", str(tmp_path_factory.mktemp("cache")))
         yield
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Any]:
+    """Headless Chromium that resolves no host name."""
+    chromium = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+    if chromium is None:
+        pytest.skip("there is no Chromium; `make browser` installs it")
+    api = pytest.importorskip("playwright.sync_api", reason="playwright is missing; `make browser` installs it")
+    with api.sync_playwright() as driver:
+        arguments = ["--no-sandbox", "--host-resolver-rules=MAP * ~NOTFOUND , EXCLUDE 127.0.0.1"]
+        chrome = driver.chromium.launch(executable_path=chromium, args=arguments)
+        yield chrome
+        chrome.close()

@@ -1,6 +1,5 @@
 """The docs build without warnings, and their pages work in a browser without a network."""
 
-import shutil
 import subprocess
 import sys
 import threading
@@ -42,20 +41,6 @@ def address(site):
     server.shutdown()
     server.server_close()
     thread.join()
-
-
-@pytest.fixture(scope="module")
-def browser():
-    """Headless Chromium that resolves no host name."""
-    chromium = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-    if chromium is None:
-        pytest.skip("there is no Chromium; `make browser` installs it")
-    api = pytest.importorskip("playwright.sync_api", reason="playwright is missing; `make browser` installs it")
-    with api.sync_playwright() as driver:
-        arguments = ["--no-sandbox", "--host-resolver-rules=MAP * ~NOTFOUND , EXCLUDE 127.0.0.1"]
-        chrome = driver.chromium.launch(executable_path=chromium, args=arguments)
-        yield chrome
-        chrome.close()
 
 
 @pytest.fixture
@@ -112,6 +97,19 @@ def test_nothing_is_clipped(page, address, name, width):
         block.scrollWidth > block.clientWidth && !["auto", "scroll"].includes(getComputedStyle(block).overflowX)
     ).map(block => block.textContent)""")
     assert clipped == []
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width", [390, 1280])
+@pytest.mark.parametrize("name", ["runs", "evaluation"])
+def test_pages_about_results_fit_a_phone_in_both_colour_schemes(page, address, name, width, scheme):
+    page.set_viewport_size({"width": width, "height": 844})
+    page.emulate_media(color_scheme=scheme)
+    page.goto(f"{address}/{name}.html")
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    shown = page.evaluate("getComputedStyle(document.body).backgroundColor")
+    assert (sum(map(int, shown.removeprefix("rgb(").removesuffix(")").split(",")[:3])) < 384) == (scheme == "dark")
+    assert page.evaluate("[...document.images].every(image => image.complete && image.naturalWidth > 0)")
 
 
 def test_short_lines_of_code_need_no_scrolling(page, address):
