@@ -1,3 +1,4 @@
+import re
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +9,7 @@ from datafree.classifier import Classifier
 from datafree.quantization import QuantizationConfig, quantize
 from datafree.quantization.calibration import Reader
 from datafree.quantization.choosing import split_images
-from datafree.quantization.graphs import layers_of, require_engine
+from datafree.quantization.graphs import float_file, layers_of, require_engine
 from datafree.quantization.schemes import Scheme
 from datafree.quantization.sessions import SETS, OnnxNetwork, instruction_set, processor_flags
 from datafree.quantization.workbench import Workbench, logits_of
@@ -156,6 +157,30 @@ def test_a_graph_without_layers_is_refused(tmp_path: Path):
     onnx.save(helper.make_model(graph), str(tmp_path / "empty.onnx"))
     with pytest.raises(InputError, match="no convolution and no linear layer"):
         layers_of(tmp_path / "empty.onnx")
+
+
+@pytest.mark.parametrize(
+    ("said", "expected"),
+    [
+        (
+            "the ONNX exporter cannot take the operator aten.foo in layer 'odd'; use --format torch-export",
+            "the operator aten.foo in layer 'odd'; use --engine torchao",
+        ),
+        (
+            "torch.export cannot take layer 'odd' (Odd): its code depends on values; use --format timm",
+            "layer 'odd' (Odd): its code depends on values; no engine can quantise this network",
+        ),
+    ],
+)
+def test_a_layer_that_the_exporter_cannot_take_is_named_with_the_engine_that_can(
+    said: str, expected: str, teacher: Classifier, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    def refuse(*_: Any, **__: Any) -> None:
+        raise InputError(said)
+
+    monkeypatch.setattr("datafree.quantization.graphs.export_onnx", refuse)
+    with pytest.raises(InputError, match=re.escape(expected)):
+        float_file(teacher, tmp_path / "float.onnx")
 
 
 @pytest.mark.slow

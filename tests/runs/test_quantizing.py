@@ -1,0 +1,134 @@
+"""A quantisation from a network to its folder, and the command."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from datafree.commands.main import main
+from datafree.methods import METHODS
+from datafree.methods.procedural import ProceduralConfig
+from datafree.quantization import QuantizationConfig
+from datafree.quantization.results import Measured, Quantized
+from datafree.quantization.saturation import Saturation
+from datafree.quantization.sessions import OnnxNetwork
+from datafree.runs.quantizing.card import portability
+from datafree.runs.quantizing.images import held_out, other_method, synthesized
+from datafree.runs.quantizing.job import QuantizationJob, quantize_network
+from datafree.sets.saved import SavedConfig
+from datafree.synthesis.mixture import Mixture, Part
+from datafree.teachers.folders import load_folder
+from datafree.types import InputError
+
+
+def test_the_images_of_the_comparison_are_of_another_method():
+    assert other_method(METHODS["fast"])[0] == "procedural"
+    name, other = other_method(METHODS["procedural"])
+    assert name == "deep-dream" and not isinstance(other, ProceduralConfig)
+    parts = tuple(Part(name=name, method=METHODS[name], share=0.5) for name in ("noise", "procedural"))
+    assert other_method(Mixture(parts=parts))[0] == "deep-dream"
+
+
+def test_images_are_drawn_again_with_the_same_seed(teacher):
+    from datafree.callback import silent
+
+    noise = METHODS["noise"]
+    first, again = (synthesized(noise, teacher, 32, 3, silent) for _ in range(2))
+    assert (first == again).all() and len(first) == 32
+    name, pictures = held_out(noise, teacher, 16, 3, silent)
+    assert name == "procedural" and len(pictures) == 16
+
+
+def quantized(classifier, **changes) -> Quantized:
+    values = {
+        "path": Path("model.onnx"),
+        "engine": "onnx",
+        "bits": "w8a8",
+        "form": "signed",
+        "observer": "minmax",
+        "layers": 2,
+        "in_float": (),
+        "measured": Measured(agreement=1.0, divergence=0.0, images=8),
+        "before_recovery": None,
+        "bytes": 1,
+        "float_bytes": 4,
+        "milliseconds": {},
+        "instruction_set": "AVX512-VNNI",
+        "saturation": None,
+        "kernel_difference": 0.01,
+        "kernel_agreement": 1.0,
+        "classifier": classifier,
+    }
+    return Quantized(**(values | changes))
+
+
+def test_the_card_says_whether_the_file_holds_on_other_processors(teacher):
+    saturates = Saturation(possible=3, pairs=9, saturated=2, images=8, logit_difference=4.03, agreement=0.9)
+    text = portability(quantized(teacher, saturation=saturates))
+    assert "processor with AVX512-VNNI" in text and "does not hold" in text and "4.03" in text
+    assert "means the same on other processors" in portability(quantized(teacher, form="reduced", saturation=saturates))
+    assert "means the same on other processors" in portability(quantized(teacher))
+
+
+@pytest.mark.slow
+def test_a_product_has_a_file_a_float_folder_a_card_and_the_controls(digits_teacher: Path, tmp_path: Path):
+    classifier = load_folder(digits_teacher).eval()
+    job = QuantizationJob(
+        config=QuantizationConfig(recovery_steps=0, float_layers=0),
+        method=METHODS["procedural"],
+        network=str(digits_teacher),
+        images=64,
+        data="digits",
+    )
+    product = quantize_network(job, classifier, tmp_path / "out")
+    names = [row.name for row in product.rows]
+    assert names[0] == "float" and names[-1] == "synthesized, this file"
+    assert {"nothing (dynamic)", "random pixels", "noise", "real images"} < set(names)
+    by_name = {row.name: row for row in product.rows}
+    assert by_name["float"].agreement == 1 and all(row.accuracy is not None for row in product.rows)
+    assert by_name["synthesized, this file"].bytes < by_name["float"].bytes
+    assert by_name["synthesized, this file"].accuracy >= by_name["float"].accuracy - 0.03  # type: ignore[operator]
+    assert load_folder(tmp_path / "out" / "float").classes == classifier.classes
+    summary = json.loads((tmp_path / "out" / "quantization.json").read_text())
+    assert summary["result"]["form"] == product.quantized.form and len(summary["rows"]) == len(names)
+    card = (tmp_path / "out" / "README.md").read_text()
+    assert "base_model_relation" not in card or "quantized" in card
+    assert "means the same on other processors" in card and "| random pixels |" in card
+    assert OnnxNetwork(tmp_path / "out" / "model.onnx")(classifier.probe_images(2)).shape == (2, 10)
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--bits", "w1a8"], "no engine computes weights of fewer than 4 bits"),
+        (["--images", "4"], "images is 4, but it must be at least 16"),
+        (["--engine", "torchao", "--bits", "w4a8"], "use --engine onnx"),
+        (["--observer", "median"], "invalid value 'median' for --observer"),
+        (["--form", "ternary"], "invalid value 'ternary' for --form"),
+    ],
+)
+def test_the_command_refuses_in_one_sentence(
+    words: list[str], message: str, digits_teacher: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    assert main(["quantize", str(digits_teacher), "--out", str(tmp_path / "out"), *words]) == 2
+    assert message in capsys.readouterr().err and not (tmp_path / "out").exists()
+
+
+def test_an_output_that_exists_is_refused(digits_teacher: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    assert main(["quantize", str(digits_teacher), "--out", str(tmp_path)]) == 2
+    assert "already exists; give another --out" in capsys.readouterr().err
+
+
+def test_a_missing_package_is_named(
+    digits_teacher: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setitem(__import__("sys").modules, "onnxruntime", None)
+    assert main(["quantize", str(digits_teacher), "--out", str(tmp_path / "out")]) == 2
+    assert "pip install 'datafree[quantize]'" in capsys.readouterr().err and not (tmp_path / "out").exists()
+
+
+def test_a_saved_set_calibrates(teacher, tmp_path: Path):
+    from datafree.callback import silent
+
+    with pytest.raises(InputError, match="the folder of the image set is missing"):
+        synthesized(SavedConfig(), teacher, 16, 0, silent)
