@@ -17,6 +17,8 @@ from torch import Tensor, nn
 from datafree import teachers
 from datafree.classifier import Classifier, fingerprint
 from datafree.export import Exported, comparison, export_onnx, onnx_file
+from datafree.teachers.onnx_networks.graphs import Interface
+from datafree.teachers.onnx_networks.runtime import OnnxRuntimeNetwork
 from datafree.types import InputError, Preprocessing
 
 
@@ -207,10 +209,9 @@ class TestWhatCannotBeExported:
             export_onnx(with_layer(Bessel()), tmp_path / "x.onnx")
         assert not list(tmp_path.iterdir())
 
-    def test_a_network_of_onnx_runtime_has_its_own_file(self, tmp_path: Path):
-        from test_onnx_networks import QUANTISE, network, saved
-
-        forward_only = teachers.load(str(saved(tmp_path / "q.onnx", network(end=QUANTISE))))
+    def test_a_network_of_onnx_runtime_has_its_own_file(self, grey: Any, tmp_path: Path):
+        network = OnnxRuntimeNetwork(grey[1].read_bytes(), Interface(input="images", output="logits"))
+        forward_only = Classifier(network, shape=toys.SHAPE, classes=4)
         with pytest.raises(
             InputError, match=r"computed by ONNX Runtime and has no weights in torch.*; use its own ONNX file$"
         ):

@@ -39,7 +39,7 @@ class Comparison:
         return self.max_difference <= TOLERANCE * max(1.0, self.largest_logit)
 
 
-def images_for(classifier: Classifier, saved: Images | None = None) -> dict[str, Images]:
+def images_for(classifier: Classifier, saved: Images | None = None) -> dict[str, Tensor]:
     """Return the images of a comparison by their kind, in [0, 1]: synthesized ones and random pixels.
 
     Args:
@@ -53,7 +53,7 @@ def images_for(classifier: Classifier, saved: Images | None = None) -> dict[str,
         return {"synthetic": synthetic, "random": torch.rand(count, channels, height, width)}
 
 
-def compare(classifier: Classifier, reference: Engine, engine: Engine, images: Mapping[str, Images]) -> Comparison:
+def compare(classifier: Classifier, reference: Engine, engine: Engine, images: Mapping[str, Tensor]) -> Comparison:
     """Compare the logits and the predictions of two engines.
 
     Args:

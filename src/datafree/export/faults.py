@@ -53,15 +53,20 @@ def operator_at_fault(program: ExportedProgram, fault: BaseException) -> str:
         if named := re.search(r"OpOverload\(op='([\w.]+)'", text):
             operator = named[1]
         if node := re.search(r"translating node %(\w+)", text):
-            layer = _layer_of(program, node[1])
+            layer = _layer_of(program, node[1], operator)
         cause = cause.__cause__
+    layer = layer or _layer_of(program, "", operator)
     return f"the operator {operator or 'of an unknown name'}" + (f" in layer {layer!r}" if layer else "")
 
 
-def _layer_of(program: ExportedProgram, node_name: str) -> str:
-    """Return the name of the layer that a node of a graph comes from; empty if it is unknown."""
+def _layer_of(program: ExportedProgram, node_name: str, operator: str) -> str:
+    """Return the name of the layer that a node of a graph comes from; empty if it is unknown.
+
+    The exporter replaces operators by simpler ones first, so that the node may only have the name of the operator in its own.
+    """
+    word = operator.rpartition(".")[2]
     for node in program.graph.nodes:
-        if node.name == node_name:
+        if node.name == node_name or (word and word in str(node.target)):
             stack = node.meta.get("nn_module_stack") or {}
             names = [path for path, _ in stack.values() if path]
             return names[-1].removeprefix("model.") if names else ""
