@@ -1,0 +1,159 @@
+"""Measure the images per second of one process and of several, side by side: synthesis by DeepInversion, and distillation.
+
+    python benchmarks/processes.py --out benchmarks/results/processes.json
+
+Each process has one thread. The configurations take turns, so that other work on the machine disturbs all of them. Where it
+does, the seconds of the clock say little: the seconds that the processes computed say what dividing a batch costs.
+"""
+
+import argparse
+import json
+import os
+import platform
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import torch
+
+from datafree.applications.distillation import DistillationConfig
+from datafree.callback import Callback
+from datafree.classifier import Classifier
+from datafree.files import write_json
+from datafree.methods import METHODS
+from datafree.methods.deep_inversion import DeepInversionConfig
+from datafree.runs.hardware import set_threads
+from datafree.runs.launching.world import create_fabric, world_of
+from datafree.synthesis import Schedule, Stream
+from datafree.teachers import create
+from datafree.types import Terms
+
+WORK = ("deep-inversion", "distillation")
+WARM = 2
+"""steps that are not timed"""
+
+
+class Clock(Callback):
+    """Notes the time of the clock and of this process after each step."""
+
+    def __init__(self) -> None:
+        self.times: list[tuple[float, float]] = []
+
+    def on_step(self) -> None:
+        self.times.append((time.monotonic(), time.process_time()))
+
+    def log(self, step: int, terms: Terms) -> None:
+        self.on_step()
+
+    def per_step(self) -> tuple[float, float]:
+        """Return the seconds per step: of the clock, and of this process."""
+        first, last = self.times[WARM], self.times[-1]
+        steps = len(self.times) - 1 - WARM
+        return (last[0] - first[0]) / steps, (last[1] - first[1]) / steps
+
+
+def measure(network: str, batch: int, steps: int, work: str) -> dict[str, float]:
+    """Return the seconds per step of this process."""
+    set_threads(1)
+    fabric: Any = create_fabric("cpu", world_of(1), "32-true")
+    fabric.launch()
+    torch.manual_seed(0)
+    teacher, student, clock = untrained(network), untrained(network), Clock()
+    if work == "deep-inversion":
+        method = DeepInversionConfig(batch_size=batch, steps=(steps + WARM + 1,))
+        stream = Stream.of(method, teacher, None, Schedule(batch_size=batch), clock)
+        clock.log = lambda step, terms: None  # type: ignore[method-assign]
+        application = DistillationConfig(steps=1)
+    else:
+        stream = Stream.of(METHODS["noise"], teacher, None, Schedule(pool_batches=2, refresh_every=0, batch_size=batch))
+        application = DistillationConfig(steps=steps + WARM + 1)
+    application.build()(student, teacher, stream, fabric=fabric, callback=clock)
+    clock_seconds, process_seconds = clock.per_step()
+    return {"clock": clock_seconds, "process": process_seconds}
+
+
+def untrained(network: str) -> Classifier:
+    """Return a network with random weights, whose running statistics are not the initial ones."""
+    classifier = create(network)
+    with torch.no_grad():
+        classifier.train()(torch.rand(8, *classifier.shape))
+    return classifier.eval()
+
+
+def together(processes: int, arguments: list[str]) -> dict[str, float]:
+    """Run this script in several processes, and return the clock of the slowest and the sum of their computing."""
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        port = listener.getsockname()[1]
+    shared = {
+        "MASTER_ADDR": "127.0.0.1",
+        "MASTER_PORT": str(port),
+        "WORLD_SIZE": str(processes),
+        "OMP_NUM_THREADS": "1",
+    }
+    shared |= {"LOCAL_WORLD_SIZE": str(processes), "TORCHELASTIC_RUN_ID": "benchmark"}
+    running = [
+        subprocess.Popen(
+            [sys.executable, __file__, "--worker", *arguments],
+            env={**os.environ, **shared, "RANK": str(rank), "LOCAL_RANK": str(rank)},
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        for rank in range(processes)
+    ]
+    outputs = [process.communicate()[0] for process in running]
+    if any(process.returncode for process in running):
+        raise SystemExit("a process of the benchmark failed")
+    results = [json.loads(output.strip().splitlines()[-1]) for output in outputs]
+    return {
+        "clock": max(result["clock"] for result in results),
+        "process": sum(result["process"] for result in results),
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--network", default="wrn_16_1")
+    parser.add_argument("--batch-size", type=int, default=64, help="images of the whole batch")
+    parser.add_argument("--steps", type=int, default=6)
+    parser.add_argument("--processes", type=int, default=2)
+    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--out", type=Path, help="JSON file with the figures")
+    parser.add_argument("--worker", default="", help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.worker:
+        print(json.dumps(measure(options.network, options.batch_size, options.steps, options.worker)))
+        return
+    settings = ["--network", options.network, "--batch-size", str(options.batch_size), "--steps", str(options.steps)]
+    rows: dict[str, Any] = {}
+    for work in WORK:
+        found: dict[int, list[dict[str, float]]] = {1: [], options.processes: []}
+        loads = []
+        for _ in range(options.repeats):
+            for processes, results in found.items():
+                loads.append(os.getloadavg()[0])
+                results.append(together(processes, [work, *settings]))
+        one, several = found.values()
+        rates = {n: median(options.batch_size / result["clock"] for result in results) for n, results in found.items()}
+        ratios = [a["clock"] / b["clock"] for a, b in zip(one, several, strict=True)]
+        overhead = median(b["process"] / a["process"] for a, b in zip(one, several, strict=True))
+        rows[work] = {
+            "images_per_second": {str(n): round(rate, 1) for n, rate in rates.items()},
+            "speedup": round(median(ratios), 3),
+            "speedups": [round(ratio, 3) for ratio in ratios],
+            "computing_of_all_over_one": round(overhead, 3),
+            "load": [round(load, 1) for load in loads],
+        }
+        print(work, json.dumps(rows[work]), flush=True)
+        if options.out:
+            machine = {"processor": platform.machine(), "cores": os.cpu_count(), "torch": torch.__version__}
+            command = " ".join(["python", "benchmarks/processes.py", *sys.argv[1:]])
+            write_json(options.out, {"command": command, "settings": settings, "machine": machine, "rows": rows})
+
+
+if __name__ == "__main__":
+    main()
