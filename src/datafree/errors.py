@@ -18,6 +18,8 @@ class ProcessLost(RuntimeError):
 
 def printable(text: str) -> str:
     """Return a text from elsewhere with every control character replaced: escapes, line breaks, marks of text direction."""
+    if text.isprintable():
+        return text
     return "".join("\ufffd" if unicodedata.category(c) in ("Cc", "Cf", "Cs", "Zl", "Zp") else c for c in text)
 
 

@@ -185,11 +185,13 @@ def test_damaged_answers_are_refused(tmp_path: Path, change: dict[str, Any]):
     assert "\n" not in str(refused.value)
 
 
-def test_the_same_folder_gives_the_same_bytes(runs: Path):
-    for name in ("mixture", "1000 classes"):
-        before = {path: path.read_bytes() for path in (runs / name).rglob("*.html")}
-        write_page(runs / name, read_summary(runs / name))
-        assert {path: path.read_bytes() for path in (runs / name).rglob("*.html")} == before
+def test_the_same_folder_gives_the_same_bytes(runs: Path, tmp_path: Path):
+    folder = shutil.copytree(runs / "mixture", tmp_path / "mixture")
+    found = []
+    for _ in range(2):
+        write_page(folder, read_summary(folder))
+        found.append({path: path.read_bytes() for path in folder.rglob("*.html")})
+    assert found[0] == found[1]
 
 
 def test_a_page_of_someone_else_is_not_replaced(runs: Path, tmp_path: Path):

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from datafree.errors import InputError
+from datafree.files import read_json
 from datafree.runs.reading.answers import Comparison
 from datafree.runs.reading.layout import SUMMARY
 from datafree.runs.reading.summary import held_out, read_summary
@@ -18,8 +19,8 @@ PAIRS = 15
 """confused pairs of classes that are listed"""
 OPEN_CLASSES = 25
 """classes up to which their table is not folded"""
-SIBLINGS = 64
-"""runs beside a run that are read to find floor and ceiling"""
+SIBLINGS, SIBLING_BYTES = 64, 2**22
+"""runs beside a run that are read to find floor and ceiling, and bytes of the summary of each, at most"""
 
 
 @dataclass(frozen=True)
@@ -171,9 +172,11 @@ def controls_of(path: Path, summary: Mapping[str, Any]) -> dict[str, float]:
         for folder in sorted(path.absolute().parent.iterdir())[:SIBLINGS]:
             if folder.name == path.absolute().name or not (folder / SUMMARY).is_file():
                 continue
-            with suppress(InputError, OSError):
+            with suppress(InputError, OSError, LookupError, TypeError):
+                if read_json(folder / SUMMARY, SIBLING_BYTES, root=folder)["method"] not in wanted:
+                    continue
                 other = read_summary(folder)
-                if other["method"] in wanted and is_comparable(summary, other):
+                if is_comparable(summary, other):
                     found[wanted[other["method"]]] = held_out(other["student"]) or 0.0
     return found
 

@@ -1,6 +1,7 @@
 """The report of a run: one HTML file without scripts and external resources, and pages of all its classes beside it."""
 
 from collections.abc import Mapping, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -184,9 +185,15 @@ def inert(value: Any) -> Any:
 
 def render(template: str, **values: Any) -> str:
     """Render a template; values are escaped, since names of classes and paths may contain HTML."""
+    return environment().get_template(template).render(privacy=PRIVACY, version=__version__, **values)
+
+
+@cache
+def environment() -> Any:
+    """Return the templates with their filters."""
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
-    environment = Environment(
+    templates = Environment(
         loader=PackageLoader("datafree.runs.reporting.pages"),
         autoescape=True,
         undefined=StrictUndefined,
@@ -194,6 +201,6 @@ def render(template: str, **values: Any) -> str:
         lstrip_blocks=True,
         finalize=inert,
     )
-    environment.filters |= {"percent": percent, "number": count, "short": short, "setting": setting}
-    environment.filters |= {"sentence": ended, "duration": facts.duration, "options": options_in, "marked": marked}
-    return environment.get_template(template).render(privacy=PRIVACY, version=__version__, **values)
+    templates.filters |= {"percent": percent, "number": count, "short": short, "setting": setting}
+    templates.filters |= {"sentence": ended, "duration": facts.duration, "options": options_in, "marked": marked}
+    return templates
