@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from datafree import teachers
 from datafree.classifier import Classifier, fingerprint
 from datafree.export import Exported, comparison, export_onnx, onnx_file
+from datafree.export.deployment import Deployed
 from datafree.teachers.onnx_networks.graphs import Interface
 from datafree.teachers.onnx_networks.runtime import OnnxRuntimeNetwork
 from datafree.types import InputError, Preprocessing
@@ -314,3 +315,17 @@ class TestComparison:
         engines = {name: (lambda x, name=name: turns.append(name) or x) for name in ("a", "b")}
         times = comparison.milliseconds(engines, torch.zeros(1, 1, 2, 2))
         assert set(times) == {"a", "b"} and turns[2:] == ["a", "b"] * ((len(turns) - 2) // 2)
+
+    def test_a_network_that_amplifies_rounding_is_not_refused_for_it(self, monkeypatch: pytest.MonkeyPatch):
+        """Both engines are right, but float32 is not exact: the difference of large numbers is small."""
+
+        class Amplifies(nn.Module):
+            def forward(self, x: Tensor) -> Tensor:
+                return ((x.flatten(1)[:, :4] + 1e5) - 1e5) * 1e3
+
+        made = Classifier(Amplifies(), shape=toys.SHAPE, classes=4).eval()
+        network = Deployed(made)
+        found = comparison.verified(made, network, {"exact": lambda x: network(x.double()).float()})
+        assert 1 < found["rounding"] < 10 and found["max_difference"] <= 4 * found["rounding"]
+        with pytest.raises(InputError, match=r"^other computes another function than torch: .*; do that$"):
+            comparison.verified(made, network, {"other": lambda x: network(x) + 100}, other="do that")

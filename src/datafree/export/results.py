@@ -40,6 +40,9 @@ class Exported:
     """median time of one image, by the engine that computes it, measured in turns on this machine"""
     threads: int
     """CPU threads of this measurement"""
+    rounding: float | None = None
+    """largest difference of a logit between float32 and float64 in torch, if engines differ more than usual; None: not
+    measured"""
     notes: tuple[str, ...] = ()
     """what to know about the file"""
     details: Mapping[str, Any] = field(default_factory=dict)
@@ -53,9 +56,10 @@ class Exported:
     def sentence(self) -> str:
         """Return one sentence about the comparison with torch."""
         compared = " and ".join(f"{count} {kind}" for kind, count in self.images.items())
+        rounding = "" if self.rounding is None else f"; torch in float32 differs from float64 by {self.rounding:.1e}"
         return (
-            f"largest difference of a logit {self.max_difference:.1e} (logits up to {self.largest_logit:.3g}), agreement "
-            f"{PERCENT * self.agreement:.1f} % on {compared} images"
+            f"largest difference of a logit {self.max_difference:.1e} (logits up to {self.largest_logit:.3g}{rounding}), "
+            f"agreement {PERCENT * self.agreement:.1f} % on {compared} images"
         )
 
     @property
