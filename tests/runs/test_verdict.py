@@ -57,21 +57,31 @@ class TestProvoked:
         assert rows["few images"]["value"] == 1.6  # 2 batches of 8 images for 10 classes
         assert rows["student does not fit"]["advice"]
 
-    def test_a_learning_rate_that_is_too_high_until_the_end(self, digits_teacher: Path, tmp_path: Path):
-        learn = DistillationConfig(steps=40, lr=50.0, lr_warmup=1.0, weight_decay=0)
+    def test_a_learning_rate_that_is_too_high(self, digits_teacher: Path, tmp_path: Path):
+        learn = DistillationConfig(steps=12, lr=10.0, lr_warmup=0.0)
+        rows = found(digits_teacher, tmp_path / "run", method=noise(8), schedule=FIRST, application=learn)
+        assert rows["learning rate too high"]["value"] > 2
+
+    def test_a_student_that_forgets(self, digits_teacher: Path, tmp_path: Path):
+        learn = DistillationConfig(steps=40, lr=10.0, lr_warmup=1.0, weight_decay=0)
         rows = found(digits_teacher, tmp_path / "run", method=noise(), schedule=Schedule(), application=learn)
-        assert {"learning rate too high", "agreement falling", "batch norm not settled"} <= rows.keys()
+        assert rows["agreement falling"]["value"] > 0.1
+
+    def test_running_statistics_that_do_not_fit_the_weights(self, digits_teacher: Path, tmp_path: Path):
+        learn = DistillationConfig(steps=15, lr=0.1, lr_warmup=1.0)
+        rows = found(digits_teacher, tmp_path / "run", method=noise(8), schedule=FIRST, application=learn)
+        assert rows["batch norm not settled"]["value"] < 0.8
 
     def test_a_student_that_is_still_learning(self, digits_teacher: Path, tmp_path: Path):
-        learn = DistillationConfig(steps=15, lr=1e-2, lr_warmup=1.0)
+        learn = DistillationConfig(steps=20, lr=0.03, lr_warmup=1.0)
         rows = found(digits_teacher, tmp_path / "run", method=noise(8), schedule=FIRST, application=learn)
         assert rows["still learning"]["value"] < 0.7
 
     def test_a_generator_that_draws_one_image(self, digits_teacher: Path, tmp_path: Path):
         small = {"batch_size": 16, "student_batch_size": 16, "latent_size": 4, "lr": 5.0}
-        method, learn = replace(METHODS["dafl"], **small), DistillationConfig(steps=24)
+        method, learn = replace(METHODS["dafl"], **small), DistillationConfig(steps=40)
         rows = found(digits_teacher, tmp_path / "run", method=method, schedule=Schedule(), application=learn)
-        assert rows["one class"]["level"] == rows["near-duplicates"]["level"] == "fault"
+        assert {"one class", "near-duplicates"} <= rows.keys() and rows["one class"]["level"] == "fault"
 
     def test_a_teacher_that_knows_nothing(self, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
         torch.manual_seed(0)
@@ -94,6 +104,7 @@ class TestProvoked:
         assert rows["labels per image"]["value"] == 0 and rows["labels per image"]["level"] == "fault"
         assert "teacher unsure" not in rows
 
+    @pytest.mark.slow
     def test_a_run_that_goes_well_has_no_faults(self, digits_teacher: Path, tmp_path: Path):
         method = replace(METHODS["deep-inversion"], steps=(60,), batch_size=64)
         schedule = Schedule(warmup_batches=2, refresh_every=0, pool_batches=2, batch_size=64)
@@ -240,9 +251,7 @@ def test_the_probe_changes_nothing_and_draws_nothing(teacher: Classifier, studen
     values = probe(stream, teacher, student)
     assert values.keys() == {"agreement", "settled"} and toys.same(toys.snapshot(student), before)
     assert torch.equal(numbers, torch.get_rng_state())
-    assert probe(stream, teacher, teacher) == {"agreement": 1.0, "settled": values["settled"]} | {
-        "settled": probe(stream, teacher, teacher)["settled"]
-    }
+    assert probe(stream, teacher, teacher)["agreement"] == 1
     assert probe(iter([]), teacher, student) == {}
 
 

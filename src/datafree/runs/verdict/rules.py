@@ -265,7 +265,7 @@ def agreement_falling(evidence: Evidence) -> Iterator[tuple[Level, float, str]]:
     Rule(
         "learning rate too high",
         "largest loss of the training, divided by the loss of its first step",
-        "5 or less",
+        "2 or less",
         "The loss of the student rose far above that of an untrained student.",
         "lower `--lr`, or raise it more slowly (`--lr-warmup`)",
     )
@@ -276,8 +276,8 @@ def learning_rate_too_high(evidence: Evidence) -> Iterator[tuple[Level, float, s
     if len(losses) < LEAST_LINES or losses[0] <= 0:
         return
     ratio = max(losses) / losses[0]
-    if level := level_above(ratio, 5, 50):
-        yield level, ratio, f"the loss of the student rose to {ratio:,.0f} times the loss of its first step"
+    if level := level_above(ratio, 2, 20):
+        yield level, ratio, f"the loss of the student rose to {ratio:,.1f} times the loss of its first step"
 
 
 @rule(
