@@ -85,7 +85,7 @@ def test_multi_label_results_are_reported_as_average_precision(finished: Path):
     for network in ("teacher", "student"):
         summary[network] |= {"average_precision": [0.25] * 9 + [None], "accuracy": 0.97, "per_class": [0.97] * 10}
     words = " ".join(Page(report.page(finished, summary)).words.split())
-    assert "25.00 % Mean average precision of the student on" in words
+    assert "25.00 % mean average precision of the student on" in words
     assert "Average precision of each label" in words
     assert "97.00" not in words
 

@@ -129,12 +129,12 @@ def words(browser: Any, path: Path) -> str:
 
 def test_what_is_said_first(browser: Any, runs: Path):
     found = pages(runs)
-    assert "Good 95.00 % Accuracy of the student on 450 held-out real images" in words(browser, found["measured"])
+    assert "Good 95.00 % accuracy of the student on 450 held-out real images" in words(browser, found["measured"])
     estimated = words(browser, found["estimated"])
     assert (
-        "Good about 94 % Of the teacher's accuracy, between 84 and 97 %; an estimate without real images." in estimated
+        "Good About 94 % of the teacher's accuracy, between 84 and 97 %; an estimate without real images" in estimated
     )
-    assert "Collapsed at most 20 % Of the teacher's accuracy" in words(browser, found["collapsed"])
+    assert "Collapsed At most 20 % of the teacher's accuracy" in words(browser, found["collapsed"])
     unknown = words(browser, found["unknown"])
     assert "The accuracy of the student is not known: no real images were given." in unknown
 

@@ -82,12 +82,22 @@ def quality(summary: Mapping[str, Any], controls: Mapping[str, float]) -> list[R
     estimate = summary.get("estimate") or {}
     if estimate.get("retention") is not None:
         rows.append(
-            Row("estimated retention", "100 %", percent(estimate["retention"]), "", "share of the teacher's accuracy")
+            Row(
+                "estimated retention",
+                "100 %",
+                f"{100 * estimate['retention']:.0f} %",
+                "",
+                "share of the teacher's accuracy",
+            )
         )
     if estimate.get("accuracy") is not None:
         rows.append(
             Row(
-                "estimated accuracy", "", percent(estimate["accuracy"]), "", "with the teacher's accuracy from its card"
+                "estimated accuracy",
+                "",
+                f"{100 * estimate['accuracy']:.0f} %",
+                "",
+                "with the teacher's accuracy from its card",
             )
         )
     if student.get("agreement") is not None:

@@ -23,6 +23,12 @@ class Mark:
     value: float
     low: float | None = None
     high: float | None = None
+    estimated: bool = False
+
+    @property
+    def text(self) -> str:
+        """The value as it is shown; an estimate without decimals."""
+        return f"{100 * self.value:.0f} %" if self.estimated else percent(self.value)
 
 
 @dataclass(frozen=True)
@@ -81,7 +87,7 @@ def main_figure(summary: Mapping[str, Any]) -> tuple[str, str]:
         compared = "" if other is None else f"; the teacher reaches {percent(other)}"
         return percent(own), f"{measure} of the student on {student['images']:,} held-out real images{compared}"
     if estimate.get("retention") is not None:
-        most = "at most " if estimate.get("upper_bound") else "about "
+        most = "At most " if estimate.get("upper_bound") else "About "
         between = ""
         if estimate.get("low") is not None and estimate.get("high") is not None:
             between = f", between {100 * estimate['low']:.0f} and {100 * estimate['high']:.0f} %"
@@ -111,13 +117,14 @@ def marks(summary: Mapping[str, Any], controls: Mapping[str, float]) -> Iterator
             yield Mark("teacher", "teacher", other)
         yield Mark("student", "student", own)
     elif estimate.get("retention") is not None:
-        yield Mark("teacher", "teacher", 1.0)
+        yield Mark("teacher", "teacher", 1.0, estimated=True)
         yield Mark(
             "student, estimated",
             "student",
             clamp(estimate["retention"]),
             clamp(estimate.get("low")),
             clamp(estimate.get("high")),
+            estimated=True,
         )
 
 
