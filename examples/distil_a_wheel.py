@@ -30,9 +30,9 @@ found = inspect(teacher)
 print("note", *found.notes, sep="\n  ")
 print("methods", *(fit.name for fit in found.methods if not fit.reason))  # none that needs batch norm
 
-student = create_student(teacher, "convnet_mnist")
+student = create_student(teacher, "lenet5_bn")
 method = METHODS["procedural"]
-config = DistillationConfig(steps=600, lr=1e-2, **method.distillation)
+config = DistillationConfig(steps=400, lr=1e-2, **method.distillation)
 distill(student, teacher, Stream.of(method, teacher, student), config)
 
 pixels, labels = (torch.tensor(array) for array in load_digits(return_X_y=True))
