@@ -1,11 +1,11 @@
 """Small trainings in double precision, the same on any number of processes."""
 
 import math
+import os
 import traceback
 from collections.abc import Sequence
 from copy import deepcopy
 from dataclasses import dataclass, replace
-from functools import cache
 from typing import Any, ClassVar
 
 import torch
@@ -126,12 +126,15 @@ class Net(nn.Module):
         return self.head(self.drop(self.norm((x + depth).mean((2, 3)))))
 
 
-@cache
+_fabrics: dict[int, Any] = {}
+
+
 def fabric_here() -> Any:
     """Return the processes that this one belongs to; they connect once."""
-    fabric: Any = create_fabric("cpu", world_of(1), "64-true")
-    fabric.launch()
-    return fabric
+    if os.getpid() not in _fabrics:
+        _fabrics[os.getpid()] = create_fabric("cpu", world_of(1), "64-true")
+        _fabrics[os.getpid()].launch()
+    return _fabrics[os.getpid()]
 
 
 def new_images(count: int = 64) -> list[Batch]:

@@ -42,5 +42,6 @@ def run_together(size: int, function: Callable[..., Any], *arguments: Any) -> li
         arguments: Its arguments.
     """
     with TemporaryDirectory() as folder:
-        multiprocessing.spawn(enter, (size, free_port(), folder, function, arguments), nprocs=size)
+        given = (size, free_port(), folder, function, arguments)
+        multiprocessing.start_processes(enter, given, nprocs=size, start_method="fork")  # nothing is imported again
         return [pickle.loads((Path(folder) / str(rank)).read_bytes()) for rank in range(size)]
