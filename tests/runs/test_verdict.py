@@ -78,8 +78,8 @@ class TestProvoked:
         assert rows["still learning"]["value"] < 0.7
 
     def test_a_generator_that_draws_one_image(self, digits_teacher: Path, tmp_path: Path):
-        small = {"batch_size": 16, "student_batch_size": 16, "latent_size": 4, "lr": 5.0}
-        method, learn = replace(METHODS["dafl"], **small), DistillationConfig(steps=40)
+        small = {"batch_size": 16, "latent_size": 4, "lr": 5.0, "discard_first": 0}
+        method, learn = replace(METHODS["group-stack"], **small), DistillationConfig(steps=40)
         rows = found(digits_teacher, tmp_path / "run", method=method, schedule=Schedule(), application=learn)
         assert {"one class", "near-duplicates"} <= rows.keys() and rows["one class"]["level"] == "fault"
 
