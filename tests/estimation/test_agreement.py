@@ -23,11 +23,12 @@ class TestByHand:
         whole = 5 / 8
         low = (1 + 10 * whole) / (3 + 10)
         high = (4 + 10 * low) / (5 + 10)
-        below = [(1 + 5 * low) / (2 + 5), (0 + 5 * low) / (1 + 5)]
-        above = [(3 + 10 * below[0] + 5 * high) / (3 + 15), (1 + 10 * below[1] + 5 * high) / (2 + 15)]
-        return [below, above]
+        return [
+            [(1 + 5 * low) / (2 + 5), (0 + 5 * low) / (1 + 5)],
+            [(3 + 5 * high) / (3 + 5), (1 + 5 * high) / (2 + 5)],
+        ]
 
-    def test_cells_are_shrunk_towards_the_bin_below_and_their_bin(self):
+    def test_cells_are_shrunk_towards_their_bin_and_bins_towards_the_one_below(self):
         cells, counts = shrunk_cells(self.agrees, self.decisions, self.kept, 2, EDGES)
         assert cells.tolist() == [pytest.approx(row) for row in self.expected()]
         assert counts.tolist() == [[2, 1], [3, 2]]
@@ -41,7 +42,7 @@ class TestByHand:
 
     def test_the_error_is_that_of_the_cells(self):
         (a, b), (c, d) = self.expected()
-        variance = 0.25**2 * (a * (1 - a) / 17 + b * (1 - b) / 16) + 0.75**2 * (c * (1 - c) / 18 + d * (1 - d) / 17)
+        variance = 0.25**2 * (a * (1 - a) / 7 + b * (1 - b) / 6) + 0.75**2 * (c * (1 - c) / 8 + d * (1 - d) / 7)
         found = weighted_agreement(self.agrees, self.decisions, self.kept, 2, SHARES, EDGES)
         assert found.error == pytest.approx(variance**0.5 / 2)
 

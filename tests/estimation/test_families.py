@@ -6,7 +6,7 @@ import pytest
 import toys
 
 from datafree.classifier import Classifier
-from datafree.estimation.families import FAMILIES, families_of, is_known, parts_of, sources
+from datafree.estimation.families import FAMILIES, families_of, is_known, parts_of, sources, without
 from datafree.methods import METHODS
 from datafree.methods.pictures import PicturesConfig
 from datafree.synthesis import Method
@@ -71,6 +71,13 @@ def test_a_method_of_a_third_party_is_not_known(teacher: Classifier):
 
     assert not is_known(Own())
     assert is_known(METHODS["zskd"])
+
+
+def test_procedural_pictures_are_used_if_fewer_than_two_other_families_are_left():
+    every = dict.fromkeys(("procedural", "robust", "zskd", "dafl"), 1)
+    assert list(without(every, frozenset())) == ["robust", "zskd", "dafl"]
+    assert list(without(every, frozenset({"zskd"}))) == ["robust", "dafl"]
+    assert list(without(every, frozenset({"zskd", "dafl"}))) == ["procedural", "robust"]
 
 
 class TestSources:

@@ -2,18 +2,17 @@ r"""Stability-weighted agreement: how often a student decides as its teacher, we
 
 The images of the pools are divided into cells, by bin of stability :math:`b` and the teacher's class :math:`c`. A cell has
 :math:`n_{bc}` images, and student and teacher agree on :math:`a_{bc}` of them. Few images say little: a cell is shrunk
-towards the same class in the bin below, and towards its whole bin.
+towards its bin, and a bin towards the one below.
 
 .. math::
     p_b = \frac{a_b + 10 \, p_{b-1}}{n_b + 10}, \quad
-    p_{bc} = \frac{a_{bc} + 10 \, p_{b-1, c} + 5 \, p_b}{n_{bc} + 15}, \quad
+    p_{bc} = \frac{a_{bc} + 5 \, p_b}{n_{bc} + 5}, \quad
     S = \sum_b h(b) \, \frac{1}{k} \sum_c p_{bc}
 
-:math:`h` is the share of real images in each bin. Below the lowest bin, :math:`p_{-1}` is the agreement on all images, and
-its cells have only the term of their bin.
+:math:`h` is the share of real images in each bin; below the lowest bin, :math:`p_{-1}` is the agreement on all images.
 
 .. math::
-    \operatorname{se}(S)^2 = \sum_b h(b)^2 \, \frac{1}{k^2} \sum_c \frac{p_{bc} (1 - p_{bc})}{n_{bc} + 15}
+    \operatorname{se}(S)^2 = \sum_b h(b)^2 \, \frac{1}{k^2} \sum_c \frac{p_{bc} (1 - p_{bc})}{n_{bc} + 5}
 """
 
 from collections.abc import Sequence
@@ -27,7 +26,7 @@ from datafree.estimation.stability import EDGES, REAL_SHARES, bin_of
 from datafree.types import Labels
 
 BELOW, OWN_BIN = 10.0, 5.0
-"""pseudo-images that a cell gets from the bin below, and from its own bin"""
+"""pseudo-images that a bin gets from the one below, and a cell from its bin"""
 
 
 @dataclass(frozen=True)
@@ -65,7 +64,7 @@ def weighted_agreement(
     cells, counts = shrunk_cells(agrees, decisions, kept, classes, edges)
     weights = torch.tensor(shares, dtype=torch.float64)
     per_class = weights @ cells
-    variances = (cells * (1 - cells)).clamp_min(0) / (counts + BELOW + OWN_BIN)
+    variances = (cells * (1 - cells)).clamp_min(0) / (counts + OWN_BIN)
     error = (weights.square() @ variances).sum().sqrt() / classes
     return Agreement(per_class.mean().item(), tuple(per_class.tolist()), error.item(), len(agrees))
 
@@ -73,15 +72,14 @@ def weighted_agreement(
 def shrunk_cells(
     agrees: Bool[Tensor, " n"], decisions: Labels, kept: Int[Tensor, " n"], classes: int, edges: Sequence[int] = EDGES
 ) -> tuple[Float[Tensor, "bins k"], Float[Tensor, "bins k"]]:
-    """Return the agreement of each cell, shrunk towards the bin below and towards the bin; and its number of images."""
+    """Return the agreement of each cell, shrunk towards its bin; and its number of images."""
     cell = bin_of(kept, edges) * classes + decisions
     size = len(edges) * classes
     counts = torch.bincount(cell, minlength=size).double().view(-1, classes)
     agreed = torch.bincount(cell, agrees.double(), minlength=size).view(-1, classes)
     whole = (agreed.sum() / counts.sum().clamp_min(1)).reshape(1)
     rows: list[Tensor] = []
-    for row, (n, a) in enumerate(zip(counts, agreed, strict=True)):
+    for n, a in zip(counts, agreed, strict=True):
         whole = (a.sum() + BELOW * whole) / (n.sum() + BELOW)
-        below = (BELOW, rows[-1]) if row else (0.0, whole)
-        rows.append((a + below[0] * below[1] + OWN_BIN * whole) / (n + below[0] + OWN_BIN))
+        rows.append((a + OWN_BIN * whole) / (n + OWN_BIN))
     return torch.stack(rows), counts

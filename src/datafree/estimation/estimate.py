@@ -13,7 +13,7 @@ from datafree.callback import Callback, silent
 from datafree.classifier import Classifier, frozen
 from datafree.estimation.agreement import Agreement, weighted_agreement
 from datafree.estimation.cache import Cache, cache_folder, key_of
-from datafree.estimation.families import FAMILIES, Source, families_of, is_known, sources
+from datafree.estimation.families import FAMILIES, Source, families_of, is_known, sources, without
 from datafree.estimation.planning import IMAGES, measure_speed, plan, seconds_for
 from datafree.estimation.pools import Pool, examined, synthesize_all
 from datafree.estimation.result import BOUND, Estimate, interval, lost_classes, not_estimated, sentence_for, word_for
@@ -90,7 +90,8 @@ def estimate(
     if method is None:
         return not_estimated("the student saw real images, and such students are underrated by 20 points and more")
     places = class_places(teacher, student)
-    pools = pools_for(teacher, families_of(method), settings, callback)
+    families = without(families_for(teacher, settings.seed), families_of(method))
+    pools = pools_for(teacher, families, settings, callback)
     images = sum(map(len, pools.values()))
     found = {"images": images, "pools": {name: len(pool) for name, pool in pools.items()}}
     if images < FEWEST_IMAGES or len(pools) < FEWEST_FAMILIES:
@@ -121,19 +122,26 @@ def named_method(method: Method | str | None) -> Method | None:
     return Mixture(parts=tuple(Part(name=name, method=METHODS[name], share=1.0) for name in names))
 
 
+def families_for(teacher: Classifier, seed: int = 0) -> dict[str, tuple[Source, ...]]:
+    """Return all families of a teacher. No random number of the global generator is drawn."""
+    with RandomNumbers(seed):  # a method draws the first weights of its generator when it is built
+        return sources(teacher)
+
+
 def pools_for(
-    teacher: Classifier, left_out: frozenset[str], settings: Settings, callback: Callback = silent
+    teacher: Classifier,
+    families: Mapping[str, Sequence[Source]],
+    settings: Settings,
+    callback: Callback = silent,
 ) -> dict[str, Pool]:
     """Return the pools of a teacher by family: those on disk, and new ones as far as time allows.
 
     Args:
         teacher: The teacher. Not changed.
-        left_out: Families that are not used.
+        families: The families, with their sources.
         settings: How the pools are made.
         callback: Shows the progress.
     """
-    with RandomNumbers(settings.seed):  # a method draws the first weights of its generator when it is built
-        families = {name: each for name, each in sources(teacher).items() if name not in left_out}
     cache = None
     if settings.cache != "off":
         cache = Cache(settings.folder or cache_folder(), key_of(teacher, settings.seed))

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, fields, is_dataclass, replace
-from typing import Any
+from typing import Any, TypeVar
 
 from datafree.classifier import Classifier
 from datafree.estimation.perturbations import Perturbation
@@ -18,12 +18,17 @@ from datafree.synthesis import Method
 from datafree.synthesis.method import capabilities
 from datafree.types import InputError
 
+Kind = TypeVar("Kind")
+
 BATCH = 128
 """images that a pool synthesizes at once, if time allows"""
 GENERATOR_BATCH, TAKEN = 128, 64
 """images of a generator's step, and how many of them are taken into the pool"""
 FAMILIES = ("procedural", "robust", "zskd", "deep-inversion", "dafl", "deep-dream", "fast")
 """all families, in the order in which they are synthesized"""
+LAST_RESORT = "procedural"
+"""a family that is only used if fewer than two others are left: the teacher has no part in these pictures, and students are
+underrated on them"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,6 +88,14 @@ def sources(teacher: Classifier) -> dict[str, tuple[Source, ...]]:
         "fast": (Source(method=fast, taken=TAKEN),),
     }
     return {name: kept for name, each in families.items() if (kept := tuple(s for s in each if supported(s, teacher)))}
+
+
+def without(families: Mapping[str, Kind], left_out: frozenset[str]) -> dict[str, Kind]:
+    """Return the families that are used for a student, without those of its own images."""
+    left = {name: each for name, each in families.items() if name not in left_out}
+    if len(left) > 2:
+        left.pop(LAST_RESORT, None)
+    return left
 
 
 def supported(source: Source, teacher: Classifier) -> bool:

@@ -13,8 +13,8 @@ from datafree.benchmarks.estimates.students import FAMILIES
 from datafree.benchmarks.estimates.training import Student
 from datafree.classifier import Classifier, frozen
 from datafree.estimation.agreement import weighted_agreement
-from datafree.estimation.estimate import Settings, pools_for
-from datafree.estimation.families import families_of
+from datafree.estimation.estimate import Settings, families_for, pools_for
+from datafree.estimation.families import families_of, without
 from datafree.estimation.pools import Pool, rounded
 from datafree.estimation.result import interval, word_for
 from datafree.estimation.stability import BATCH, REAL_SHARES, decide, histogram, kept_decisions
@@ -32,7 +32,7 @@ class Measured:
 
     def __init__(self, folder: Path, pools: Path, real: Sequence[Batch]) -> None:
         self.teacher = load_folder(folder).eval()
-        self.pools = pools_for(self.teacher, frozenset(), Settings(seconds=1e9, folder=pools))
+        self.pools = pools_for(self.teacher, families_for(self.teacher), Settings(seconds=1e9, folder=pools))
         self.logits = {name: logits_of(self.teacher, pool.pixels) for name, pool in self.pools.items()}
         with RandomNumbers(0):
             self.noise = rounded(torch.rand(NOISE, *self.teacher.shape)).float() / 255
@@ -69,7 +69,7 @@ def measure(
     network = load_folder(out / student.folder).eval()
     method = FAMILIES[student.teacher].recipes[student.recipe].method
     own = [name for name in measured.pools if name in families_of(method)]
-    others = [name for name in measured.pools if name not in own]
+    others = list(without(measured.pools, frozenset(own)))
     answers = {name: logits_of(network, measured.pools[name].pixels) for name in others}
     logits = torch.cat(list(answers.values()))
     decisions, kept = joined(measured.pools, others)

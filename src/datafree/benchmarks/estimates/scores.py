@@ -5,6 +5,8 @@ from itertools import combinations
 from typing import Any
 
 import torch
+from jaxtyping import Float
+from torch import Tensor
 
 GOOD, WEAK = 0.90, 0.80
 """retention above which errors count most, and below which no student may be called good"""
@@ -12,11 +14,19 @@ NOTABLE = 0.02
 """difference in retention of two recipes that a choice should see"""
 
 
-def rank_correlation(estimates: Sequence[float], truths: Sequence[float]) -> float:
-    """Return Spearman's rank correlation; equal values share their mean rank."""
-    from scipy.stats import spearmanr
+def rank_correlation(estimates: Sequence[float], truths: Sequence[float]) -> float | None:
+    """Return Spearman's rank correlation; equal values share their mean rank. None if one side is constant."""
+    if min(len(set(estimates)), len(set(truths))) < 2:
+        return None
+    return torch.corrcoef(torch.stack([ranks(estimates), ranks(truths)]))[0, 1].item()
 
-    return float(spearmanr(estimates, truths)[0])  # type: ignore[arg-type]
+
+def ranks(values: Sequence[float]) -> Float[Tensor, " n"]:
+    """Return the rank of each value, from 0; equal values share their mean rank."""
+    numbers = torch.tensor(values, dtype=torch.float64)
+    below = (numbers[:, None] > numbers).sum(1)
+    equal = (numbers[:, None] == numbers).sum(1)
+    return below + (equal - 1) / 2
 
 
 def mean_error(estimates: Sequence[float], truths: Sequence[float]) -> float | None:
@@ -26,14 +36,13 @@ def mean_error(estimates: Sequence[float], truths: Sequence[float]) -> float | N
     return sum(abs(e - t) for e, t in zip(estimates, truths, strict=True)) / len(truths)
 
 
-def error_range(estimates: Sequence[float], truths: Sequence[float]) -> tuple[float, float] | None:
+def error_range(estimates: Sequence[float], truths: Sequence[float]) -> list[float] | None:
     """Return the 5th and 95th percentile of the mean absolute error over 2,000 bootstrap samples of the students."""
     if not truths:
         return None
     errors = (torch.tensor(estimates) - torch.tensor(truths)).abs()
     samples = torch.randint(len(errors), (2000, len(errors)), generator=torch.Generator().manual_seed(0))
-    low, high = errors[samples].mean(1).quantile(torch.tensor([0.05, 0.95])).tolist()
-    return low, high
+    return errors[samples].mean(1).quantile(torch.tensor([0.05, 0.95])).tolist()
 
 
 def right_choices(rows: Sequence[Mapping[str, Any]], estimates: Sequence[float]) -> float | None:
@@ -68,7 +77,7 @@ def scores(rows: Sequence[Mapping[str, Any]], estimates: Sequence[float | None])
         "error_above": mean_error(*above),
         "error_above_range": error_range(*above),
         "error": mean_error(values, truths),
-        "rank_correlation": rank_correlation(values, truths) if len(values) > 2 else None,
+        "rank_correlation": rank_correlation(values, truths),
         "right_choices": right_choices(those, values),
     }
 

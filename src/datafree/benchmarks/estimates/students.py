@@ -100,7 +100,6 @@ def inverted(name: str, descent: int, batches: int, steps: int, augment: Augment
 
 DIGITS_ZSKD = Augmentation(shift=1, rotate=10, scale=0.1)
 MNIST_ZSKD = Augmentation(shift=3, rotate=24, scale=0.25)
-SMALL_ZSKD = Augmentation(shift=1.5, rotate=18, scale=0.2)
 LENET_TRAINING = TrainingConfig(steps=700, lr=2e-3, weight_decay=0.0, augment=Augmentation())
 
 FAMILIES: dict[str, Family] = {
@@ -154,6 +153,18 @@ FAMILIES: dict[str, Family] = {
             "fast": fast(900),
         },
     ),
+    "mnist 8x8, convnet": Family(
+        network="convnet_w16",
+        data="mnist",
+        student="convnet_w16",
+        input=(1, 8, 8),
+        training=TrainingConfig(steps=400),
+        recipes={
+            "refine": inverted("refine", 40, 2, 500, DIGITS_SHIFT, jitter=0),
+            "deep-dream": inverted("deep-dream", 60, 2, 400, DIGITS_SHIFT, jitter=0),
+            "fast": fast(400),
+        },
+    ),
     "mnist, lenet with batch norm": Family(
         network="lenet5_bn",
         data="mnist",
@@ -163,18 +174,6 @@ FAMILIES: dict[str, Family] = {
             "procedural": procedural(500, 4, 128),
             "deep-inversion": inverted("deep-inversion", 60, 2, 600, MNIST_SHIFT),
             "fast": fast(600),
-        },
-    ),
-    "mnist 16x16, convnet": Family(
-        network="convnet_w64",
-        data="mnist",
-        student="convnet_w16",
-        input=(1, 16, 16),
-        training=TrainingConfig(steps=300),
-        recipes={
-            "refine": inverted("refine", 40, 1, 400, DIGITS_SHIFT, jitter=1),
-            "deep-dream": inverted("deep-dream", 40, 1, 300, DIGITS_SHIFT, jitter=1),
-            "zskd": zskd(400, 4, 64, SMALL_ZSKD),
         },
     ),
 }

@@ -1,0 +1,132 @@
+"""The table of estimates: naive estimates and scores by hand, and the table itself."""
+
+import json
+from typing import Any
+
+import pytest
+import torch
+
+from datafree.benchmarks.estimates import scores, table
+from datafree.benchmarks.estimates.measuring import add_disagreement
+from datafree.benchmarks.estimates.naive import average_threshold, disagreement, mean_confidence, naive_estimates
+from datafree.benchmarks.estimates.students import FAMILIES
+from datafree.estimation.families import families_of, is_known
+
+
+class TestNaive:
+    def test_average_threshold(self):
+        """One of four predictions is wrong, so the threshold is the second lowest confidence, 0.5."""
+        own = torch.tensor([0.9, 0.3, 0.5, 0.7])
+        agrees = torch.tensor([True, False, True, True])
+        assert average_threshold(own, agrees, torch.tensor([0.4, 0.5, 0.6, 0.9])) == pytest.approx(0.75)
+
+    def test_average_threshold_of_a_student_that_is_never_or_always_right(self):
+        own, other = torch.tensor([0.3, 0.5]), torch.tensor([0.3, 0.4])
+        assert average_threshold(own, torch.tensor([True, True]), other) == 1
+        assert average_threshold(own, torch.tensor([False, False]), other) == 0
+
+    def test_mean_confidence(self):
+        sure, unsure = torch.tensor([[50.0, 0.0]]), torch.tensor([[0.0, 0.0]])
+        assert mean_confidence(unsure, sure) == pytest.approx(0.5)
+        assert mean_confidence(sure, unsure) == 1
+
+    def test_agreement(self):
+        first, second = torch.eye(4), torch.eye(4)[[0, 1, 3, 2]]
+        assert disagreement(first, second) == 0.5
+        found = naive_estimates(first, torch.tensor([0, 1, 2, 0]), second, torch.arange(4), first)
+        assert (found["own pool"], found["other pools"]) == (0.75, 0.5)
+
+    def test_two_seeds_are_compared_and_a_single_one_has_no_twin(self):
+        rows: list[dict[str, Any]] = [
+            {"teacher": "t", "recipe": "r", "steps": steps, "seed": seed, "naive": {}}
+            for steps, seed in ((5, 0), (5, 1), (9, 0))
+        ]
+        add_disagreement(rows, [torch.eye(4), torch.eye(4)[[0, 1, 3, 2]], torch.eye(4)])
+        assert [row["naive"]["GDE"] for row in rows] == [0.5, 0.5, None]
+
+
+def row(teacher: str, retention: float, estimate: float, word: str = "doubtful", **changes: Any) -> dict[str, Any]:
+    naive = dict.fromkeys(table.NAIVE, 0.5) | {"GDE": None}
+    plain = {"teacher": teacher, "recipe": "r", "seed": 0, "steps": 9, "retention": retention, "S": estimate}
+    return plain | {"low": estimate - 0.05, "high": estimate + 0.05, "word": word, "naive": naive} | changes
+
+
+ROWS = [
+    row("a", 0.95, 0.93, "good"),
+    row("a", 0.85, 0.94, "good"),
+    row("b", 0.92, 0.91, "good"),
+    row("b", 0.4, 0.6, "good"),
+]
+
+
+class TestScores:
+    def test_errors_and_choices(self):
+        found = scores.scores(ROWS, [each["S"] for each in ROWS])
+        assert (found["students"], found["above"]) == (4, 2)
+        assert found["error_above"] == pytest.approx(0.015)
+        assert found["error"] == pytest.approx((0.02 + 0.09 + 0.01 + 0.2) / 4)
+        assert found["right_choices"] == 0.5  # right for b, wrong for a
+        low, high = found["error_above_range"]
+        assert 0.01 - 1e-6 <= low <= 0.015 <= high <= 0.02 + 1e-6
+
+    def test_pairs_that_differ_little_or_have_both_failed_do_not_count(self):
+        rows = [row("a", 0.95, 0.9), row("a", 0.94, 0.95), row("b", 0.5, 0.4), row("b", 0.3, 0.6)]
+        assert scores.right_choices(rows, [each["S"] for each in rows]) is None
+
+    def test_ranks(self):
+        assert scores.rank_correlation([1, 2, 3], [10, 20, 30]) == pytest.approx(1)
+        assert scores.rank_correlation([1, 2, 3], [30, 20, 10]) == pytest.approx(-1)
+        assert scores.rank_correlation([1, 1], [30, 20]) is None
+        assert scores.ranks([5.0, 1.0, 5.0, 9.0]).tolist() == [1.5, 0.0, 1.5, 3.0]
+
+    def test_coverage_and_false_praise(self):
+        assert scores.coverage(ROWS) == 0.5
+        assert scores.false_praise(ROWS) == 1
+
+    def test_estimates_that_are_missing_are_left_out(self):
+        assert scores.scores(ROWS, [0.9, None, None, None])["students"] == 1
+
+
+class TestTable:
+    @pytest.fixture
+    def result(self) -> dict[str, Any]:
+        shares = {"a": [0.5, 0.5], "b": [0.25, 0.75]}
+        return table.collect(ROWS, shares, "datafree bench estimate", 1)
+
+    def test_it_is_json(self, result: dict[str, Any]):
+        assert json.loads(json.dumps(result, allow_nan=False)) == result
+        assert result["coverage_by_teacher"] == {"a": 0.5, "b": 0.5}
+        assert result["scores"]["GDE"]["students"] == 0
+
+    def test_markdown_lists_scores_and_students(self, result: dict[str, Any]):
+        text = table.markdown(result)
+        assert "| stability-weighted agreement | 4 | 1.5 [" in text
+        assert "| b | r | 0 | 9 | 40.0 | 60.0 | 55.0 - 65.0 | good |" in text
+        assert "The interval covers 50.0 % of the students. 1 students below 80 % are called good." in text
+
+    def test_the_plot_is_the_same_each_time(self, result: dict[str, Any]):
+        first = table.plot(result)
+        assert first.startswith("<svg")
+        assert table.plot(result) == first
+
+    def test_the_console_shows_every_estimate(self, result: dict[str, Any]):
+        assert table.console_table(result).row_count == len(result["scores"])
+
+    def test_the_weights_are_those_of_the_other_teachers(self):
+        shares = {"a": [0.0, 1.0], "b": [0.5, 0.5], "c": [1.0, 0.0]}
+        assert table.mean_shares(shares, "a") == [0.75, 0.25]
+
+
+class TestStudents:
+    def test_there_are_six_teachers_and_sixty_students_and_more(self):
+        assert len(FAMILIES) == 6
+        assert sum(len(family.recipes) * len(family.lengths) for family in FAMILIES.values()) >= 60
+
+    def test_the_family_of_each_recipe_is_known(self):
+        for family in FAMILIES.values():
+            for name, recipe in family.recipes.items():
+                assert is_known(recipe.method)
+                assert families_of(recipe.method) or name == "noise"
+
+    def test_the_last_length_is_the_whole(self):
+        assert {family.lengths[-1] for family in FAMILIES.values()} == {1.0}

@@ -1,0 +1,154 @@
+"""How a run knows whether its student can be estimated, how long that may take, and what it says at its end."""
+
+import math
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import toys
+
+from datafree import InputError
+from datafree.applications.continual import ExtensionConfig
+from datafree.applications.pruning import PruningConfig
+from datafree.applications.trainer import fabric_for
+from datafree.classifier import Classifier
+from datafree.estimation.result import not_estimated
+from datafree.files import write_json
+from datafree.methods.pictures import PicturesConfig
+from datafree.real.ledger import Entry, Ledger
+from datafree.runs.estimating import at_end
+from datafree.runs.estimating.at_end import estimate_of
+from datafree.runs.estimating.duration import seconds_after, seconds_within
+from datafree.runs.estimating.history import REAL, TEACHER, UNKNOWN, WEIGHTS, history_in, history_of, known_accuracy
+from datafree.runs.experiment import run
+from datafree.runs.planning.setup import Setup
+from datafree.runs.settings import Experiment
+from datafree.runs.task_data import TaskData
+from datafree.runs.tasks import AmalgamationTask, ExtensionTask
+from datafree.sets.saved import SavedConfig
+
+
+def experiment(**changes: Any) -> Experiment:
+    return toys.experiment(Path("teacher"), **changes)
+
+
+def finished_setup(teacher: Classifier, test: Any = None, **changes: Any) -> Setup:
+    """A run that is finished."""
+    data: Any = object.__new__(TaskData)
+    for name, value in {"ledger": Ledger(), "test": test, "new_classes": None}.items():
+        object.__setattr__(data, name, value)
+    fabric: Any = fabric_for(teacher)
+    return Setup(experiment(**changes), fabric, teacher, teacher, data)
+
+
+class TestHistory:
+    def test_a_student_of_synthesized_images_can_be_estimated(self):
+        found = history_of(experiment(), Ledger())
+        assert (found.reason, found.method) == ("", experiment().method)
+
+    @pytest.mark.parametrize(
+        ("changes", "reason"),
+        [
+            ({"method": None}, REAL),
+            ({"method": PicturesConfig(images="photos")}, REAL),
+            ({"method": SavedConfig(images="set")}, UNKNOWN),
+            ({"application": PruningConfig()}, TEACHER),
+        ],
+    )
+    def test_what_cannot_be_estimated(self, changes: dict[str, Any], reason: str):
+        assert history_of(experiment(**changes), Ledger()).reason == reason
+
+    @pytest.mark.parametrize(
+        ("changes", "reason"),
+        [
+            ({"inherit": True}, TEACHER),
+            ({"student": ""}, TEACHER),
+            ({"student": "local-dir:elsewhere"}, WEIGHTS),
+        ],
+    )
+    def test_where_the_student_starts(self, changes: dict[str, Any], reason: str):
+        base = experiment()
+        assert history_of(replace(base, task=replace(base.task, **changes)), Ledger()).reason == reason
+
+    def test_a_student_that_starts_from_random_weights_of_a_folder_is_new(self):
+        base = experiment()
+        task = replace(base.task, student="local-dir:elsewhere", student_init="random")
+        assert history_of(replace(base, task=task), Ledger()).reason == ""
+
+    def test_an_extension_saw_real_images_of_its_new_classes(self):
+        task = ExtensionTask(teacher="local-dir:teacher", new_data="digits")
+        assert history_of(experiment(task=task, application=ExtensionConfig()), Ledger()).reason == REAL
+
+    def test_an_amalgamation_makes_a_new_network(self):
+        task = AmalgamationTask(teacher=("local-dir:a", "local-dir:b"))
+        assert history_of(experiment(task=task), Ledger()).reason == ""
+
+    def test_real_images_in_the_ledger_count(self):
+        entry = Entry(source="photos", split="train", images=3, purpose="student training (pictures)")
+        assert history_of(experiment(), Ledger([entry])).reason == REAL
+
+
+class TestDuration:
+    def test_a_quarter_of_a_run_is_a_fifth_of_the_whole(self):
+        assert seconds_after(80) == pytest.approx(20)
+        assert seconds_within(100) == pytest.approx(20)
+
+    def test_never_more_than_a_minute(self):
+        assert seconds_after(1e6) == 60
+        assert seconds_within(math.inf) == 60
+
+
+class TestKnownAccuracy:
+    def test_it_is_that_of_a_trained_teacher(self, digits_teacher: Path):
+        accuracy = known_accuracy(f"local-dir:{digits_teacher}")
+        assert accuracy is not None
+        assert 0.5 < accuracy <= 1
+
+    @pytest.mark.parametrize("content", [{}, {"held_out": 7.0}, {"held_out": "x"}, []])
+    def test_anything_else_is_not_known(self, tmp_path: Path, content: Any):
+        assert known_accuracy("resnet18") is None
+        write_json(tmp_path / "training.json", content)
+        assert known_accuracy(str(tmp_path)) is None
+
+
+class TestAtTheEnd:
+    @pytest.fixture(scope="class")
+    def finished(self, digits_teacher: Path, tmp_path_factory: pytest.TempPathFactory) -> Any:
+        return run(toys.experiment(digits_teacher), tmp_path_factory.mktemp("runs") / "run")
+
+    def test_a_run_without_labelled_images_is_estimated(self, finished: Any):
+        estimate = finished.summary["estimate"]
+        assert estimate["word"] in ("good", "doubtful", "collapsed", "not estimated")
+        assert estimate["sentence"]
+        assert set(estimate) == set(not_estimated("x").as_dict())
+
+    def test_its_folder_knows_the_history(self, finished: Any, tmp_path: Path):
+        for folder in (finished.path, finished.path / "student"):
+            found = history_in(folder)
+            assert found is not None
+            assert (found.reason, found.method) == ("", toys.experiment(Path("x")).method)
+        assert history_in(tmp_path) is None
+
+    def test_a_run_with_labelled_images_is_not(self, teacher: Classifier):
+        assert estimate_of(finished_setup(teacher, test=SimpleNamespace(labelled=True)), 10.0, None) is None
+
+    @pytest.mark.parametrize("fault", [RuntimeError("out of\nmemory"), InputError("no pool"), ValueError()])
+    def test_a_fault_in_a_pool_leaves_the_run_as_it_is(
+        self, teacher, monkeypatch: pytest.MonkeyPatch, fault: Exception
+    ):
+        def fail(*_: Any, **__: Any) -> None:
+            raise fault
+
+        monkeypatch.setattr(at_end, "estimate", fail)
+        found = estimate_of(finished_setup(teacher), 10.0, None)
+        assert found is not None
+        assert found.word == "not estimated"
+        assert found.sentence.startswith("Retention was not estimated: a pool could not be made (")
+        assert "\n" not in found.sentence
+
+    def test_a_student_that_cannot_be_estimated_says_why(self, teacher):
+        found = estimate_of(finished_setup(teacher, method=None), 10.0, None)
+        assert found is not None
+        assert REAL in found.sentence
