@@ -67,7 +67,18 @@ ROOMS: dict[str, set[str]] = {
         *("synthesis", "weights", "networks", "methods"),
     },
     "sets": {
-        *("types", "callback", "files", "randomness", "classifier", "ensemble", "matching", "synthesis", "methods"),
+        *(
+            "types",
+            "processes",
+            "callback",
+            "files",
+            "randomness",
+            "classifier",
+            "ensemble",
+            "matching",
+            "synthesis",
+            "methods",
+        ),
     },
     "export": {
         *("types", "callback", "files", "randomness", "classifier", "ensemble", "matching", "evaluation"),

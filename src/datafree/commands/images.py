@@ -9,6 +9,7 @@ from rich.table import Table
 
 from datafree import evaluation, teachers
 from datafree.classifier import Classifier
+from datafree.commands import PROCESS
 from datafree.commands.mixtures import MixtureOptions, mixture_options, preset
 from datafree.commands.options.parsing import Flat, Form, Positional
 from datafree.commands.options.table import Selector
@@ -57,6 +58,8 @@ class Synthesize(TeacherOptions):
     """random seed"""
     device: str = "auto"
     """cpu, cuda, mps, ...; auto: an accelerator if available, else the CPU"""
+    devices: int = 1
+    """number of processes with one device each, which divide every batch"""
     threads: int = 1
     """CPU threads"""
 
@@ -118,7 +121,8 @@ def synthesize(arguments: list[str]) -> None:
     method = options.method.mixture() if isinstance(options.method, MixtureOptions) else options.method
     count = synthesis_job.synthesize(method, console=console, **settings)
     say(console, "images", f"{options.task.out}  ({count:,})")
-    upload(options.task.out, repository, "dataset")
+    if not PROCESS:
+        upload(options.task.out, repository, "dataset")
     emit(console, "result", images=str(options.task.out), count=count)
 
 

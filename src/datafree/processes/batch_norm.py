@@ -29,6 +29,8 @@ from torch.overrides import TorchFunctionMode
 from datafree.processes.division import count, draw_rows
 from datafree.processes.reduction import total
 
+MOST_GATHERED = 16
+"""processes whose statistics are exchanged at once; of more, sums are exchanged, in two steps"""
 _BATCH_NORM, _DROPOUT = signature(F.batch_norm), signature(F.dropout)
 
 
@@ -147,6 +149,9 @@ def statistics(features: Tensor) -> tuple[Tensor, Tensor]:
     dims = [dim for dim in range(features.ndim) if dim != 1]
     wide = features.to(torch.promote_types(features.dtype, torch.float32))
     var, mean = torch.var_mean(wide, dims, correction=0)
+    if count() > MOST_GATHERED:
+        own_mean, mean = mean, total(mean) / count()
+        return mean, total(var + (own_mean - mean).square()) / count()
     own = torch.stack([mean, var])
     parts = [torch.empty_like(own) for _ in range(count())]
     distributed.all_gather(parts, own)

@@ -2,6 +2,8 @@
 
 import math
 from collections.abc import Sequence
+from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -10,7 +12,9 @@ from rich.console import Console
 from datafree.classifier import Classifier, fingerprint
 from datafree.matching import Resized, chosen_classes
 from datafree.randomness import RandomNumbers
-from datafree.runs.hardware import plain_faults, require_memory, set_threads, to_device
+from datafree.runs.hardware import launch, plain_faults, require_memory, set_threads, to_device
+from datafree.runs.launching.lost import ending_together
+from datafree.runs.launching.world import world_of
 from datafree.runs.logger import RunLogger
 from datafree.runs.tasks import create_student
 from datafree.sets import image_set
@@ -37,6 +41,7 @@ def synthesize(
     layout: ArrayLayout | None = None,
     seed: int = 0,
     device: str = "cpu",
+    devices: int = 1,
     threads: int = 1,
     console: Console | None = None,
 ) -> int:
@@ -55,6 +60,7 @@ def synthesize(
         layout: What the input of the network is called in `npz` and `bin`, and what it takes.
         seed: Random seed.
         device: cpu, cuda, mps, or auto.
+        devices: Number of processes with one device each, which divide every batch. The first one writes.
         threads: CPU threads.
         console: Where progress is shown; default: nowhere.
 
@@ -71,6 +77,7 @@ def synthesize(
     if "parquet" in format:
         require_pyarrow()
     set_threads(threads)
+    fabric = launch(device, devices=devices) if world_of(devices).size > 1 else None
     torch.manual_seed(seed)
     classifier = (options or TeacherOptions()).load_network(teacher)
     names = chosen_classes(classifier.classes, only, multi_label=True)  # one class may be enough
@@ -79,15 +86,17 @@ def synthesize(
     require_memory(4 * count * math.prod(classifier.shape), "the images", f"lower {option}")
     learner = create_student(classifier, student).eval() if student else None
     for model in filter(None, (classifier, learner)):
-        to_device(model, device)
+        fabric.to_device(model) if fabric else to_device(model, device)
     require_capabilities(classifier, method)
     with (
+        ending_together(fabric) if fabric else nullcontext(),
         plain_faults(("--method.batch-size",)),
         RunLogger(None, classifier, learner, console=console) as logger,
     ):
         for note in dict.fromkeys((*classifier.notes, *(learner.notes if learner else ()))):
             logger.note(note)
-        collected = collect(method, sources_of(method, classifier, learner, logger), wanted)
+        sources = replace(sources_of(method, classifier, learner, logger), group=fabric)
+        collected = collect(method, sources, wanted)
         logger.warn_of_collapse()
     batch = collected.batch
     if not bool(batch.images.isfinite().all()):
@@ -102,7 +111,8 @@ def synthesize(
         parts=collected.parts,
         part_of=collected.part_of,
     )
-    image_set.write(synthesized, classifier, Path(out), format, layout or ArrayLayout())
+    if fabric is None or fabric.is_global_zero:
+        image_set.write(synthesized, classifier, Path(out), format, layout or ArrayLayout())
     return len(batch)
 
 

@@ -9,9 +9,11 @@ from torch import Tensor, nn
 
 from datafree.callback import Callback
 from datafree.classifier import Classifier
+from datafree.processes import Processes
 from datafree.randomness import RandomNumbers
 from datafree.sets.contact_sheet import labels_of
 from datafree.synthesis import Method, Schedule, Stream
+from datafree.synthesis.dividing import Whole
 from datafree.synthesis.mixture import Mixture, join, next_counts
 from datafree.types import Batch, InputError, require_at_least
 
@@ -66,12 +68,16 @@ class Sources:
     """says what the user should know, before the first batch"""
     numbers: RandomNumbers
     """the random numbers of all methods"""
+    group: Processes | None = None
+    """the processes that divide batches; each gets all images"""
 
     def open(self, method: Method, pool_batches: int, part: str = "") -> Stream:
         """Return a stream that synthesizes on demand."""
         schedule = Schedule(warmup_batches=pool_batches, refresh_every=0, pool_batches=pool_batches)
         with self.numbers:
             synthesizer = method.build(self.teacher)
+        if self.group and self.group.world_size > 1 and not method.batch_size % self.group.world_size:
+            synthesizer = Whole(synthesizer, self.group)
         for note in synthesizer.notes:
             self.note(f"{part}: {note}" if part else note)
         return Stream(synthesizer, self.student, schedule, self.callback, self.numbers, part)

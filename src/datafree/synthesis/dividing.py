@@ -1,6 +1,6 @@
 """Batches that several processes divide: each synthesizes and stores its part, and images are drawn from the parts of all."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
 import torch
@@ -45,6 +45,36 @@ def rows(batch: Batch, function: Callable[[Tensor], Tensor]) -> Batch:
         teacher_logits=logits,
         block_inputs=tuple(map(function, batch.block_inputs)),
     )
+
+
+class Whole(Synthesizer):
+    """A synthesizer whose batches are divided among processes and put together again in each of them.
+
+    Args:
+        synthesizer: Makes the batches.
+        group: The processes.
+    """
+
+    def __init__(self, synthesizer: Synthesizer, group: processes.Processes) -> None:
+        self.synthesizer, self.group = synthesizer, group
+
+    def synthesize(self, student: nn.Module | None = None) -> Batch:
+        self.synthesizer.callback = self.callback
+        with processes.divided(self.group):
+            batch, is_whole = synthesize_part(self.synthesizer, student)
+            return batch if is_whole else rows(batch, processes.gather)
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        return self.synthesizer.notes
+
+    @property
+    def measured_images(self) -> Mapping[str, int]:
+        return self.synthesizer.measured_images
+
+    @property
+    def dependencies(self) -> Mapping[str, str]:
+        return self.synthesizer.dependencies
 
 
 class DividedPool:
