@@ -54,7 +54,10 @@ def test_an_impossible_name_is_refused(name: str):
 
 def test_a_set_has_the_arrays_it_is_asked_for_and_is_read_back(teacher: Classifier, tmp_path: Path):
     made = image_set.ImageSet(
-        batch=Batch(IMAGES, torch.zeros(5, dtype=torch.long), {}), classes=("0", "1"), teacher_sha256="0" * 64
+        made_by="noise",
+        batch=Batch(IMAGES, torch.zeros(5, dtype=torch.long), {}),
+        classes=("0", "1"),
+        teacher_sha256="0" * 64,
     )
     image_set.write(made, teacher, tmp_path / "set", ("npz", "bin"), ArrayLayout(input_name="x"))
     assert {path.name for path in (tmp_path / "set").iterdir()} >= {"npz", "bin", "set.json"}
