@@ -94,7 +94,7 @@ ROOMS: dict[str, set[str]] = {
     },
     "benchmarks": {
         *(*TOP_LEVEL, "synthesis", "networks", "methods", "applications", "estimation", "teachers", "sets", "real"),
-        *("quantization", "runs"),
+        *("export", "quantization", "runs"),
     },
     "commands": {
         *(*TOP_LEVEL, "synthesis", "methods", "applications", "estimation", "teachers", "sets", "export", "real"),

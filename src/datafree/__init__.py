@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from datafree.methods import METHODS
     from datafree.networks.blocks import Blocks
     from datafree.networks.head_surgery import widen
+    from datafree.quantization import QuantizationConfig, Quantized, quantize
     from datafree.runs.experiment import Experiment, run
     from datafree.runs.tasks import AmalgamationTask, ExtensionTask, Task, create_student
     from datafree.synthesis import Method, Schedule, Stream, Synthesizer
@@ -45,6 +46,7 @@ _MODULES = {
     "methods": ("METHODS",),
     "networks.blocks": ("Blocks",),
     "networks.head_surgery": ("widen",),
+    "quantization": ("QuantizationConfig", "Quantized", "quantize"),
     "runs.experiment": ("Experiment", "run"),
     "runs.tasks": ("AmalgamationTask", "ExtensionTask", "Task", "create_student"),
     "synthesis": ("Method", "Schedule", "Stream", "Synthesizer"),

@@ -16,10 +16,10 @@ VERBS = {
     "import": ("teachers:import_checkpoint", "make a folder from a checkpoint, for every other command"),
     "export": ("exports:export_network", "write a network for other tools and devices: ONNX, torch.export or timm"),
     "compress": (
-        "compression:compress_network",
+        "integers.compressing:compress_network",
         "distil, prune, quantise and export in one command, on images that are made once",
     ),
-    "quantize": ("quantization:quantize_command", "write a network in integers for devices, calibrated without data"),
+    "quantize": ("integers.quantizing:quantize_command", "write a network in integers for devices, calibrated without data"),
     "synthesize": ("images:synthesize", "synthesize images from a teacher and save them"),
     "statistics": (
         "networks:measure_statistics",

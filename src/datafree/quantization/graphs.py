@@ -4,6 +4,7 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass
+from importlib.util import find_spec
 from io import StringIO
 from pathlib import Path
 from typing import Any
@@ -40,18 +41,16 @@ class Layer:
 
 
 def require_engine(package: str = "onnxruntime") -> None:
-    """Import an engine.
+    """Check that an engine is installed.
 
     Raises:
         InputError: If it is not installed.
     """
-    try:
-        __import__(package)
-    except ImportError as fault:
-        raise InputError(
-            f"quantisation needs {fault.name or package}, which is not installed; install it with: "
-            "pip install 'datafree[quantize]'"
-        ) from fault
+    for name in (package, "onnx") if package == "onnxruntime" else (package,):
+        if find_spec(name) is None:
+            raise InputError(
+                f"quantisation needs {name}, which is not installed; install it with: pip install 'datafree[quantize]'"
+            )
 
 
 def float_file(classifier: Classifier, path: Path, **options: Any) -> Any:

@@ -79,7 +79,7 @@ def markdown(result: Mapping[str, Any]) -> str:
     """Return the table as Markdown, with its command and its environment."""
     environment = result["environment"]
     lines = [
-        f"{len(result['seeds'])} seeds, mean ± standard deviation, in %. Agreement with the float network is measured on "
+        f"{seeds_of(result)}, in %. Agreement with the float network is measured on "
         "held-out real images and on drawn pictures of another seed. Latency is relative to the float "
         "ONNX file, measured in turns.",
     ]
@@ -95,6 +95,21 @@ def markdown(result: Mapping[str, Any]) -> str:
         "",
     ]
     return "\n".join(lines)
+
+
+def seeds_of(result: Mapping[str, Any]) -> str:
+    """Return the number of seeds that are finished, and what the numbers are, in words."""
+    counts = {
+        len(entry["agreement"]["each"])
+        for network in result["networks"].values()
+        for name, row in network["rows"].items()
+        for entry in row.values()
+        if name != NOTHING
+    }
+    if not counts or max(counts) == 1:
+        return "One seed"
+    several = f"{min(counts)} to {max(counts)}" if len(counts) > 1 else str(max(counts))
+    return f"{several} seeds, mean ± standard deviation"
 
 
 def float_sentence(network: Mapping[str, Any]) -> str:
@@ -131,11 +146,12 @@ def saturation_sentence(network: Mapping[str, Any]) -> str:
     if not known:
         return ""
     worst = max(known, key=lambda each: each["logit_difference"])
+    changed = 100 * (1 - worst["agreement"])
     return (
-        f"With signed weights of 8 bits, sums of two products would saturate on processors with AVX2 but without VNNI: "
-        f"logits would differ by up to {worst['logit_difference']:.2f}, and {100 * (1 - worst['agreement']):.1f} % of the "
-        "predictions on calibration images (worked out from the integers). The forms in the table cannot saturate, so the "
-        "rows hold on other processors."
+        "With signed weights of 8 bits, sums of two products would saturate on processors with AVX2 but without VNNI: logits "
+        f"would differ by up to {worst['logit_difference']:.2f}, and {changed:.1f} % of the predictions on calibration images "
+        "would change (worked out from the integers). The forms in the table cannot saturate, so the rows hold on other "
+        "processors."
     )
 
 

@@ -16,17 +16,16 @@ from textwrap import dedent
 from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from datafree.commands import (
-    compression,
     estimates,
     experiments,
     exports,
     images,
     networks,
-    quantization,
     runs,
     tables,
     teachers,
 )
+from datafree.commands.integers import compressing, quantizing
 from datafree.commands.options.bounds import bounds_of
 from datafree.commands.options.parsing import Flat, Form, Positional, Repeated
 from datafree.commands.options.table import FILE, Option
@@ -43,8 +42,8 @@ FORMS: dict[str, Form] = {
         networks,
         estimates,
         exports,
-        quantization,
-        compression,
+        quantizing,
+        compressing,
         teachers,
         runs,
         reports,

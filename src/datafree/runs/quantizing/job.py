@@ -17,6 +17,7 @@ from datafree.quantization.choosing import QuantizationConfig, quantize, split_i
 from datafree.quantization.graphs import require_engine, working_folder
 from datafree.quantization.results import Quantized
 from datafree.quantization.workbench import Workbench
+from datafree.randomness import RandomNumbers
 from datafree.real.data import RealImages, open_real
 from datafree.real.ledger import Ledger
 from datafree.runs.hardware import plain_faults, set_threads
@@ -95,7 +96,6 @@ def quantize_network(
     """
     start = time.monotonic()
     set_threads(job.threads)
-    torch.manual_seed(job.seed)
     require_engine("torchao" if job.config.engine == "torchao" else "onnxruntime")
     ledger = Ledger()
     real = real_images(job, classifier, ledger)
@@ -191,8 +191,8 @@ def calibrations(
         "noise": noise(classifier, count, job.seed),
     }
     if (train := real["train"]) is not None:
-        generator = torch.Generator().manual_seed(job.seed)
-        images["real images"] = train.select(torch.randperm(len(train), generator=generator)[:count]).images
+        with RandomNumbers(job.seed):
+            images["real images"] = train.select(torch.randperm(len(train))[:count]).images
     return images
 
 

@@ -1,0 +1,1 @@
+"""`datafree quantize` and `compress`."""
