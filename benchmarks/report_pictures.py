@@ -33,7 +33,7 @@ def main(demo: Path, out: Path) -> None:
             tab.goto((demo / page).resolve().as_uri())
             tab.evaluate(f"scrollTo(0, {scrolled})")
             picture = Image.open(io.BytesIO(tab.screenshot())).convert("RGB")
-            picture.quantize(128).save(out / f"{name}.png", optimize=True)
+            picture.quantize(128, Image.Quantize.MAXCOVERAGE).save(out / f"{name}.png", optimize=True)
             tab.close()
         browser.close()
 
