@@ -68,6 +68,7 @@ ROOMS: dict[str, set[str]] = {
     },
     "sets": {
         *(
+            "errors",
             "types",
             "processes",
             "callback",
