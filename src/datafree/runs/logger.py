@@ -159,7 +159,8 @@ class RunLogger(Callback):
             self.check_health(batch, count)
         if count % HEALTH_EVERY == 0 or count == due:
             self.warn_of_collapse()
-            self.warn_of_faults()
+            if self.folder:  # pools of an estimate, and sets, are checked at their end
+                self.warn_of_faults()
         self.save_if_due()
 
     def check_health(self, batch: Batch, count: int) -> None:

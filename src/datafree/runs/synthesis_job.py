@@ -98,6 +98,7 @@ def synthesize(
         sources = replace(sources_of(method, classifier, learner, logger), group=fabric)
         collected = collect(method, sources, wanted)
         logger.warn_of_collapse()
+        logger.warn_of_faults()
     batch = collected.batch
     if not bool(batch.images.isfinite().all()):
         raise Diverged("some images have non-finite pixels; lower the learning rate of the method")
