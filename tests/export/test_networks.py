@@ -99,6 +99,7 @@ def test_a_function(tmp_path: Path):
     require_same(function, tmp_path / "x.onnx")
 
 
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
 def test_pooled_convolutions_become_plain_layers(tmp_path: Path):
     """By both exporters of torch."""
     torch.manual_seed(0)

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from datafree.classifier import Classifier
+from datafree.teachers.onnx_networks.runtime import OnnxRuntimeNetwork
 from datafree.types import Images, InputError
 
 
@@ -28,7 +29,7 @@ class Deployed(nn.Module):
 
     def __init__(self, classifier: Classifier, *, normalise: bool = True) -> None:
         super().__init__()
-        if not any(True for _ in classifier.model.parameters()) and not classifier.differentiable:
+        if any(isinstance(module, OnnxRuntimeNetwork) for module in classifier.model.modules()):
             raise InputError(
                 "the network is computed by ONNX Runtime and has no weights in torch, so that it cannot be exported; use its "
                 "own ONNX file"
