@@ -122,6 +122,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=6)
     parser.add_argument("--processes", type=int, default=2)
     parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--work", nargs="+", choices=WORK, default=WORK)
     parser.add_argument("--out", type=Path, help="JSON file with the figures")
     parser.add_argument("--worker", default="", help=argparse.SUPPRESS)
     options = parser.parse_args()
@@ -130,7 +131,7 @@ def main() -> None:
         return
     settings = ["--network", options.network, "--batch-size", str(options.batch_size), "--steps", str(options.steps)]
     rows: dict[str, Any] = {}
-    for work in WORK:
+    for work in options.work:
         found: dict[int, list[dict[str, float]]] = {1: [], options.processes: []}
         loads = []
         for _ in range(options.repeats):
