@@ -125,6 +125,8 @@ def fit_to(method: Method, schedule: Schedule, request: Request, budget: Budget)
     start = request.elapsed()
     measured = request.fabric.broadcast((times, student, start, answer))  # all processes decide the same
     times, student, start, answer = measured
+    count = request.fabric.world_size  # a batch was timed as a whole, and is divided among the processes
+    times = {name: SynthesisTime(spent.batch / count, spent.step / count) for name, spent in times.items()}
     estimate = seconds_within(budget.seconds) if request.estimated and budget.seconds < math.inf else 0.0
     return fit(method, schedule, times, student=student, overhead=start + answer + SAVING + estimate, budget=budget)
 
