@@ -102,7 +102,12 @@ class TestTable:
         text = table.markdown(result)
         assert "| stability-weighted agreement | 4 | 1.5 [" in text
         assert "| b | r | 0 | 9 | 40.0 | 60.0 | 55.0 - 65.0 | good |" in text
-        assert "The interval covers 50.0 % of the students. 1 students below 80 % are called good." in text
+        assert "The interval covers 50.0 % of the students. 1 students below 80 % are called good. 0 further" in text
+
+    def test_students_that_are_not_estimated_are_listed_and_do_not_count(self, result: dict[str, Any]):
+        more = table.collect([*ROWS, row("c", 0.1, 0.9, "not estimated")], {"a": [1.0]}, "x", 1)
+        assert (more["students"], more["refused"], len(more["rows"])) == (4, 1, 5)
+        assert more["scores"] == result["scores"]
 
     def test_the_plot_is_the_same_each_time(self, result: dict[str, Any]):
         first = table.plot(result)

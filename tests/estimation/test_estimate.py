@@ -15,6 +15,7 @@ from datafree.estimation import planning
 from datafree.estimation.estimate import Settings, named_method, pools_for
 from datafree.estimation.families import Source, families_of
 from datafree.estimation.planning import Speed, plan, seconds_for
+from datafree.estimation.pools import Pool, most_stable
 from datafree.methods import METHODS
 from datafree.types import Batch
 
@@ -127,6 +128,18 @@ class TestRefusals:
         assert "of 3 families are too few" in found.sentence
         one = estimate(teacher, teacher, method="zskd,deep-dream", settings=settings)
         assert "of 1 families are too few" in one.sentence
+
+    def test_a_teacher_whose_decisions_are_fragile(self, teacher: Classifier, settings: Settings, monkeypatch):
+        monkeypatch.setattr(module, "most_stable", lambda pools: 0.5)
+        found = estimate(teacher, teacher, method="noise", settings=settings)
+        assert found.word == "not estimated"
+        assert "do not survive small changes" in found.sentence
+
+    def test_the_most_stable_pool_decides_that(self):
+        images, decisions = torch.zeros(4, *toys.SHAPE, dtype=torch.uint8), torch.zeros(4, dtype=torch.int64)
+        pools = [Pool(images, decisions, torch.tensor(kept)) for kept in ([10, 9, 8, 0], [9, 9, 10, 3], [0, 0, 0, 0])]
+        assert most_stable(pools) == 0.75
+        assert most_stable([]) == 0
 
     def test_other_classes(self, teacher: Classifier, settings: Settings):
         other = toys.conv_net()

@@ -15,7 +15,7 @@ from datafree.estimation.agreement import Agreement, weighted_agreement
 from datafree.estimation.cache import Cache, cache_folder, key_of
 from datafree.estimation.families import FAMILIES, Source, families_of, is_known, sources, without
 from datafree.estimation.planning import IMAGES, measure_speed, plan, seconds_for
-from datafree.estimation.pools import Pool, examined, synthesize_all
+from datafree.estimation.pools import Pool, examined, most_stable, synthesize_all
 from datafree.estimation.result import BOUND, Estimate, interval, lost_classes, not_estimated, sentence_for, word_for
 from datafree.estimation.stability import BATCH
 from datafree.evaluation import agreement, class_places
@@ -28,6 +28,12 @@ from datafree.types import Batch, Labels, require_at_least, require_one_of, requ
 CacheUse = Literal["use", "renew", "off"]
 FEWEST_IMAGES, FEWEST_FAMILIES, FEWEST_PER_CLASS = 200, 2, 10
 """least images and families of an estimate, and least images per class for the retention of each class"""
+
+
+FRAGILE = 0.55
+"""least share of stable images in the most stable pool: 0.68 to 1.0 for four teachers whose real images have nearly the same
+stability, 0.46 for one whose real images are far less stable"""
+FRAGILE_REASON = "the teacher's decisions do not survive small changes of an image"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -97,6 +103,8 @@ def estimate(
     if images < FEWEST_IMAGES or len(pools) < FEWEST_FAMILIES:
         what = f"{images:,} pool images of {len(pools)} families are too few"
         return not_estimated(f"{what}; `datafree estimate` with more --seconds makes more", **found)
+    if most_stable(pools.values()) < FRAGILE:
+        return not_estimated(f"{FRAGILE_REASON}, and for such teachers the estimate was wrong", **found)
     result = judge(compare(student, places, pools, teacher), teacher, accuracy, found)
     if not is_known(method):
         note = " Images of the student's own kind could not be left out: its method is not one of datafree's."

@@ -18,7 +18,7 @@ import torch
 import torch.nn.functional as F
 
 from datafree.synthesis.augmentation import Augmentation
-from datafree.synthesis.generators import binomial
+from datafree.synthesis.generators.networks import binomial
 from datafree.types import Images
 
 REPETITIONS = 2

@@ -1,6 +1,6 @@
 """Pools of synthesized images on which teacher and student are compared, with the stability of each image."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -12,6 +12,9 @@ from datafree.classifier import Classifier
 from datafree.estimation.families import Source
 from datafree.estimation.stability import decide, kept_decisions
 from datafree.types import Images, Labels
+
+STABLE = 9
+"""perturbations, of ten, that a stable decision survives at least"""
 
 
 @dataclass(frozen=True)
@@ -32,6 +35,11 @@ class Pool:
     def pixels(self) -> Images:
         """The images in [0, 1]."""
         return self.images.float() / 255
+
+
+def most_stable(pools: Iterable[Pool]) -> float:
+    """Return the share of images in the most stable pool whose decision survives nine or ten of ten perturbations."""
+    return max(((pool.kept >= STABLE).float().mean().item() for pool in pools), default=0.0)
 
 
 def rounded(images: Images) -> UInt8[Tensor, "n c h w"]:

@@ -53,9 +53,10 @@ def bench_estimates(options: Any, console: Console) -> dict[str, Any]:
         for name in names
     }
     shares = {name: measured[name].shares for name in names}
+    usual = {name: each for name, each in shares.items() if not measured[name].fragile}
     rows: list[dict[str, Any]] = []
     for name in names:
-        weights = mean_shares(shares, name) if len(names) > 1 else REAL_SHARES
+        weights = mean_shares(usual, name) if len(usual) > 1 else REAL_SHARES
         found = [measure(student, out, measured[name], weights) for student in students[name]]
         add_disagreement([row for row, _ in found], [logits for _, logits in found])
         rows += [row for row, _ in found]

@@ -13,9 +13,9 @@ from datafree.benchmarks.estimates.students import FAMILIES
 from datafree.benchmarks.estimates.training import Student
 from datafree.classifier import Classifier, frozen
 from datafree.estimation.agreement import weighted_agreement
-from datafree.estimation.estimate import Settings, families_for, pools_for
+from datafree.estimation.estimate import FRAGILE, Settings, families_for, pools_for
 from datafree.estimation.families import families_of, without
-from datafree.estimation.pools import Pool, rounded
+from datafree.estimation.pools import Pool, most_stable, rounded
 from datafree.estimation.result import interval, word_for
 from datafree.estimation.stability import BATCH, REAL_SHARES, decide, histogram, kept_decisions
 from datafree.matching import resized_to
@@ -33,6 +33,7 @@ class Measured:
     def __init__(self, folder: Path, pools: Path, real: Sequence[Batch]) -> None:
         self.teacher = load_folder(folder).eval()
         self.pools = pools_for(self.teacher, families_for(self.teacher), Settings(seconds=1e9, folder=pools))
+        self.fragile = most_stable(self.pools.values()) < FRAGILE
         self.logits = {name: logits_of(self.teacher, pool.pixels) for name, pool in self.pools.items()}
         with RandomNumbers(0):
             self.noise = rounded(torch.rand(NOISE, *self.teacher.shape)).float() / 255
@@ -86,7 +87,11 @@ def measure(
     )
     row = {name: value for name, value in asdict(student).items() if name not in ("folder", "per_class")}
     row |= {"retention": student.retention, "S": found.total, "error": found.error, "low": low, "high": high}
-    row |= {"word": word_for(found.total), "images": found.images, "lowest_class": min(found.per_class)}
+    row |= {
+        "word": "not estimated" if measured.fragile else word_for(found.total),
+        "images": found.images,
+        "lowest_class": min(found.per_class),
+    }
     row |= {"lowest_true": min(student.per_class), "naive": naive}
     return row, own_logits
 

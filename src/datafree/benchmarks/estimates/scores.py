@@ -84,7 +84,7 @@ def scores(rows: Sequence[Mapping[str, Any]], estimates: Sequence[float | None])
 
 def coverage(rows: Sequence[Mapping[str, Any]]) -> float:
     """Return the share of students whose retention lies in their interval."""
-    return sum(row["low"] <= row["retention"] <= row["high"] for row in rows) / len(rows)
+    return sum(row["low"] <= row["retention"] <= row["high"] for row in rows) / max(1, len(rows))
 
 
 def false_praise(rows: Sequence[Mapping[str, Any]]) -> int:

@@ -35,15 +35,20 @@ def collect(
         command: The command that made the table.
         threads: CPU threads.
     """
+    everyone, rows = rows, [row for row in rows if row["word"] != "not estimated"]
     estimates = {OURS: [row["S"] for row in rows]} | {n: [row["naive"][n] for row in rows] for n in NAIVE}
     return {
         "title": "estimates of retention without data",
         "command": command,
         "students": len(rows),
-        "teachers": len(shares),
+        "teachers": len({row["teacher"] for row in rows}),
+        "refused": len(everyone) - len(rows),
         "scores": {name: scores(rows, values) for name, values in estimates.items()},
         "coverage": coverage(rows),
-        "coverage_by_teacher": {name: coverage([row for row in rows if row["teacher"] == name]) for name in shares},
+        "coverage_by_teacher": {
+            name: coverage([row for row in rows if row["teacher"] == name])
+            for name in dict.fromkeys(row["teacher"] for row in rows)
+        },
         "false_praise": false_praise(rows),
         "shares_of_real_images": {name: [round(value, 4) for value in each] for name, each in shares.items()},
         "environment": {
@@ -51,7 +56,7 @@ def collect(
             "machine": platform.processor() or platform.machine(),
             "threads": threads,
         },
-        "rows": [rounded(row) for row in rows],
+        "rows": [rounded(row) for row in everyone],
     }
 
 
@@ -100,7 +105,8 @@ def markdown(result: Mapping[str, Any]) -> str:
         *("| " + " | ".join(score_cells(name, found)) + " |" for name, found in result["scores"].items()),
         "",
         f"The interval covers {percent(result['coverage'])} % of the students. {result['false_praise']} students below "
-        "80 % are called good.",
+        f"80 % are called good. {result['refused']} further students are not estimated, because the decisions of their "
+        "teacher do not survive small changes of an image; their S is listed, and it is wrong.",
         "",
         "| " + " | ".join(header) + " |",
         "|---" * len(header) + "|",
