@@ -106,6 +106,11 @@ class OwnConfig(NoiseConfig):
     [
         experiment(Task(teacher="a", student="b"), OwnConfig(), DistillationConfig()),
         experiment(Task(teacher="a"), METHODS["noise"], DistillationConfig()),
+        experiment(
+            Task(teacher="a", student="b"),
+            replace(MIXED, parts=(*MIXED.parts, Part(name="refine", method=METHODS["noise"], share=1))),
+            DistillationConfig(),
+        ),
     ],
 )
 def test_what_the_command_line_cannot_express_has_no_command(unknown: Experiment):

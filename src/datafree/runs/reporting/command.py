@@ -53,9 +53,9 @@ def repeating_command(experiment: Experiment) -> str:
 
 
 def is_known(method: Method) -> bool:
-    """Return whether a method, or each part of a mixture, is of a kind that the command line has."""
+    """Return whether the command line has a method. A part of a mixture must also have the name of its method there."""
     if isinstance(method, Mixture):
-        return all(part.name in ALL_METHODS and is_known(part.method) for part in method.parts)
+        return all(type(ALL_METHODS.get(part.name)) is type(part.method) for part in method.parts)
     return any(type(preset) is type(method) for preset in ALL_METHODS.values())
 
 
