@@ -22,7 +22,7 @@ from datafree.runs.estimating import at_end
 from datafree.runs.estimating.at_end import estimate_of
 from datafree.runs.estimating.duration import seconds_after, seconds_within
 from datafree.runs.estimating.history import REAL, TEACHER, UNKNOWN, WEIGHTS, history_in, history_of, known_accuracy
-from datafree.runs.experiment import run
+from datafree.runs.experiment import Result, run
 from datafree.runs.planning.setup import Setup
 from datafree.runs.settings import Experiment
 from datafree.runs.task_data import TaskData
@@ -113,18 +113,20 @@ class TestKnownAccuracy:
         assert known_accuracy(str(tmp_path)) is None
 
 
-class TestAtTheEnd:
-    @pytest.fixture(scope="class")
-    def finished(self, digits_teacher: Path, tmp_path_factory: pytest.TempPathFactory) -> Any:
-        return run(toys.experiment(digits_teacher), tmp_path_factory.mktemp("runs") / "run")
+@pytest.fixture(scope="module")
+def finished(digits_teacher: Path, tmp_path_factory: pytest.TempPathFactory) -> Result:
+    """A short run without real images."""
+    return run(toys.experiment(digits_teacher), tmp_path_factory.mktemp("runs") / "run")
 
-    def test_a_run_without_labelled_images_is_estimated(self, finished: Any):
+
+class TestAtTheEnd:
+    def test_a_run_without_labelled_images_is_estimated(self, finished: Result):
         estimate = finished.summary["estimate"]
         assert estimate["word"] in ("good", "doubtful", "collapsed", "not estimated")
         assert estimate["sentence"]
         assert set(estimate) == set(not_estimated("x").as_dict())
 
-    def test_its_folder_knows_the_history(self, finished: Any, tmp_path: Path):
+    def test_its_folder_knows_the_history(self, finished: Result, tmp_path: Path):
         for folder in (finished.path, finished.path / "student"):
             found = history_in(folder)
             assert found is not None
