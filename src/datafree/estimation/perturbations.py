@@ -70,7 +70,7 @@ def _eighth(images: Images) -> float:
 
 @dataclass(frozen=True, kw_only=True)
 class Perturbation(Augmentation):
-    """A random kind of perturbation for each batch, in the place of an augmentation, for images that should survive it."""
+    """A random kind of perturbation for each batch, instead of an augmentation, for images that should survive it."""
 
     def __bool__(self) -> bool:
         return True
