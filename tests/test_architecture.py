@@ -282,6 +282,7 @@ def test_torch_is_seeded_in_few_places():
         "randomness",
         *(f"runs.{name}" for name in ("planning.setup", "synthesis_job", "training")),
         "real.feature_measuring",
+        *(f"benchmarks.estimates.{name}" for name in ("training", "scores")),
     }
 
 

@@ -30,7 +30,7 @@ from datafree.networks.target_net import build_target_net, draw_diagram
 from datafree.runs.experiment import resume, run
 from datafree.runs.tasks import AmalgamationTask, create_student
 from datafree.synthesis import Method, Schedule, Stream, Synthesizer
-from datafree.synthesis.generators import GroupStackGenerator
+from datafree.synthesis.generators.networks import GroupStackGenerator
 from datafree.synthesis.turns import PerTeacher, PerTeacherSynthesizer
 from datafree.teachers.folders import architecture
 from datafree.teachers.inspection import require_capabilities

@@ -171,7 +171,8 @@ def test_an_interrupt_in_code_from_a_string_ends_the_process_with_the_exit_code(
     """As in dataclasses and named tuples, which compile their methods while they are imported."""
     (tmp_path / "program.py").write_text("""
 import sys
-from datafree.commands import announcement, main
+from datafree.commands import main
+from datafree.commands.console import announcement
 def announce(*_):
     exec("import os, signal; os.kill(os.getpid(), signal.SIGINT)")
 announcement.announce = announce

@@ -15,7 +15,7 @@ from datafree.classifier import Classifier
 from datafree.commands.main import main
 from datafree.export import comparison, writing
 from datafree.runs.experiment import run
-from datafree.runs.provenance import provenance_of
+from datafree.runs.reporting.provenance import provenance_of
 from datafree.sets import image_set
 from datafree.types import Batch
 

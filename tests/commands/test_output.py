@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
+from datafree.commands.console.output import OPTIONS, take_options
 from datafree.commands.main import main
 from datafree.commands.options.help import own_options
-from datafree.commands.output import OPTIONS, take_options
 from datafree.commands.verbs import VERBS
 from datafree.errors import InputError
 

@@ -15,8 +15,8 @@ from datafree.methods import METHODS
 from datafree.runs.experiment import resume, run
 from datafree.runs.logger import RunLogger
 from datafree.synthesis import Method, Schedule
-from datafree.synthesis import generator_training as training
-from datafree.synthesis.generator_training import is_collapsed
+from datafree.synthesis.generators import training
+from datafree.synthesis.generators.training import is_collapsed
 
 SMALL = {"batch_size": 16, "student_batch_size": 16, "latent_size": 4, "reset_every": 0, "discard_first": 0}
 

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from datafree.synthesis.generators import GroupStackGenerator, PaperGenerator, SubpixelGenerator, binomial
+from datafree.synthesis.generators.networks import GroupStackGenerator, PaperGenerator, SubpixelGenerator, binomial
 from datafree.types import InputError
 
 KINDS = [PaperGenerator, SubpixelGenerator]

@@ -49,7 +49,7 @@ class Bench(RowSettings):
 
 
 def bench(name: str, options: Bench, console: Console) -> dict[str, Any]:
-    """Run a table and write it as JSON, Markdown and SVG, anew after each row.
+    """Run a table and write it as JSON, Markdown and SVG, again after each row.
 
     Args:
         name: A key of `BENCHMARKS`.

@@ -66,7 +66,7 @@ class Benchmark:
     input: tuple[int, ...] = ()
     """channels, height and width to which the real images are converted; default: those of the teacher's network"""
     stored_teacher: str = ""
-    """folder of the trained teacher under `benchmarks/teachers`; it is trained anew where this folder is missing"""
+    """folder of the trained teacher under `benchmarks/teachers`; it is trained again where this folder is missing"""
     stored_sha256: str = ""
     """SHA-256 of the weights file in that folder"""
     extensions: Sequence[tuple[str, str]] = ()

@@ -11,8 +11,8 @@ from datafree.export.results import Exported
 from datafree.export.writing import LIBRARIES, SUFFIXES, Format, export, require_fit
 from datafree.progress import emit
 from datafree.runs.hardware import set_threads
-from datafree.runs.provenance import provenance_of
 from datafree.runs.reporting.console import say
+from datafree.runs.reporting.provenance import provenance_of
 from datafree.sets.image_set import read
 from datafree.sets.saved import require_fit as require_same_shape
 from datafree.teachers.options import TeacherOptions

@@ -8,7 +8,7 @@ def show_methods(_: list[str]) -> None:
     from rich.box import SIMPLE_HEAD
     from rich.table import Table
 
-    from datafree.commands.output import current
+    from datafree.commands.console.output import current
     from datafree.progress import Output
 
     table = Table(box=SIMPLE_HEAD, pad_edge=False)

@@ -58,10 +58,10 @@ def respond_leniently(words: list[str], interruption: Interruption) -> int:
 
 def respond(words: list[str], interruption: Interruption) -> int:
     """Print the help or the version, refuse wrong words, or run the command; return the exit code."""
-    from datafree.commands.advice import unfinished
+    from datafree.commands.console.advice import unfinished
+    from datafree.commands.console.output import printing, take_options
     from datafree.commands.options.help import help_text, own_options, usage
     from datafree.commands.options.table import require_readable
-    from datafree.commands.output import printing, take_options
     from datafree.commands.verbs import require_verb
     from datafree.errors import InputError
 
@@ -92,7 +92,7 @@ def respond(words: list[str], interruption: Interruption) -> int:
 
 def carry_out_or_fail(verb: str, words: list[str], interruption: Interruption) -> int:
     """Run a command; return the exit code, after a sentence if it failed."""
-    from datafree.commands.advice import how_to_continue
+    from datafree.commands.console.advice import how_to_continue
     from datafree.commands.verbs import DIVERGED, LOST
     from datafree.errors import Diverged, InputError, ProcessLost
 
@@ -124,7 +124,7 @@ def carry_out(verb: str, words: list[str], interruption: Interruption) -> None:
     """
     from importlib import import_module
 
-    from datafree.commands.announcement import announce
+    from datafree.commands.console.announcement import announce
     from datafree.commands.options.table import check
     from datafree.commands.verbs import VERBS, WITHOUT_TORCH
     from datafree.files.numbering import is_reserved, release
@@ -150,7 +150,7 @@ def carry_out(verb: str, words: list[str], interruption: Interruption) -> None:
 
 
 def _interrupted() -> int:
-    from datafree.commands.advice import how_to_continue
+    from datafree.commands.console.advice import how_to_continue
     from datafree.commands.verbs import INTERRUPTED
 
     return _fail(f"interrupted; {how_to_continue()}", INTERRUPTED)
@@ -159,7 +159,7 @@ def _interrupted() -> int:
 def _fail(message: str, code: int, *, of_any_process: bool = False) -> int:
     """Print why a command failed, and return its exit code. Of several processes the first one prints."""
     from datafree.commands import PROCESS
-    from datafree.commands.output import print_event
+    from datafree.commands.console.output import print_event
 
     if PROCESS and not of_any_process:
         return code

@@ -5,9 +5,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from datafree.commands import PROCESS, STARTED
-from datafree.commands.advice import Unfinished, begin_run, unfinished
+from datafree.commands.console.advice import Unfinished, begin_run, unfinished
+from datafree.commands.console.output import current
 from datafree.commands.options.parsing import Form, Positional, Repeated
-from datafree.commands.output import current
 from datafree.export.hub import Kind, push_to_hub, require_repository
 from datafree.files import unwritable
 from datafree.files.numbering import is_reserved

@@ -15,7 +15,7 @@ from datafree.benchmarks.quantization import table as quantizations
 from datafree.benchmarks.quantization.bench import NAME as QUANTIZATION
 from datafree.benchmarks.quantization.bench import bench_quantization
 from datafree.benchmarks.results import console_table
-from datafree.commands.advice import Unfinished, unfinished
+from datafree.commands.console.advice import Unfinished, unfinished
 from datafree.commands.options.parsing import Flat, Form, Positional
 from datafree.commands.runs import console, refuse_existing
 from datafree.progress import emit

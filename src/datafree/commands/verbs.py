@@ -19,7 +19,10 @@ VERBS = {
         "integers.compressing:compress_network",
         "distil, prune, quantise and export in one command, on images that are made once",
     ),
-    "quantize": ("integers.quantizing:quantize_command", "write a network in integers for devices, calibrated without data"),
+    "quantize": (
+        "integers.quantizing:quantize_command",
+        "write a network in integers for devices, calibrated without data",
+    ),
     "synthesize": ("images:synthesize", "synthesize images from a teacher and save them"),
     "statistics": (
         "networks:measure_statistics",

@@ -26,7 +26,7 @@ def export_timm(
 
     Args:
         classifier: The classifier; it is not changed.
-        folder: The folder to write; an existing one is replaced.
+        folder: The output folder; an existing one is replaced.
         images: Synthesized images for the comparison, in [0, 1]; default: procedural pictures are drawn.
         card: Text of the model card; see `save_folder`.
 

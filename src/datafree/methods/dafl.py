@@ -40,8 +40,8 @@ from datafree.losses import (
     sum_of_layers,
 )
 from datafree.synthesis import Schedule
-from datafree.synthesis.generator_training import GeneratorMethod, GeneratorSynthesizer, GeneratorTraining
-from datafree.synthesis.generators import PaperGenerator, SubpixelGenerator
+from datafree.synthesis.generators.networks import PaperGenerator, SubpixelGenerator
+from datafree.synthesis.generators.training import GeneratorMethod, GeneratorSynthesizer, GeneratorTraining
 from datafree.synthesis.method import capabilities
 from datafree.types import Batch, Images, Scalar, Terms, require_at_least
 

@@ -43,8 +43,8 @@ from datafree.losses import (
 from datafree.networks.blocks import Blocks
 from datafree.networks.filters import Filter
 from datafree.synthesis import Schedule
-from datafree.synthesis.generator_training import GeneratorMethod, GeneratorSynthesizer, GeneratorTraining
-from datafree.synthesis.generators import GroupStackGenerator
+from datafree.synthesis.generators.networks import GroupStackGenerator
+from datafree.synthesis.generators.training import GeneratorMethod, GeneratorSynthesizer, GeneratorTraining
 from datafree.types import Batch, Images, InputError, Logits, Terms, require_at_least
 
 

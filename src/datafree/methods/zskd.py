@@ -39,7 +39,7 @@ from datafree.losses import soft_cross_entropy
 from datafree.synthesis import Method, Schedule, half_cosine
 from datafree.synthesis.augmentation import Augmentation
 from datafree.synthesis.descent import Descent, DescentSynthesizer
-from datafree.synthesis.generators import binomial
+from datafree.synthesis.generators.networks import binomial
 from datafree.types import Batch, Images, InputError, Labels, Probabilities, Terms, require_at_least
 
 

@@ -109,7 +109,7 @@ class Display:
         return loop
 
     def advance(self, loop: Loop, done: int) -> None:
-        """Show that so many steps of a loop are done."""
+        """Show that a number of steps of a loop are done."""
         loop.done, now = done, time.monotonic()
         if now - loop.shown >= BAR_EVERY or done == loop.total:
             loop.shown = now

@@ -19,7 +19,7 @@ from datafree.runs.logger import RunLogger
 from datafree.runs.tasks import create_student
 from datafree.sets import image_set
 from datafree.sets.arrays import ArrayLayout
-from datafree.sets.collecting import Sources, Wanted, collect
+from datafree.sets.collecting import Collected, Sources, Wanted, collect
 from datafree.sets.pictures import require_pyarrow
 from datafree.synthesis import Method
 from datafree.teachers.inspection import require_capabilities
@@ -99,22 +99,26 @@ def synthesize(
         collected = collect(method, sources, wanted)
         logger.warn_of_collapse()
         logger.warn_of_faults()
-    batch = collected.batch
-    if not bool(batch.images.isfinite().all()):
+    if not bool(collected.batch.images.isfinite().all()):
         raise Diverged("some images have non-finite pixels; lower the learning rate of the method")
-    synthesized = image_set.ImageSet(
-        batch=batch,
+    if fabric is None or fabric.is_global_zero:
+        synthesized = image_set_of(collected, classifier, origin_of(method, seed, student), logger.seconds())
+        image_set.write(synthesized, classifier, Path(out), format, layout or ArrayLayout())
+    return len(collected.batch)
+
+
+def image_set_of(collected: Collected, classifier: Classifier, made_by: str, seconds: float) -> image_set.ImageSet:
+    """Return collected images as an image set that says which teacher and which method made them."""
+    return image_set.ImageSet(
+        batch=collected.batch,
         classes=classifier.classes,
         teacher_sha256=fingerprint(classifier.model),
-        made_by=origin_of(method, seed, student),
+        made_by=made_by,
         measured_images=collected.measured_images,
-        seconds=round(logger.seconds(), 2),
+        seconds=round(seconds, 2),
         parts=collected.parts,
         part_of=collected.part_of,
     )
-    if fabric is None or fabric.is_global_zero:
-        image_set.write(synthesized, classifier, Path(out), format, layout or ArrayLayout())
-    return len(batch)
 
 
 def sources_of(method: Method, teacher: Classifier, student: Classifier | None, logger: RunLogger) -> Sources:

@@ -6,7 +6,7 @@ from pathlib import Path
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
-from datafree.commands.advice import Unfinished, unfinished
+from datafree.commands.console.advice import Unfinished, unfinished
 from datafree.commands.options.parsing import Form, Positional
 from datafree.commands.runs import console
 from datafree.progress import emit

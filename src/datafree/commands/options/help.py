@@ -4,8 +4,8 @@ import shutil
 from collections.abc import Iterable, Sequence
 from textwrap import wrap
 
+from datafree.commands.console.output import OPTIONS
 from datafree.commands.options.table import Option, commands, rows
-from datafree.commands.output import OPTIONS
 from datafree.commands.verbs import VERBS
 
 USAGE = """usage: datafree COMMAND [OPTIONS]

@@ -4,8 +4,8 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
+from datafree.commands.console.output import current
 from datafree.commands.options.parsing import Form, Positional
-from datafree.commands.output import current
 from datafree.errors import InputError
 from datafree.progress.output import Output, emit
 from datafree.runs.reading.summary import read_summary

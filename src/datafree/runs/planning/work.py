@@ -7,7 +7,7 @@ from datafree.evaluation import count_parameters
 from datafree.progress import Work
 from datafree.runs.planning.timing import time_synthesis
 from datafree.synthesis import Method, Schedule
-from datafree.synthesis.generator_training import GeneratorMethod
+from datafree.synthesis.generators.training import GeneratorMethod
 from datafree.synthesis.mixture import Mixture
 from datafree.teachers.costs import Learner, estimate_run, pass_cost, sources
 

@@ -22,11 +22,11 @@ from datafree.real.data import RealImages, open_real
 from datafree.real.ledger import Ledger
 from datafree.runs.hardware import plain_faults, set_threads
 from datafree.runs.logger import RunLogger
-from datafree.runs.provenance import provenance_of
 from datafree.runs.quantizing.card import card
 from datafree.runs.quantizing.controls import CHOSEN, Row, control_files, control_rows, noise, random_pixels, rows_of
 from datafree.runs.quantizing.images import held_out, synthesized
 from datafree.runs.reporting.methods import method_name
+from datafree.runs.reporting.provenance import provenance_of
 from datafree.synthesis import Method
 from datafree.teachers.folders import save_folder
 from datafree.types import Images, require_at_least, require_seed

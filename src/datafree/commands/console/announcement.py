@@ -4,8 +4,8 @@ import sys
 from pathlib import Path
 
 from datafree.commands import PROCESS
+from datafree.commands.console.output import OPTIONS, current, print_event
 from datafree.commands.options.table import Given
-from datafree.commands.output import OPTIONS, current, print_event
 from datafree.errors import printable
 from datafree.files.numbering import next_folder
 

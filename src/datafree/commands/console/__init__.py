@@ -1,0 +1,1 @@
+"""What a command prints: its first line, text or JSON, and what to do after an interruption."""

@@ -1,0 +1,1 @@
+"""Generators, and what the methods that train one share."""
