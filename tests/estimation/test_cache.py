@@ -140,7 +140,6 @@ class TestHostileFiles:
             {"kept": torch.zeros(7, dtype=torch.int64)},
             {"further": torch.zeros(1)},
         ],
-        ids=str,
     )
     def test_what_is_no_pool_is_not_used(
         self, cache: Cache, teacher: Classifier, changes: dict[str, torch.Tensor | None]
