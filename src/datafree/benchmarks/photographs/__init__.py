@@ -42,7 +42,7 @@ def photographs(title: str, costs: Costs, rows: dict[str, Row], teacher: tuple[s
     )
 
 
-TEACHER_16 = ("cifar10-16", "")
+TEACHER_16 = ("cifar10-16", "3d2e1013f1b2998742029b9a3646357c1d04ea053f1d41276875568038265afa")
 TEACHER_32 = ("cifar10-32", "")
 
 PHOTOGRAPHS = photographs("equal student steps", THIRTY_TWO, equal_steps(THIRTY_TWO), TEACHER_32, 10_000)
