@@ -27,11 +27,10 @@ from datafree.types import require_at_least
 TEACHER, STUDENT = "convnet_w64", "convnet_w16"
 TITLE = "Students of a network for digits, without digits"
 EXPLANATION = (
-    "A network was trained on scikit-learn's digits; then its training images were put away.",
+    "A network was trained on scikit-learn's digits; then its training images were set aside.",
     "Each student below learned from images that a method made from that network alone, and was tested once on digits that "
     "neither had seen.",
-    "Between the floor, which is what noise teaches, and the ceiling, which is what real images teach, lies what a method is "
-    "worth.",
+    "The floor is a student of noise and the ceiling is a student of real images: a good method comes close to the ceiling.",
 )
 """what the page shows, in three sentences"""
 
