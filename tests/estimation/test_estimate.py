@@ -1,5 +1,6 @@
 """The estimate of a student: what it says, what it refuses, and what it leaves alone."""
 
+from copy import deepcopy
 from dataclasses import replace
 from pathlib import Path
 
@@ -94,6 +95,13 @@ class TestWords:
 
 
 class TestFamilies:
+    def test_networks_in_float64_are_judged_in_single_precision(self, teacher: Classifier, settings: Settings):
+        doubles = deepcopy(teacher).double()
+        assert estimate(doubles, teacher, method="fast", settings=settings).retention == pytest.approx(
+            estimate(teacher, teacher, method="fast", settings=settings).retention
+        )
+        assert {weight.dtype for weight in doubles.parameters()} == {torch.float64}
+
     def test_the_students_own_family_is_left_out(self, teacher: Classifier, settings: Settings):
         assert "zskd" not in estimate(teacher, teacher, method="zskd", settings=settings).pools
         found = estimate(teacher, teacher, method=METHODS["deep-dream"], settings=settings)

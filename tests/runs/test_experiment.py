@@ -51,6 +51,9 @@ KINDS: dict[str, dict[str, Any]] = {
     "real images": {"method": None, "schedule": Schedule(batch_size=16)},
 }
 
+TIMES = ("seconds", "peak_memory_mb", "times", "finished")
+"""what differs between two equal runs"""
+
 
 def experiment(teacher: Path, kind: str, **changes: Any) -> Experiment:
     """A run of one kind, evaluated on digits; the ceiling is trained on them."""
@@ -72,7 +75,7 @@ def interrupt(monkeypatch: pytest.MonkeyPatch, name: str, when: int) -> None:
 
 def essence(result: Result) -> dict[str, Any]:
     """The results without measured times, which must not depend on interruptions."""
-    timeless = {name: value for name, value in result.summary.items() if name not in ("seconds", "peak_memory_mb")}
+    timeless = {name: value for name, value in result.summary.items() if name not in TIMES}
     for network in ("teacher", "student"):
         timeless[network] = {name: value for name, value in timeless[network].items() if name != "milliseconds"}
     return timeless | {"log": (result.path / "log.jsonl").read_text()}

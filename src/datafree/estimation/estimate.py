@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from copy import deepcopy
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
@@ -95,6 +96,7 @@ def estimate(
         return not_estimated("the images of the teacher have several labels each, for which no estimate was tested")
     if method is None:
         return not_estimated("the student saw real images, and such students are underrated by 20 points and more")
+    teacher, student = in_single_precision(teacher), in_single_precision(student)
     places = class_places(teacher, student)
     families = without(families_for(teacher, settings.seed), families_of(method))
     pools = pools_for(teacher, families, settings, callback)
@@ -110,6 +112,12 @@ def estimate(
         note = " Images of the student's own kind could not be left out: its method is not one of datafree's."
         result = replace(result, sentence=result.sentence + note)
     return with_real(result, student, teacher, real) if real is not None else result
+
+
+def in_single_precision(classifier: Classifier) -> Classifier:
+    """Return a classifier itself, or a copy in float32 if its weights are float64, as after a run in `64-true`."""
+    doubles = any(weight.dtype is torch.float64 for weight in classifier.parameters())
+    return deepcopy(classifier).float() if doubles else classifier
 
 
 def named_method(method: Method | str | None) -> Method | None:
