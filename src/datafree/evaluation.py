@@ -81,7 +81,11 @@ def evaluate(model: Classifier, teacher: Classifier, batches: Iterable[Batch]) -
 
 
 def evaluate_answers(
-    model: Classifier, teacher: Classifier, logits: Logits, teacher_logits: Logits, truth: Tensor
+    model: Classifier,
+    teacher: Classifier,
+    logits: Logits,
+    teacher_logits: Float[Tensor, "n k_of_teacher"],
+    truth: Tensor,
 ) -> Evaluation:
     """Evaluate a classifier whose answers are known; see `evaluate` and `answers`."""
     places = class_places(teacher, model)
@@ -112,7 +116,9 @@ def agreement(model: Classifier, teacher: Classifier, batches: Iterable[Batch]) 
     return agreement_of(model, teacher, logits, teacher_logits), len(logits)
 
 
-def agreement_of(model: Classifier, teacher: Classifier, logits: Logits, teacher_logits: Logits) -> float:
+def agreement_of(
+    model: Classifier, teacher: Classifier, logits: Logits, teacher_logits: Float[Tensor, "n k_of_teacher"]
+) -> float:
     """Return the fraction of equal predictions of two classifiers whose answers are known; see `agreement`."""
     places = class_places(teacher, model)
     ours, theirs = model.predict(logits), teacher.predict(teacher_logits)

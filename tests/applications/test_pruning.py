@@ -298,7 +298,7 @@ def test_prunes_with_every_method(name: str, digits_teacher: Path, tmp_path: Pat
         schedule=Schedule(warmup_batches=2, refresh_every=4, pool_batches=2, batch_size=8),
     )
     result = run(replace(made, application=replace(QUICK, steps=6), checkpoint_interval=1e6), tmp_path / "run")
-    assert result.summary["pruned"] == {"filters_before": 64, "filters_after": 32, "rounds": 3}
+    assert result.summary["pruned"] == {"filters_before": 64, "filters_after": 32, "rounds": 3, "multiple": 1}
     assert result.summary["real_images_seen"] == 0
     again = teachers.load(f"local-dir:{tmp_path / 'run' / 'student'}")
     images = torch.rand(4, 1, 8, 8)

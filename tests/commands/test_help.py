@@ -120,7 +120,7 @@ class TestHelp:
             ("amalgamate", "usage: datafree amalgamate --teacher NETWORK [OPTIONS]"),
             ("synthesize", "usage: datafree synthesize --teacher NETWORK --out FOLDER [OPTIONS]"),
             ("bench", "usage: datafree bench TABLE [OPTIONS]"),
-            ("report", "usage: datafree report RUN"),
+            ("report", "usage: datafree report RUN ... [OPTIONS]"),
             ("methods", "usage: datafree methods"),
         ],
     )
@@ -266,7 +266,7 @@ WRONG = {
     "missing networks": (["crosscheck", "images"], "NETWORK is missing; see `datafree crosscheck --help`"),
     "missing table": (["bench"], "TABLE is missing; see `datafree bench --help`"),
     "missing run": (["resume"], "RUN is missing; see `datafree resume --help`"),
-    "surplus": (["report", "a", "b"], "unexpected argument 'b'; see `datafree report --help`"),
+    "surplus": (["resume", "a", "b"], "unexpected argument 'b'; see `datafree resume --help`"),
     # commands
     "command": (["distil"], "unknown command 'distil'; did you mean distill?"),
     "command of an earlier version": (["verify"], "unknown command 'verify'; did you mean crosscheck?"),

@@ -178,7 +178,7 @@ class TestStudentStart:
 
     def test_weights_need_a_folder(self):
         with pytest.raises(
-            InputError, match="student-init weights needs a student with weights; give it as local-dir:"
+            InputError, match="student-init weights needs a student with weights; give a folder or a weights file"
         ):
             Task(teacher="a", student="convnet_w16", student_init="weights")
 

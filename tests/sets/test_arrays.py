@@ -5,7 +5,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-import toys
 
 from datafree import teachers
 from datafree.classifier import Classifier
@@ -67,7 +66,7 @@ def test_a_set_has_the_arrays_it_is_asked_for_and_is_read_back(teacher: Classifi
 
 
 def test_the_command_writes_them(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
-    teachers.save_folder(toys.conv_net(), tmp_path / "teacher")
+    teachers.save_folder(teachers.create("convnet_w16"), tmp_path / "teacher")
     words = ["--method", "noise", "--images", "8", "--method.batch-size", "8", "--format", "npz", "--input-name", "x"]
     assert main(["synthesize", "--teacher", str(tmp_path / "teacher"), *words, "--out", str(tmp_path / "set")]) == 0
     with np.load(tmp_path / "set" / "npz" / "calibration.npz") as arrays:

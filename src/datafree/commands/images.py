@@ -82,8 +82,8 @@ class Crosscheck:
     images: Positional[Path]
     """folder that `datafree synthesize` wrote"""
     networks: Positional[tuple[str, ...]]
-    """networks with the same classes as the images' teacher, one or more, in any form that `inspect` takes, or NETWORK@WEIGHTS
-    for a network by name or code and its weights file; one that needs options becomes a folder by `datafree import`"""
+    """networks with the same classes as the images' teacher, one or more, in any form that `inspect` takes; NETWORK@WEIGHTS
+    names a network and its weights file; for other options make a folder with `datafree import`"""
     device: str = "auto"
     """cpu, cuda, mps, ...; auto: an accelerator if available, else the CPU"""
     threads: int = 1

@@ -40,8 +40,8 @@ class Compress(TeacherOptions):
     """folder of the data sets; default: $DATAFREE_DATA, else ./data"""
     seed: int = 0
     """random seed"""
-    device: str = "cpu"
-    """cpu, cuda, mps, ...; for the images and the training"""
+    device: str = "auto"
+    """cpu, cuda, mps, ...; auto: an accelerator if available, else the CPU"""
     threads: int = 1
     """CPU threads"""
 

@@ -31,6 +31,8 @@ def in_memory(
         own = part.own_schedule
         if only_defaults and own != replace(part.method.schedule, batch_size=own.batch_size):
             return own
+        if not part.method.images_per_batch:  # a saved set has no batches of its own
+            return own
         most = max(1, POOL // len(parts) // (part.method.images_per_batch * image))
         return replace(own, pool_batches=min(own.pool_batches, most), warmup_batches=min(own.warmup_batches, most))
 

@@ -41,7 +41,11 @@ PREDICTED = 5
 
 
 def compare(
-    student: Classifier, teacher: Classifier, logits: Logits, teacher_logits: Logits, truth: Tensor | None = None
+    student: Classifier,
+    teacher: Classifier,
+    logits: Logits,
+    teacher_logits: Float[Tensor, "n k_of_teacher"],
+    truth: Tensor | None = None,
 ) -> Comparison:
     """Compare the answers of two classifiers on the same images.
 
@@ -78,7 +82,7 @@ def _compare_multi_label(
     student: Classifier,
     teacher: Classifier,
     logits: Logits,
-    teacher_logits: Logits,
+    teacher_logits: Float[Tensor, "n k_of_teacher"],
     truth: Tensor | None,
     places: Tensor,
 ) -> Comparison:
