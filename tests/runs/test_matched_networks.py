@@ -49,7 +49,7 @@ def test_a_network_with_its_classes_reversed_is_as_good_as_it_is(digits_teacher:
 
 def test_a_student_with_its_classes_reversed_starts_in_the_order_of_its_teacher(digits_teacher: Path, backwards: Path):
     teacher = teachers.load_folder(digits_teacher).eval()
-    student = load_student(teacher, backwards).eval()
+    student = load_student(teacher, str(backwards)).eval()
     images = torch.rand(5, 1, 8, 8)
     assert student.classes == teacher.classes and torch.equal(student(images), teacher(images)) and not student.notes
 
@@ -60,11 +60,11 @@ def test_a_student_of_other_classes_is_refused_and_one_without_names_is_matched_
     teacher = teachers.load_folder(digits_teacher)
     named = teachers.create("convnet_w16", classes=tuple("abcdefghij"))
     teachers.save_folder(named, tmp_path / "named")
-    student = load_student(teacher, tmp_path / "named")
+    student = load_student(teacher, str(tmp_path / "named"))
     assert "matched by position: those of the teacher have no names" in student.notes[0]
     with pytest.raises(InputError, match="have different classes: 'x' of the teacher has no counterpart"):
         teacher.classes = tuple("jihgfedcbx")[::-1]
-        load_student(teacher, tmp_path / "named")
+        load_student(teacher, str(tmp_path / "named"))
 
 
 def test_a_set_and_its_crosscheck_do_not_depend_on_the_order(
