@@ -611,7 +611,8 @@ def test_the_command_extends_and_prints_the_result(half: Path, tmp_path: Path, c
     given = command(half, "--new-data", "digits:5-9", "--data", "digits", "--recipe", "abd", "--out", out)
     assert main(given) == 0
     said = capsys.readouterr().out
-    assert "old classes" in said and "new classes" in said and "abd" in said and "student  " in said
+    table = said[said.index(" model ") : said.index("verdict")].split()
+    assert table.count("classes") == 2 and "abd" in said and "student  " in said
 
 
 def pictures(root: Path, *classes: str, empty: str = "") -> str:
