@@ -45,7 +45,8 @@ def judge(summary: Mapping[str, Any]) -> tuple[Word, str]:
 def judge_measured(student: Mapping[str, Any], teacher: Mapping[str, Any], classes: int) -> tuple[Word, str]:
     """Return the word for a student from its held-out results and those of its teacher.
 
-    A student of old and new classes is compared with its teacher on the old ones, since the teacher knows no others.
+    A student of old and new classes is compared with its teacher on the old ones, since the teacher knows no others. One that
+    is right about new classes no more often than a guess has not learned them.
     """
     if student.get("new_classes_accuracy") is not None and student.get("old_classes_accuracy") is not None:
         own, other = student["old_classes_accuracy"], teacher.get("old_classes_accuracy") or teacher.get("accuracy")
@@ -56,9 +57,16 @@ def judge_measured(student: Mapping[str, Any], teacher: Mapping[str, Any], class
         return "collapsed", f"the student is at chance level: {own:.1%} held-out{where}, with {classes} classes"
     if not other:
         return "not estimated", f"the student has {own:.1%} held-out{where}, but the teacher was not evaluated"
+    new = student.get("new_classes_accuracy")
+    if where and new is not None and new <= 1 / classes:
+        return "collapsed", f"the student did not learn the new classes: {new:.1%} held-out on them, {own:.1%}{where}"
     retention = own / other
     word: Word = "good" if retention >= GOOD else "doubtful" if retention >= DOUBTFUL else "collapsed"
-    return word, f"the student keeps {retention:.1%} of the teacher's held-out score{where} ({own:.1%} of {other:.1%})"
+    return (
+        word,
+        f"the student keeps {retention:.1%} of the teacher's held-out score{where} ({own:.1%} of {other:.1%})"
+        + (f", and has {new:.1%} on the new ones" if where else ""),
+    )
 
 
 def is_chance(student: Mapping[str, Any], classes: int) -> bool:
