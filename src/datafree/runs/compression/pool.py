@@ -24,7 +24,7 @@ def method_for(name: str, teacher: Classifier) -> Method:
     """Return a method by name; `auto` is chosen by the teacher.
 
     Raises:
-        InputError: If there is no method of this name.
+        InputError: If the method is unknown.
     """
     require_one_of(("auto", *METHODS), method=name)
     return METHODS[name] if name != "auto" else recipe_for(teacher, flips=decides_flip(Auto(), teacher)).method
