@@ -7,8 +7,8 @@ from rich.console import Console
 
 from datafree.benchmarks.quantization.cases import CASES, NOTHING
 from datafree.benchmarks.quantization.measuring import Bench, measure_row
-from datafree.benchmarks.quantization.table import collect, console_table, markdown, plot
-from datafree.benchmarks.rows import train_network
+from datafree.benchmarks.quantization.table import collect, console_table, markdown, plot, with_earlier_networks
+from datafree.benchmarks.rows import stored_teacher, train_network
 from datafree.files import write_json, write_text
 from datafree.quantization.graphs import require_engine
 from datafree.runs.hardware import set_threads
@@ -55,15 +55,21 @@ def bench_quantization(options: Any, console: Console) -> dict[str, Any]:
                 agreements = ", ".join(f"{bits} {100 * each['agreement']:.2f} %" for bits, each in found.items())
                 console.print(f"{name}, {row}, seed {seed}: agreement {agreements}", highlight=False)
             result = collect(cases, command=options.command, seeds=options.seeds, threads=options.threads)
+            if options.rows:
+                result = with_earlier_networks(result, options.results / f"{NAME}.json", tuple(CASES))
             write(result, options.results)
     return result
 
 
 def prepared_bench(name: str, out: Path, options: Any, console: Console) -> Bench:
-    """Train a network, unless it is there already, and return what measures its rows."""
-    case, folder = CASES[name], out / f"teacher-{CASES[name].network}"
-    if case.training is not None:
-        train_network(case.benchmark(), case.network, case.data, folder, 0, options, console)
+    """Train a network, unless it is there already or comes with the tables, and return what measures its rows."""
+    case = CASES[name]
+    table, folder = case.table, out / f"teacher-{name}"
+    if table is not None:
+        if table.stored_teacher and (options.teachers / table.stored_teacher).is_dir():
+            folder = stored_teacher(table, options.teachers)
+        else:
+            train_network(table, case.network, case.data, folder, 0, options, console)
     return Bench(case, case.load(folder, options.data_root), out / name, options.data_root)
 
 

@@ -5,12 +5,11 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from datafree.benchmarks.mnist import LENET_TRAINING
-from datafree.benchmarks.pruning import CIFAR10_PRUNING
+from datafree.benchmarks.photographs import PHOTOGRAPHS, PHOTOGRAPHS_16
 from datafree.benchmarks.table import Benchmark
 from datafree.classifier import Classifier
 from datafree.methods import METHODS
 from datafree.methods.deep_inversion import DeepInversionConfig
-from datafree.runs.training import TrainingConfig
 from datafree.synthesis import Method
 from datafree.teachers.folders import load_folder
 from datafree.teachers.sources import load
@@ -34,8 +33,8 @@ class Case:
     network: str
     data: str
     """real images for training, the ceiling and the evaluation"""
-    training: TrainingConfig | None
-    """how the network is trained; None: it has weights of its own"""
+    table: Benchmark | None
+    """says how the network is trained, and which trained one comes with the tables; None: it has weights of its own"""
     sources: Mapping[str, Method] = field(default_factory=dict)
     """row: how its images are synthesized"""
     images: int = 256
@@ -62,7 +61,7 @@ class Case:
         Raises:
             InputError: If the file of a network with weights of its own is missing.
         """
-        if self.training is not None:
+        if self.table is not None:
             return load_folder(folder).eval()
         file = Path(data_root or "data") / LITE0_FILE
         if not file.is_file():
@@ -71,12 +70,10 @@ class Case:
             )
         return load(self.network, weights=file, mean=(0.498,), std=(0.502,), match="order")
 
-    def benchmark(self) -> Benchmark:
-        """Return what the training of the network needs of a table."""
-        assert self.training is not None
-        return Benchmark(
-            title=self.title, data=self.data, teacher=self.network, student="", training=self.training, rows={}
-        )
+
+def mnist(title: str, network: str) -> Benchmark:
+    """Return what the training of a network on MNIST needs of a table."""
+    return Benchmark(title=title, data="mnist", teacher=network, student="", training=LENET_TRAINING, rows={})
 
 
 MNIST_SOURCES = {
@@ -87,15 +84,42 @@ MNIST_SOURCES = {
 }
 CIFAR10_INVERSION = replace(INVERSION, flip=True, statistics=3.0, start="natural")
 
+
+def cifar10(table: Benchmark, test_images: int = 10_000) -> Case:
+    """Return the thin residual network of a table of photographs.
+
+    Args:
+        table: The table.
+        test_images: Real images of the evaluation.
+    """
+    return Case(
+        title=f"CIFAR-10 at {table.input[1]} x {table.input[2]}, a thin ResNet-10",
+        network=table.teacher,
+        data=table.data,
+        table=table,
+        sources={
+            "noise": METHODS["noise"],
+            "deep-inversion": CIFAR10_INVERSION,
+            "fast": METHODS["fast"],
+            "procedural": METHODS["procedural"],
+        },
+        test_images=test_images,
+    )
+
+
 CASES: dict[str, Case] = {
     "lenet5": Case(
-        title="MNIST, LeNet-5", network="lenet5", data="mnist", training=LENET_TRAINING, sources=MNIST_SOURCES
+        title="MNIST, LeNet-5",
+        network="lenet5",
+        data="mnist",
+        table=mnist("MNIST, LeNet-5", "lenet5"),
+        sources=MNIST_SOURCES,
     ),
     "lenet5_bn": Case(
         title="MNIST, LeNet-5 with batch norm",
         network="lenet5_bn",
         data="mnist",
-        training=LENET_TRAINING,
+        table=mnist("MNIST, LeNet-5 with batch norm", "lenet5_bn"),
         sources={
             "noise": METHODS["noise"],
             "deep-inversion": INVERSION,
@@ -103,24 +127,13 @@ CASES: dict[str, Case] = {
             "procedural": METHODS["procedural"],
         },
     ),
-    "resnet10": Case(
-        title="CIFAR-10, a thin ResNet-10",
-        network="resnet10_cifar_w16",
-        data="cifar10",
-        training=CIFAR10_PRUNING.training,
-        sources={
-            "noise": METHODS["noise"],
-            "deep-inversion": CIFAR10_INVERSION,
-            "fast": METHODS["fast"],
-            "procedural": METHODS["procedural"],
-        },
-        test_images=5_000,
-    ),
+    "resnet10-16": cifar10(PHOTOGRAPHS_16),
+    "resnet10": cifar10(PHOTOGRAPHS, test_images=5_000),
     "lite0": Case(
         title="ImageNet, EfficientNet-Lite0; CIFAR-10 pictures enlarged to 224 x 224",
         network="tf_efficientnet_lite0",
         data="cifar10",
-        training=None,
+        table=None,
         sources={
             "noise": replace(METHODS["noise"], batch_size=64),
             "procedural": replace(METHODS["procedural"], batch_size=64),

@@ -3,6 +3,7 @@
 import platform
 import statistics
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -11,6 +12,8 @@ from rich.table import Table
 
 from datafree.benchmarks.quantization.cases import NOTHING
 from datafree.benchmarks.quantization.measuring import BITS
+from datafree.files import read_json
+from datafree.files.validation import from_plain
 from datafree.quantization.sessions import instruction_set
 from datafree.runs.reporting import drawing
 
@@ -44,6 +47,26 @@ def collect(cases: Mapping[str, Any], *, command: str, seeds: Sequence[int], thr
             "instruction_set": instruction_set(),
         },
     }
+
+
+def with_earlier_networks(result: dict[str, Any], file: Path, order: Sequence[str]) -> dict[str, Any]:
+    """Return the results with the networks of an earlier file that were not run now, if their seeds are the same.
+
+    Args:
+        result: The results of some networks.
+        file: The JSON file; it need not exist.
+        order: The names of all networks of the table.
+
+    Raises:
+        InputError: If the file is damaged.
+    """
+    if not file.is_file():
+        return result
+    earlier = from_plain(dict[str, Any], read_json(file), str(file))
+    if earlier.get("seeds") != result["seeds"]:
+        return result
+    networks = from_plain(dict[str, dict[str, Any]], earlier.get("networks"), f"{file}: networks") | result["networks"]
+    return {**result, "networks": {name: networks[name] for name in order if name in networks}}
 
 
 def summarised(runs: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
