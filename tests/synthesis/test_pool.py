@@ -1,12 +1,18 @@
 """The pool is a ring buffer of single images."""
 
 import copy
+import itertools
+import random
 from dataclasses import replace
 
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
 
 from datafree.synthesis.pool import Pool
+from datafree.synthesis.storage import MemoryStore
 from datafree.types import Batch
 
 
@@ -106,13 +112,52 @@ def test_soft_targets_are_stored_as_well():
     assert pool.draw(2).targets.shape == (2, 4)
 
 
-def test_memory_grows_with_the_images_up_to_the_capacity():
-    pool, sizes = Pool(6), []
+def blocks(pool: Pool) -> list[Tensor]:
+    assert isinstance(pool.store, MemoryStore)
+    return [block["images"] for block in pool.store.blocks]
+
+
+def test_memory_grows_with_the_images_up_to_the_capacity_and_nothing_is_copied():
+    pool, sizes, places = Pool(6), [], []
     for number in range(8):
         pool.add(numbered(number))
-        sizes.append(len(pool.buffers["images"]))
-    assert sizes == [4, 8, 16, 16, 24, 24, 24, 24]
-    assert set(pool.all().targets.tolist()) == {2, 3, 4, 5, 6, 7}
+        sizes.append([len(block) for block in blocks(pool)])
+        places.append([block.data_ptr() for block in blocks(pool)])
+    assert sizes == [[4], [4, 4], *[[4, 4, 8]] * 2, *[[4, 4, 8, 8]] * 4]
+    assert all(after[: len(before)] == before for before, after in itertools.pairwise(places))
+    assert pool.all().targets.tolist() == [number for number in (6, 7, 2, 3, 4, 5) for _ in range(4)]
+
+
+@given(st.integers(1, 5), st.lists(st.integers(1, 9), min_size=1, max_size=12), st.randoms(use_true_random=False))
+@settings(max_examples=60, deadline=None)
+def test_batches_of_any_sizes_are_a_ring(capacity: int, sizes: list[int], chance: random.Random):
+    pool, ring, number = Pool(capacity), [-1] * capacity * sizes[0], 0
+    for size in sizes:
+        size = min(size, len(ring))
+        values = torch.arange(number, number + size)
+        pool.add(Batch(values.view(-1, 1, 1, 1) / 2, values, {}, values.view(-1, 1) * 2.0))
+        for value in values.tolist():
+            ring[value % len(ring)] = value
+        number += size
+        if chance.random() < 0.3:
+            state, pool = copy.deepcopy(pool.state_dict()), Pool(capacity)
+            pool.load_state_dict(state)
+    held = pool.all()
+    assert held.targets.tolist() == ring[: len(pool)] and len(pool) == min(number, len(ring))
+    assert (held.images.flatten() * 2).tolist() == held.targets.tolist()
+    assert held.teacher_logits is not None and (held.teacher_logits[:, 0] / 2).tolist() == held.targets.tolist()
+    assert pool.newest.targets.tolist() == list(range(number - pool.newest_size, number))
+
+
+def test_the_state_of_an_earlier_version_is_restored():
+    images, targets = torch.rand(4, 1, 2, 2), torch.arange(4)
+    counts = {"written": 6, "newest_size": 2, "size": 4}
+    pool = Pool(2)
+    pool.load_state_dict({**counts, "device": "cpu", "tensors": {"images": images, "targets": targets}})
+    assert torch.equal(pool.all().images, images) and pool.newest.targets.tolist() == [0, 1]
+    empty = Pool(2)
+    empty.load_state_dict({"written": 0, "newest_size": 0, "size": 0, "device": "cpu", "tensors": {}})
+    assert len(empty) == 0
 
 
 def test_a_restored_pool_grows_on():
@@ -130,4 +175,5 @@ def test_generated_features_are_stored_only_if_they_are_read():
         pool = Pool(2)
         pool.keep_block_inputs = keep
         pool.add(batch)
-        assert ("block_inputs 0" in pool.buffers) == bool(pool.newest.block_inputs) == keep
+        assert pool.store is not None
+        assert ("block_inputs 0" in pool.store.names) == bool(pool.newest.block_inputs) == keep

@@ -1,32 +1,37 @@
 """The pool of stored images from which the batches of a student are drawn."""
 
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from datafree.synthesis.storage import Storage, Store
+from datafree.synthesis.storage import on_device as on_device
 from datafree.types import Batch
 
 
 class Pool:
     """A ring buffer of single images that holds the last batches.
 
-    Images stay float32. Rounding to 8 bits would remove detail that the teacher depends on. Memory grows with the stored
-    images, by doubling.
+    Images stay float32. Rounding to 8 bits would remove detail that the teacher depends on.
 
     Args:
         capacity: Number of batches to hold.
+        storage: Where the images are kept; in memory by default.
 
     Attributes:
         keep_block_inputs: Whether the generated features of a batch are stored too. They take many times the memory of the
             images, and only the blockwise training of a TargetNet reads them.
         size: Number of images to hold: the capacity times the images of the first batch; 0 before that.
+        store: Holds the images; None before the first batch.
     """
 
-    def __init__(self, capacity: int) -> None:
+    def __init__(self, capacity: int, storage: Storage | None = None) -> None:
         self.capacity = capacity
+        self.storage = storage or Storage()
         self.keep_block_inputs = False
-        self.buffers: dict[str, Tensor] = {}
+        self.store: Store | None = None
         self.size = 0
         self.written = 0
         self.newest_size = 0
@@ -42,21 +47,18 @@ class Pool:
             tensors["teacher_logits"] = batch.teacher_logits
         if self.keep_block_inputs:
             tensors |= {f"block_inputs {depth}": tensor for depth, tensor in enumerate(batch.block_inputs)}
-        self.size = self.size or self.capacity * len(batch)
-        positions = on_device(self._positions(self.written, len(batch)), batch.images.device)
-        for name, tensor in tensors.items():
-            self._reserve(name, tensor, min(self.written + len(batch), self.size))
-            self.buffers[name][positions] = tensor
-        self.written += len(batch)
-        self.newest_size = len(batch)
+        self.write(tensors)
 
-    def _reserve(self, name: str, like: Tensor, count: int) -> None:
-        """Make sure that a buffer has room for a number of images."""
-        buffer = self.buffers.get(name, like.new_empty(0, *like.shape[1:]))
-        if len(buffer) < count:
-            larger = like.new_empty(min(max(count, 2 * len(buffer)), self.size), *like.shape[1:])
-            larger[: len(buffer)] = buffer
-            self.buffers[name] = larger
+    def write(self, tensors: Mapping[str, Tensor]) -> None:
+        """Store the tensors of a batch by name, as `Store` keeps them."""
+        count = len(tensors["images"])
+        self.size = self.size or self.capacity * count
+        if self.store is None:
+            image = sum(tensor[0].nbytes for tensor in tensors.values())
+            self.store = self.storage.store(self.size, self.size * image)
+        self.store.write(tensors, self.written)
+        self.written += count
+        self.newest_size = count
 
     @property
     def newest(self) -> Batch:
@@ -87,20 +89,22 @@ class Pool:
         """Return all stored images, in the order of the buffer."""
         return self.select(torch.arange(len(self)))
 
+    @property
+    def targets(self) -> Tensor:
+        """The targets of all stored images, in the order of the buffer."""
+        return self._read(torch.arange(len(self)), ("targets",))["targets"]
+
     def state_dict(self) -> dict[str, Any]:
         """Return the stored images, for a checkpoint."""
-        tensors = {name: buffer[: len(self)] for name, buffer in self.buffers.items()}
-        device = str(self.buffers["images"].device) if self.buffers else "cpu"
         counts = {"written": self.written, "newest_size": self.newest_size, "size": self.size}
-        return {**counts, "device": device, "tensors": tensors}
+        return counts | ({} if self.store is None else {"store": self.store.state_dict()})
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Restore the state returned by `state_dict`."""
+        """Restore the state returned by `state_dict`, also by that of earlier versions."""
         self.written, self.newest_size, self.size = state["written"], state["newest_size"], state["size"]
-        kind, device = torch.device(state["device"]).type, state["device"]
-        if kind != "cpu" and not torch.get_device_module(kind).is_available():  # resumed on another machine
-            device = "cpu"
-        self.buffers = {name: tensor.to(device) for name, tensor in state["tensors"].items()}
+        self.store = None
+        if self.size:
+            self.store = self.storage.reopen(self.size, state.get("store", state))
 
     def _positions(self, start: int, count: int) -> Tensor:
         return torch.arange(start, start + count) % self.size
@@ -111,14 +115,11 @@ class Pool:
         Raises:
             IndexError: If the pool is empty.
         """
-        if not self.buffers:
-            raise IndexError("the pool is empty; add a batch first")
-        positions = on_device(positions, self.buffers["images"].device)
-        tensors = {name: buffer[positions] for name, buffer in self.buffers.items()}
+        tensors = self._read(positions)
         block_inputs = tuple(tensor for name, tensor in tensors.items() if name.startswith("block_inputs"))
         return Batch(tensors["images"], tensors["targets"], {}, tensors.get("teacher_logits"), block_inputs)
 
-
-def on_device(indices: Tensor, device: torch.device) -> Tensor:
-    """Return indices on a device; on a GPU without waiting for it."""
-    return indices.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else indices.to(device)
+    def _read(self, positions: Tensor, names: Sequence[str] = ()) -> dict[str, Tensor]:
+        if self.store is None:
+            raise IndexError("the pool is empty; add a batch first")
+        return self.store.read(positions.cpu(), names)

@@ -48,8 +48,18 @@ def divided_pool(parts: Sequence[Mapping[str, Any]], rank: int, count: int) -> d
         return dict(first)
     share = size * len(parts) // count
     counts = {name: first[name] // size * share for name in ("written", "size")}
-    tensors = {name: _share([part["tensors"][name] for part in parts], size, share, rank) for name in first["tensors"]}
-    return {**first, **counts, "newest_size": share, "tensors": tensors}
+    stored = [stored_tensors(part) for part in parts]
+    tensors = {name: _share([part[name] for part in stored], size, share, rank) for name in stored[0]}
+    store = {"blocks": [tensors], "device": first.get("store", first)["device"]}
+    return {**counts, "newest_size": share, "store": store}
+
+
+def stored_tensors(pool: Mapping[str, Any]) -> dict[str, Tensor]:
+    """Return the tensors of a pool that lies in memory, also of the state of an earlier version."""
+    if "tensors" in pool:
+        return dict(pool["tensors"])
+    blocks = pool["store"]["blocks"]
+    return {name: torch.cat([block[name] for block in blocks]) for name in blocks[0]}
 
 
 def _share(parts: Sequence[Tensor], size: int, share: int, rank: int) -> Tensor:

@@ -162,8 +162,7 @@ def sampled(stream: Stream | None, first_batches: Mapping[str, Batch], limit: in
     for part in dict.fromkeys([*streams, *first_batches]):
         pool = streams[part].pool if part in streams else None
         if pool and len(pool):
-            targets = pool.buffers["targets"][: len(pool)]
-            batches[part] = pool.select(evenly(targets, limit))
+            batches[part] = pool.select(evenly(pool.targets, limit))
         elif part in first_batches:
             batch = first_batches[part]
             chosen = evenly(batch.targets, limit).to(batch.images.device)
