@@ -7,24 +7,25 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
-from torch.autograd import gradcheck
+from torch.autograd import gradcheck, gradgradcheck
 
 from datafree.classifier import LayerCall
 from datafree.losses import (
+    LayerMoments,
     activation_loss,
+    batch_norm_moments,
     batch_norm_statistics,
-    channel_statistics,
     decision_adversarial_loss,
     distillation_loss,
     image_norm,
     information_entropy_loss,
     js_divergence,
-    mean_of_layers,
     one_hot_loss,
-    relative_batch_norm_distance,
+    relative_distance,
     relative_layer_distance,
     soft_cross_entropy,
     spectrum_distance,
+    statistics_distance,
     total_variation,
 )
 from datafree.types import InputError
@@ -145,23 +146,6 @@ class TestBatchNormStatistics:
         shuffled = features[torch.randperm(6)].flip(2, 3)
         one, other = (batch_norm_statistics([call(x, [0.5, 0.0], [1.0, 2.0])]).item() for x in (features, shuffled))
         assert one == pytest.approx(other, rel=1e-5)
-
-    def test_does_not_lose_a_small_variance_in_half_precision(self):
-        features = (100 + 0.25 * torch.randn(64, 1, 8, 8)).bfloat16()
-        mean, var = channel_statistics(features, torch.tensor([90.0]))
-        assert mean.dtype == var.dtype == torch.float32
-        assert var.item() == pytest.approx(features.double().var(correction=0).item(), rel=1e-3)
-
-    def test_works_on_vectors_as_well_as_images(self):
-        features = torch.randn(5, 3)
-        assert torch.allclose(channel_statistics(features, torch.zeros(3))[0], features.mean(0))
-
-    def test_does_not_depend_on_the_shift(self):
-        features = torch.randn(8, 2, 4, 4) + 3
-        for shift in (torch.zeros(2), torch.tensor([3.0, -5.0])):
-            mean, var = channel_statistics(features, shift)
-            assert torch.allclose(mean, features.mean((0, 2, 3)), atol=1e-5)
-            assert torch.allclose(var, features.var((0, 2, 3), correction=0), atol=1e-4)
 
     @pytest.mark.parametrize("shape", [(3, 2, 2, 2), (4, 2)])
     def test_gradient(self, shape: tuple[int, ...]):
@@ -389,7 +373,7 @@ class TestRelativeStatistics:
         layer = call(torch.tensor([[[[1.0]]], [[[3.0]]]]), [0.0], [4.0])  # mean 2, variance 1
         layer.module.eps = 1.0  # type: ignore[assignment]
         expected = 4 / 5 + math.log(2 / 5) ** 2
-        assert relative_batch_norm_distance(layer).item() == pytest.approx(expected, rel=1e-5)
+        assert relative_distance([batch_norm_moments(layer)]).item() == pytest.approx(expected, rel=1e-5)
 
     def test_does_not_depend_on_the_scale_of_a_channel(self):
         features, mean, var = torch.randn(6, 3, 4, 4), torch.randn(3), torch.rand(3) + 0.5
@@ -414,12 +398,45 @@ class TestRelativeStatistics:
         stored = torch.randn(3, dtype=torch.float64), torch.rand(3, dtype=torch.float64) + 0.5
         assert gradcheck(lambda x: relative_layer_distance(x, stored), double(4, 3, 2, 2))
 
-    def test_the_mean_over_layers_is_weighted(self):
-        distances = [torch.tensor(value) for value in (1.0, 2.0, 4.0)]
-        assert mean_of_layers(distances).item() == pytest.approx(7 / 3)
-        assert mean_of_layers(distances, (5.0, 1.0)).item() == pytest.approx((5 + 2 + 4) / 3)
+    def test_the_mean_over_layers_is_weighted_and_each_has_its_eps(self):
+        parts = [moments_of(channels, eps) for channels, eps in ((2, 1e-5), (5, 0.5), (3, 1e-3))]
+        first, second, third = (relative_distance([part]).item() for part in parts)
+        assert relative_distance(parts).item() == pytest.approx((first + second + third) / 3)
+        assert relative_distance(parts, (5.0, 1.0)).item() == pytest.approx((5 * first + second + third) / 3)
         with pytest.raises(InputError, match="no layer with statistics"):
-            mean_of_layers([])
+            relative_distance([])
+
+
+def moments_of(channels: int, eps: float = 1e-5) -> LayerMoments:
+    mean, var, stored_mean, stored_var = torch.rand(4, channels, dtype=torch.float64) + 0.5
+    return LayerMoments(mean, var, stored_mean, stored_var, eps)
+
+
+class TestStatisticsDistance:
+    @pytest.mark.parametrize("weights", [(1.0,), (3.0, 0.0, 2.0), (10.0, 1.0), (1.0, 1.0, 1.0, 7.0)])
+    def test_is_the_weighted_sum_of_the_norms_of_each_layer(self, weights: tuple[float, ...]):
+        layers = [moments_of(channels) for channels in (2, 5, 1)]
+        weight_of_layer = [*weights, weights[-1], weights[-1]]
+        expected = sum(
+            weight * (torch.dist(layer.mean, layer.stored_mean) + torch.dist(layer.var, layer.stored_var)).item()
+            for weight, layer in zip(weight_of_layer, layers, strict=False)
+        )
+        assert statistics_distance(layers, weights).item() == pytest.approx(expected, rel=1e-12)
+
+    def test_gradient_is_zero_at_the_stored_statistics(self):
+        layer = moments_of(3)
+        mean = layer.stored_mean.clone().requires_grad_()
+        statistics_distance([layer._replace(mean=mean)]).backward()
+        assert mean.grad is not None and mean.grad.tolist() == [0, 0, 0]
+
+    def test_gradient_and_its_gradient(self):
+        first, second = moments_of(2), moments_of(3)
+
+        def distance(mean: Tensor, var: Tensor) -> Tensor:
+            return statistics_distance([first._replace(mean=mean), second._replace(var=var)], (2.0, 0.5))
+
+        inputs = first.mean.requires_grad_(), second.var.requires_grad_()
+        assert gradcheck(distance, inputs) and gradgradcheck(distance, inputs)
 
 
 class TestSpectrumDistance:

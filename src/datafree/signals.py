@@ -6,10 +6,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from datafree.classifier import Classifier, LayerCall, batch_norms, frozen, record
-from datafree.losses import batch_norm_distance, mean_of_layers, relative_batch_norm_distance, sum_of_layers
+from datafree.classifier import Classifier, batch_norms, frozen, record
+from datafree.losses import batch_norm_moments, relative_distance, statistics_distance
 from datafree.matching import resized_to
-from datafree.types import Batch, Images, Scalar, Targets
+from datafree.types import Batch, Images, Targets
 
 IMAGES = 256
 """images of a batch that are used, at most"""
@@ -42,11 +42,11 @@ def health(teacher: Classifier, student: nn.Module | None, batch: Batch) -> dict
         - `labels_per_image`: the mean number of predicted labels; only if multi-label. Near 0, the images are empty.
         - `statistics`: the distance to the running statistics of the teacher; only if it has batch norm.
         - `relative_statistics`: the mean distance over the layers, relative to the variance of each channel; see
-          `relative_layer_distance`. 0 if the statistics are equal; 1 if the means are one standard deviation apart.
+          `relative_distance`. 0 if the statistics are equal; 1 if the means are one standard deviation apart.
     """
     images = batch.images[:IMAGES]
     with frozen(teacher, student), torch.no_grad():
-        with record(*batch_norms(teacher), function=both_distances) as distances:
+        with record(*batch_norms(teacher), function=batch_norm_moments) as moments:
             logits = teacher(images)
         predictions = teacher.predict(logits)
         normalized = teacher.normalize(images)
@@ -62,16 +62,10 @@ def health(teacher: Classifier, student: nn.Module | None, batch: Batch) -> dict
             signals["agreement"] = (teacher.predict(student_logits) == predictions).float().mean().item()
         if teacher.multi_label:
             signals["labels_per_image"] = predictions.sum(1).mean().item()
-        if distances:
-            absolute, relative = zip(*distances, strict=True)
-            signals["statistics"] = sum_of_layers(absolute).item()
-            signals["relative_statistics"] = mean_of_layers(relative).item()
+        if moments:
+            signals["statistics"] = statistics_distance(moments).item()
+            signals["relative_statistics"] = relative_distance(moments).item()
     return signals
-
-
-def both_distances(call: LayerCall) -> tuple[Scalar, Scalar]:
-    """Return the distance of a layer's input from its running statistics, absolute and relative, for `record`."""
-    return batch_norm_distance(call), relative_batch_norm_distance(call)
 
 
 def class_balance(teacher: Classifier, predictions: Tensor, classes: int) -> float:

@@ -17,7 +17,7 @@ from torch import nn
 from datafree import teachers
 from datafree.classifier import Classifier, batch_norms, fingerprint, record
 from datafree.commands.main import main
-from datafree.losses import batch_norm_statistics, feature_statistics, sum_of_layers
+from datafree.losses import batch_norm_statistics, feature_statistics, statistics_distance
 from datafree.methods import METHODS
 from datafree.methods.deep_inversion import DeepInversion
 from datafree.runs import synthesis_job
@@ -25,7 +25,7 @@ from datafree.runs.experiment import run
 from datafree.runs.tasks import Task
 from datafree.sets.image_set import read
 from datafree.synthesis import Schedule, features
-from datafree.synthesis.features import FeatureStatistics, feature_layers, measure_features, measured_distance
+from datafree.synthesis.features import FeatureStatistics, feature_layers, measure_features, measured_moments
 from datafree.teachers.inspection import require_capabilities
 from datafree.types import Batch, InputError
 
@@ -77,9 +77,9 @@ def test_an_in_place_activation_changes_neither_measurement_nor_loss(bars: Batch
         assert raw.min() < 0
         images = bars.images[64:72].clone().requires_grad_()
         stored = statistics.by_layer(teacher)
-        with record(*stored, function=partial(measured_distance, stored)) as distances:
+        with record(*stored, function=partial(measured_moments, stored)) as moments:
             teacher(images)
-        loss = sum_of_layers(distances)
+        loss = statistics_distance(moments)
         terms.append(loss.item())
         gradients.append(torch.autograd.grad(loss, images)[0])
     assert terms[0] == pytest.approx(terms[1], rel=1e-5)
@@ -137,9 +137,9 @@ def test_channels_of_feature_maps_and_of_tokens(name: str, shape: tuple[int, int
     assert {layer: len(measured[layer][0]) for layer in channels} == channels
     layers = {layer: network.model.get_submodule(layer) for layer in measured}
     stored = {layers[layer]: pair for layer, pair in measured.items()}
-    with record(*layers.values(), function=partial(measured_distance, stored)) as distances:
+    with record(*layers.values(), function=partial(measured_moments, stored)) as moments:
         network(images)
-    assert sum_of_layers(distances).item() == pytest.approx(0, abs=1e-3)
+    assert statistics_distance(moments).item() == pytest.approx(0, abs=1e-3)
 
 
 class TestTheLoss:

@@ -4,6 +4,7 @@ Every loss is a pure function of tensors on any device. It returns an unweighted
 method.
 """
 
+from datafree.losses.channels import channel_statistics as channel_statistics
 from datafree.losses.images import image_norm as image_norm
 from datafree.losses.images import spectrum_distance as spectrum_distance
 from datafree.losses.images import total_variation as total_variation
@@ -17,12 +18,11 @@ from datafree.losses.predictions import mean_prediction_entropy as mean_predicti
 from datafree.losses.predictions import one_hot_loss as one_hot_loss
 from datafree.losses.predictions import soft_cross_entropy as soft_cross_entropy
 from datafree.losses.predictions import sparsity_loss as sparsity_loss
-from datafree.losses.statistics import batch_norm_distance as batch_norm_distance
+from datafree.losses.statistics import LayerMoments as LayerMoments
+from datafree.losses.statistics import batch_norm_moments as batch_norm_moments
 from datafree.losses.statistics import batch_norm_statistics as batch_norm_statistics
-from datafree.losses.statistics import channel_statistics as channel_statistics
 from datafree.losses.statistics import feature_statistics as feature_statistics
-from datafree.losses.statistics import layer_distance as layer_distance
-from datafree.losses.statistics import mean_of_layers as mean_of_layers
-from datafree.losses.statistics import relative_batch_norm_distance as relative_batch_norm_distance
+from datafree.losses.statistics import layer_moments as layer_moments
+from datafree.losses.statistics import relative_distance as relative_distance
 from datafree.losses.statistics import relative_layer_distance as relative_layer_distance
-from datafree.losses.statistics import sum_of_layers as sum_of_layers
+from datafree.losses.statistics import statistics_distance as statistics_distance

@@ -32,12 +32,12 @@ from datafree import processes
 from datafree.classifier import Classifier, batch_norms, copy_of_input, frozen, record
 from datafree.losses import (
     activation_loss,
-    batch_norm_distance,
+    batch_norm_moments,
     decision_adversarial_loss,
     information_entropy_loss,
     mean_prediction_entropy,
     one_hot_loss,
-    sum_of_layers,
+    statistics_distance,
 )
 from datafree.synthesis import Schedule
 from datafree.synthesis.generators.networks import PaperGenerator, SubpixelGenerator
@@ -135,7 +135,7 @@ class DAFL(GeneratorSynthesizer):
         c = self.config
         with (
             record(*self.layers, function=copy_of_input) as features,
-            record(*self.norms, function=batch_norm_distance) as distances,
+            record(*self.norms, function=batch_norm_moments) as moments,
         ):
             logits = self.teacher(images)
         self.teacher_logits = logits.detach()
@@ -148,7 +148,7 @@ class DAFL(GeneratorSynthesizer):
         if c.activation and features:
             terms["activation"] = c.activation * activation(torch.cat(features, 1))
         if self.norms:
-            terms["statistics"] = c.statistics * sum_of_layers(distances)
+            terms["statistics"] = c.statistics * statistics_distance(moments)
         if c.adversary and student is not None:
             decisions = self.teacher.decisions
             terms["adversary"] = c.adversary * decision_adversarial_loss(decisions(logits), decisions(student(images)))

@@ -148,7 +148,7 @@ class DeepInversion(InversionSynthesizer):
 
     def objective(self, images: Images, labels: Targets, student: nn.Module | None = None) -> Terms:
         c = self.config
-        with record(*self.layers, function=self.distance) as distances:
+        with record(*self.layers, function=self.moments) as moments:
             logits = self.teacher(images)
         normalized = self.teacher.normalize(images)
         terms = {
@@ -160,7 +160,7 @@ class DeepInversion(InversionSynthesizer):
             transformed = self.teacher(c.transform(images))
             terms["robust"] = c.robust * self.classification(transformed, labels)
         if self.statistics:
-            terms["statistics"] = c.statistics * self.statistics.total(distances)
+            terms["statistics"] = c.statistics * self.statistics.distance(moments)
         elif c.prior:
             terms["prior"] = c.prior * image_prior(normalized, self.teacher)
         if c.compete and student is not None:

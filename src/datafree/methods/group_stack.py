@@ -33,12 +33,12 @@ from datafree.classifier import Classifier, batch_norms, copy_of_input, frozen, 
 from datafree.ensemble import Ensemble
 from datafree.losses import (
     activation_loss,
-    batch_norm_distance,
+    batch_norm_moments,
     information_entropy_loss,
     one_hot_loss,
     soft_cross_entropy,
     sparsity_loss,
-    sum_of_layers,
+    statistics_distance,
 )
 from datafree.networks.blocks import Blocks
 from datafree.networks.filters import Filter
@@ -137,7 +137,7 @@ class GroupStack(GeneratorSynthesizer):
         c, ensemble = self.config, self.ensemble
         with (
             record(*self.layers, function=copy_of_input) as teacher_features,
-            record(*self.norms, function=batch_norm_distance) as distances,
+            record(*self.norms, function=batch_norm_moments) as moments,
         ):
             logits = ensemble(images)
         self.teacher_logits = logits.detach()
@@ -150,7 +150,7 @@ class GroupStack(GeneratorSynthesizer):
         if ensemble.multi_label:
             terms["sparsity"] = c.sparsity * sparsity_loss(ensemble.probabilities(logits))
         if c.statistics:
-            terms["statistics"] = c.statistics * sum_of_layers(distances)
+            terms["statistics"] = c.statistics * statistics_distance(moments)
         if c.groups and features:
             image_probabilities = ensemble.decisions(logits).softmax(1).detach()
             decisions = [

@@ -13,7 +13,7 @@ References:
 
 import hashlib
 import json
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -28,8 +28,8 @@ from datafree.classifier import Classifier, LayerCall, fingerprint, frozen, hash
 from datafree.ensemble import whole_teacher
 from datafree.files import parse_json, read_bytes
 from datafree.files.validation import from_plain
-from datafree.losses import layer_distance
-from datafree.types import Images, InputError, Scalar
+from datafree.losses import LayerMoments, layer_moments
+from datafree.types import Images, InputError
 
 Channels = Float[Tensor, " c"]
 CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
@@ -152,19 +152,14 @@ def measure_features(teacher: Classifier, batches: Iterable[Images], source: str
     return FeatureStatistics(measured, fingerprint(teacher.model), source, images)
 
 
-def measured_distance(
-    stored: Mapping[nn.Module, tuple[Channels, Channels]],
-    call: LayerCall,
-    distance: Callable[[Tensor, tuple[Tensor, Tensor]], Scalar] = layer_distance,
-) -> Scalar:
-    """Return the distance of a layer's features to its measured statistics, for `record`; see `feature_statistics`.
+def measured_moments(stored: Mapping[nn.Module, tuple[Channels, Channels]], call: LayerCall) -> LayerMoments:
+    """Return the statistics of a layer's features next to its measured ones, for `record`; see `statistics_distance`.
 
     Args:
         stored: Mean and variance by layer; see `FeatureStatistics.by_layer`.
         call: A call of one of these layers.
-        distance: The distance between features and statistics.
     """
-    return distance(features_of(call), stored[call.module])
+    return layer_moments(features_of(call), stored[call.module])
 
 
 def save(statistics: FeatureStatistics, path: Path) -> None:

@@ -6,7 +6,7 @@ from typing import Any
 from torch import nn
 
 from datafree.classifier import LayerCall
-from datafree.losses import batch_norm_distance
+from datafree.losses import LayerMoments, batch_norm_moments
 from datafree.synthesis.descent import DescentSynthesizer
 from datafree.synthesis.inversion.prior import image_prior as image_prior
 from datafree.synthesis.inversion.start import Start as Start
@@ -15,7 +15,6 @@ from datafree.synthesis.inversion.start import TargetChoice as TargetChoice
 from datafree.synthesis.inversion.statistics import LayerStatistics as LayerStatistics
 from datafree.synthesis.inversion.statistics import StatisticsNorm as StatisticsNorm
 from datafree.synthesis.method import capabilities
-from datafree.types import Scalar
 
 
 class InversionSynthesizer(DescentSynthesizer):
@@ -52,9 +51,9 @@ class InversionSynthesizer(DescentSynthesizer):
         return self.statistics.layers if self.statistics else []
 
     @property
-    def distance(self) -> Callable[[LayerCall], Scalar]:
-        """The distance of one call of such a layer from its statistics."""
-        return self.statistics.distance if self.statistics else batch_norm_distance
+    def moments(self) -> Callable[[LayerCall], LayerMoments]:
+        """Returns the statistics of one call of such a layer."""
+        return self.statistics.moments if self.statistics else batch_norm_moments
 
     @property
     def notes(self) -> tuple[str, ...]:

@@ -6,15 +6,8 @@ from typing import Literal
 from torch import nn
 
 from datafree.classifier import Classifier, LayerCall, batch_norms
-from datafree.losses import (
-    batch_norm_distance,
-    layer_distance,
-    mean_of_layers,
-    relative_batch_norm_distance,
-    relative_layer_distance,
-    sum_of_layers,
-)
-from datafree.synthesis.features import load, measured_distance
+from datafree.losses import LayerMoments, batch_norm_moments, relative_distance, statistics_distance
+from datafree.synthesis.features import load, measured_moments
 from datafree.types import Scalar
 
 StatisticsNorm = Literal["absolute", "relative"]
@@ -52,18 +45,15 @@ class LayerStatistics:
         """SHA-256 of the file by its path."""
         return {self.file: self.measured.digest} if self.measured else {}
 
-    def distance(self, call: LayerCall) -> Scalar:
-        """Return the distance of one layer, for `record`."""
-        if self.measured:
-            between = layer_distance if self.norm == "absolute" else relative_layer_distance
-            return measured_distance(self.stored, call, between)
-        return batch_norm_distance(call) if self.norm == "absolute" else relative_batch_norm_distance(call)
+    def moments(self, call: LayerCall) -> LayerMoments:
+        """Return the statistics of one call of a layer, for `record`."""
+        return measured_moments(self.stored, call) if self.measured else batch_norm_moments(call)
 
-    def total(self, distances: Sequence[Scalar]) -> Scalar:
+    def distance(self, moments: Sequence[LayerMoments]) -> Scalar:
         """Return the distance of all layers.
 
         Raises:
             InputError: If there is no layer.
         """
-        combine = sum_of_layers if self.norm == "absolute" else mean_of_layers
-        return combine(distances, self.weights)
+        distance = statistics_distance if self.norm == "absolute" else relative_distance
+        return distance(moments, self.weights)
