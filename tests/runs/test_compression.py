@@ -1,16 +1,41 @@
 """The steps of a compression, its folder, and the pipeline on digits."""
 
-import json
+import signal
+import subprocess
+import sys
 import time
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
 
-from datafree.runs.compression.folder import LOCK, RESULT, SETTINGS, compression_folder
-from datafree.runs.compression.pipeline import SHARES, CompressionConfig, compress
-from datafree.runs.compression.pool import method_for
+from datafree.applications.pruning import PruningConfig
+from datafree.commands.console.advice import Unfinished
+from datafree.commands.main import main
+from datafree.files import read_json, write_json
+from datafree.methods import METHODS
+from datafree.runs.compression.folder import LOCK, PLAN, RESULT, SETTINGS, compression_folder
+from datafree.runs.compression.pipeline import compress, networks_in, resume_compression
+from datafree.runs.compression.planning import (
+    FEWEST_IMAGES,
+    FEWEST_STEPS,
+    LR,
+    MOST_IMAGES,
+    OVERHEAD,
+    SHARES,
+    Plan,
+    Shares,
+    application_for,
+    extended,
+    images_within,
+    method_for,
+    planned,
+    read_plan,
+)
+from datafree.runs.compression.settings import CompressionConfig, is_compression, read_settings
 from datafree.runs.compression.steps import EXAMPLES, Step, parse_steps
-from datafree.teachers.options import TeacherOptions
+from datafree.runs.compression.table import StepRow, read_rows
+from datafree.runs.serialization import to_json
 from datafree.types import InputError
 
 
@@ -52,7 +77,7 @@ def test_wrong_steps_are_refused(text: str, message: str):
 
 
 def config(**changes) -> CompressionConfig:
-    values = {"checkpoint": "lenet5", "options": TeacherOptions(), "steps": "quantize:w8a8"}
+    values = {"checkpoint": "lenet5", "steps": "quantize:w8a8"}
     return CompressionConfig(**(values | changes))
 
 
@@ -86,29 +111,183 @@ def test_a_folder_with_something_else_is_refused(tmp_path: Path):
     assert (tmp_path / "notes.txt").read_text() == "mine"
 
 
-@pytest.mark.slow
-def test_the_pipeline_on_digits_takes_less_than_three_minutes_and_can_be_continued(
-    digits_teacher: Path, tmp_path: Path
+def test_settings_come_back_from_the_folder(tmp_path: Path):
+    settings = config(mean=(0.1,), steps="distill:lenet5,quantize:w4a8", images=300, budget="5m")
+    assert not is_compression(tmp_path / "out")
+    with compression_folder(tmp_path / "out", to_json(settings)):
+        pass
+    assert is_compression(tmp_path / "out") and read_settings(tmp_path / "out") == settings
+    write_json(tmp_path / "out" / SETTINGS, read_json(tmp_path / "out" / SETTINGS) | {"schema": 99})  # type: ignore[operator]
+    with pytest.raises(InputError, match="written by another version of datafree"):
+        read_settings(tmp_path / "out")
+
+
+def test_a_budget_is_divided_over_the_images_and_the_steps():
+    shares = Shares(config(steps="distill:lenet5,prune:0.5,quantize:w8a8,export:onnx", budget="105s"))
+    assert sum(map(shares.fraction, SHARES)) == pytest.approx(1)
+    assert [shares.seconds(kind) for kind in SHARES] == pytest.approx([25, 45, 20, 10, 5])
+    late = Shares(shares.config, elapsed=52.5)
+    assert late.seconds("distill") == pytest.approx(22.5)
+    assert Shares(shares.config, elapsed=1000).seconds("distill") == 0
+
+
+def test_counts_follow_from_the_time_of_a_step():
+    shares = Shares(config(steps="distill:lenet5,prune:0.5,quantize:w8a8,export:onnx", budget="105s"))
+    plan = Plan(method="auto", images=300, steps=())
+    plan = extended(plan, Step("distill", "lenet5"), 0.1, shares)
+    assert plan.steps == (round((45 - OVERHEAD) / 0.1),)
+    pruned = extended(plan, Step("prune", "0.5"), 0.1, shares)  # half of the time for the importance, 1 s for a batch
+    assert pruned.importance_batches == 7 and pruned.steps[1] == 80
+    assert extended(plan, Step("prune", "0.5"), 0.001, shares).importance_batches == PruningConfig.importance_batches
+    assert extended(plan, Step("quantize", "w8a8"), 0.1, shares).recovery_steps == 100
+    assert extended(plan, Step("quantize", "w8a8"), 100.0, shares).recovery_steps == FEWEST_STEPS
+
+
+def test_a_budget_that_is_too_short_is_refused_with_one_that_is_enough():
+    settings = config(steps="distill:lenet5", budget="14s")
+    with pytest.raises(
+        InputError, match="a budget of 14 s is too short for distill:lenet5; give a --budget of 39s or more"
+    ):
+        extended(Plan(method="auto", images=300, steps=()), Step("distill", "lenet5"), 1.0, Shares(settings))
+    enough = Shares(config(steps="distill:lenet5", budget="39s"))
+    assert len(extended(Plan(method="auto", images=300, steps=()), Step("distill", "lenet5"), 1.0, enough).steps) == 1
+
+
+def test_a_plan_is_made_once(teacher, tmp_path: Path):
+    settings = config(images=256, method="noise", steps="prune:0.3,quantize:w8a8", budget="10m", device="cpu")
+    plan = planned(settings, teacher, tmp_path)
+    assert plan.images == 256 and len(plan.steps) == 1 and plan.steps[0] > FEWEST_STEPS
+    assert read_plan(tmp_path) == plan == planned(settings, teacher, tmp_path, elapsed=500)
+    write_json(tmp_path / PLAN, {"method": "noise", "images": "many", "steps": []})
+    with pytest.raises(InputError, match=PLAN):
+        read_plan(tmp_path)
+
+
+def test_a_pool_has_bounds(teacher):
+    assert images_within(METHODS["noise"], teacher, 0.0) == FEWEST_IMAGES
+    assert images_within(METHODS["noise"], teacher, 1e6) == MOST_IMAGES
+
+
+def test_the_training_follows_the_method_of_the_images():
+    plan = Plan(method="auto", images=300, steps=(40, 50), importance_batches=3, flips=True)
+    new = application_for(Step("distill", "lenet5"), METHODS["procedural"], plan, 0)
+    assert (new.steps, new.lr, new.augment.cutmix, new.augment.flip) == (40, LR, 0.5, True)
+    pruned = application_for(Step("prune", "macs:0.5"), METHODS["procedural"], plan, 1)
+    assert isinstance(pruned, PruningConfig) and (pruned.steps, pruned.importance_batches) == (50, 3)
+    assert pruned.target == "macs:0.5" and pruned.augment == new.augment
+
+
+def test_a_table_is_read_again(tmp_path: Path):
+    row = {"parameters": 5, "bytes": 20, "milliseconds": 0.1, "engine": "torch", "agreement": 1.0, "estimate": None}
+    write_json(tmp_path / RESULT, {"rows": [row | {"step": "checkpoint", "accuracy": 0.5}]})
+    assert read_rows(tmp_path / RESULT) == [StepRow(**row, step="checkpoint", accuracy=0.5)]
+    assert read_rows(tmp_path / "missing.json") == []
+    write_json(tmp_path / RESULT, {"rows": [row]})
+    with pytest.raises(InputError, match="rows"):
+        read_rows(tmp_path / RESULT)
+
+
+def test_code_runs_only_if_it_is_named_again(tmp_path: Path):
+    settings = config(checkpoint="mine.py:net", steps="distill:small.py:net")
+    assert networks_in(settings) == {"--teacher": ("mine.py:net",), "--student": ("small.py:net",)}
+    with compression_folder(tmp_path / "out", to_json(settings)):
+        pass
+    with pytest.raises(InputError, match="add --teacher mine.py:net --student small.py:net"):
+        resume_compression(tmp_path / "out")
+
+
+def test_what_to_do_after_an_interrupt(tmp_path: Path):
+    left = Unfinished(tmp_path / "out", is_run=False, repeats=True, words=("--teacher", "mine.py:net"))
+    assert left.advice == "run the command again"
+    with compression_folder(tmp_path / "out", to_json(config())):
+        pass
+    assert left.advice == f"continue with: datafree resume {tmp_path / 'out'} --teacher mine.py:net"
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--steps", "quantize:w1a8"], "no engine computes weights of fewer than 4 bits"),
+        (["--steps", "distill:resnet19", "--budget", "10m"], "resnet19"),
+        (["--steps", "quantize:w8a8", "--method", "dream"], "method 'dream' is unknown"),
+        (["--steps", "prune:0.5", "--budget", "1s"], "a budget of 1 s is too short for prune:0.5; give a --budget of"),
+        (["--steps", "quantize:w8a8", "--images", "-1"], "images is -1, but it must be at least 0"),
+    ],
+)
+def test_the_command_refuses_in_one_sentence(
+    words: list[str], message: str, digits_teacher: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ):
-    settings = CompressionConfig(
+    assert main(["compress", str(digits_teacher), "--out", str(tmp_path / "out"), "--device", "cpu", *words]) == 2
+    assert message in capsys.readouterr().err
+
+
+def test_several_processes_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    with compression_folder(tmp_path / "out", to_json(config())):
+        pass
+    assert main(["resume", str(tmp_path / "out"), "--devices", "2"]) == 2
+    assert "a compression runs in one process; leave out --devices" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_the_pipeline_on_digits_takes_less_than_three_minutes(digits_teacher: Path, tmp_path: Path):
+    settings = config(
         checkpoint=str(digits_teacher),
-        options=TeacherOptions(),
         steps="distill:convnet_w16,prune:0.3,quantize:w8a8,export:onnx",
         budget="60s",
         data="digits",
+        device="cpu",
     )
     start, out = time.monotonic(), tmp_path / "out"
     rows = compress(settings, out)
     assert time.monotonic() - start < 180
     assert [row.step for row in rows] == ["checkpoint", *settings.steps.split(",")]
     assert rows[0].agreement == 1 and all(row.accuracy is not None for row in rows)
+    distilled, pruned, quantized, exported = (row.accuracy for row in rows[1:])
+    assert distilled > 0.9 and pruned > 0.85 and quantized == exported > pruned - 0.02  # type: ignore[operator]
     assert rows[-1].bytes < rows[0].bytes / 2 and rows[-1].engine == "ONNX Runtime"
-    assert json.loads((out / RESULT).read_text())["rows"][0]["step"] == "checkpoint"
-    before = {path: path.stat().st_mtime_ns for path in out.rglob("*.safetensors")}
     for path in (out / "4-export").iterdir():  # as if it had been killed in the last step
         path.unlink()
-    start = time.monotonic()
-    again = compress(settings, out)
-    assert time.monotonic() - start < 60
+    before = {path: path.stat().st_mtime_ns for path in out.rglob("*.safetensors")}
+    again = resume_compression(out)
     assert [row.accuracy for row in again] == [row.accuracy for row in rows]
     assert {path: path.stat().st_mtime_ns for path in out.rglob("*.safetensors")} == before
+    assert (out / "4-export" / "model.onnx").read_bytes() == (out / "3-quantize" / "model.onnx").read_bytes()
+
+
+KILLS = ("pool/set.json", "1-distill/experiment.json", "1-distill/summary.json", "2-prune/checkpoints", "3-quantize")
+"""what is in the folder when the process is killed: after the images, at the start of a step, between two steps, inside one"""
+
+
+@pytest.mark.slow
+def test_a_killed_compression_goes_on_to_the_same_result(digits_teacher: Path, tmp_path: Path):
+    settings = config(
+        checkpoint=str(digits_teacher),
+        steps="distill:convnet_w16,prune:0.3,quantize:w8a8",
+        method="procedural",
+        images=512,
+        budget="5m",
+        device="cpu",
+    )
+    plan = Plan(method="procedural", images=512, steps=(150, 60), importance_batches=2, recovery_steps=20)
+    for name in ("whole", "killed"):
+        with compression_folder(tmp_path / name, to_json(settings)):
+            write_json(tmp_path / name / PLAN, asdict(plan))
+    resume_compression(tmp_path / "whole")
+    for place in KILLS:
+        process = subprocess.Popen([sys.executable, "-m", "datafree", "resume", str(tmp_path / "killed"), "--quiet"])
+        wait_for(tmp_path / "killed" / place, process)
+        process.send_signal(signal.SIGKILL)
+        assert process.wait() == -signal.SIGKILL, f"it ended before {place}"
+    resume_compression(tmp_path / "killed")
+    students = [f"{step}/model.safetensors" for step in ("1-distill/student", "2-prune/student", "3-quantize/float")]
+    for file in (*students, "3-quantize/model.onnx"):
+        assert (tmp_path / "killed" / file).read_bytes() == (tmp_path / "whole" / file).read_bytes(), file
+    shards = [sorted((tmp_path / name / "pool").glob("*.safetensors")) for name in ("whole", "killed")]
+    assert [shard.read_bytes() for shard in shards[0]] == [shard.read_bytes() for shard in shards[1]] != []
+    assert not list((tmp_path / "killed").glob(".tmp-*"))
+
+
+def wait_for(path: Path, process: subprocess.Popen[bytes]) -> None:
+    """Wait until a file exists, or the process has ended."""
+    while not path.exists() and process.poll() is None:
+        time.sleep(0.01)

@@ -12,6 +12,7 @@ from datafree.export.hub import Kind, push_to_hub, require_repository
 from datafree.files import unwritable
 from datafree.files.numbering import is_reserved
 from datafree.progress import Output, emit
+from datafree.runs.compression.settings import is_compression
 from datafree.runs.experiment import Experiment, Result, resume, run
 from datafree.runs.reporting import report
 from datafree.runs.reporting.console import say
@@ -62,6 +63,8 @@ class RunOptions:
 class ResumeOptions(RunOptions):
     """A run that is continued."""
 
+    run: Positional[Path]
+    """folder of the run, or of a compression"""
     teacher: Repeated[tuple[str, ...]] = ()
     """teacher of the run that is your own code, as it was given then; repeat the option for each"""
     student: str = ""
@@ -80,10 +83,15 @@ FORMS = (RESUME,)
 
 
 def resume_run(arguments: list[str]) -> None:
-    """`datafree resume`."""
+    """`datafree resume`: a run, or a compression."""
     options: ResumeOptions = RESUME.parse(arguments)
     if options.push_to_hub:
         require_repository(options.push_to_hub)
+    if is_compression(options.run):
+        from datafree.commands.integers.compressing import continue_compression
+
+        continue_compression(options)
+        return
     path, student = options.run, (options.student,) if options.student else ()
     words = code_words({"--teacher": options.teacher, "--student": student})
     unfinished.append(Unfinished(path, is_run=True, words=tuple(words)))

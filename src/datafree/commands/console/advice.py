@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-EXPERIMENT, SUMMARY = "experiment.json", "summary.json"
+EXPERIMENT, SUMMARY, COMPRESSION = "experiment.json", "summary.json", "compression.json"
 
 
 @dataclass(frozen=True)
@@ -20,7 +20,7 @@ class Unfinished:
     words: tuple[str, ...] = ()
     """the options that name the user's own code, which must be repeated"""
     repeats: bool = False
-    """whether the same command continues what is there"""
+    """whether it is a folder of several runs, which is continued as a whole"""
 
     @property
     def advice(self) -> str:
@@ -30,9 +30,9 @@ class Unfinished:
             return f"the run is finished; see it with: datafree report {name}"
         if self.is_run and (self.path / EXPERIMENT).is_file():
             return f"continue with: datafree resume {shlex.join([str(self.path), *self.words])}"
-        if self.repeats:
-            return "run the same command again, which continues"
-        if not self.is_run and self.path.exists():
+        if self.repeats and (self.path / COMPRESSION).is_file():
+            return f"continue with: datafree resume {shlex.join([str(self.path), *self.words])}"
+        if not (self.is_run or self.repeats) and self.path.exists():
             return f"delete {name}, then run the command again"
         return "run the command again"
 

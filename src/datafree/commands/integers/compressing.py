@@ -1,53 +1,33 @@
 """`datafree compress`: several steps from a checkpoint to a file for a device, on images that are made once."""
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
+from datafree.commands import STARTED
 from datafree.commands.console.advice import Unfinished, unfinished
 from datafree.commands.options.parsing import Form, Positional
-from datafree.commands.runs import console
+from datafree.commands.runs import ResumeOptions, console, upload
+from datafree.export.hub import require_repository
 from datafree.progress import emit
-from datafree.runs.compression.pipeline import CompressionConfig, StepRow, compress
+from datafree.runs.compression.pipeline import StepRow, compress, networks_in, result_folder, resume_compression
+from datafree.runs.compression.settings import CompressionConfig, read_settings
 from datafree.runs.reporting.console import plain, say
-from datafree.teachers.options import TeacherOptions
-from datafree.types import require_at_least
+from datafree.teachers.code import code_words
+from datafree.types import InputError
 
 
 @dataclass(frozen=True, kw_only=True)
-class Compress(TeacherOptions):
+class Compress(CompressionConfig):
     """What is compressed, in which steps."""
 
     checkpoint: Positional[str]
-    """the network to compress: a folder, a weights file, a timm name, torchvision:NAME, transformers:NAME, hf-hub:NAME, or
-    FILE.py:FUNCTION"""
-    steps: str
-    """the steps, in order: distill:NETWORK, prune:RATIO or prune:macs:0.5, quantize:BITS, export:FORMAT; such as
-    distill:resnet18,prune:0.5,quantize:w8a8,export:onnx"""
     out: Path
     """output folder; if it holds the same compression, that is continued"""
-    budget: str = "30m"
-    """time for everything, such as 10m or 2h; it is divided over the images and the steps"""
-    method: str = "auto"
-    """how the images are synthesized, once for all steps: the name of a method, or auto"""
-    images: int = 0
-    """number of images; 0: as many as a quarter of the budget allows"""
-    data: str = ""
-    """real images for the accuracy of each step: digits, mnist, cifar10 or folder:PATH; default: none"""
-    data_root: str = ""
-    """folder of the data sets; default: $DATAFREE_DATA, else ./data"""
-    seed: int = 0
-    """random seed"""
-    device: str = "auto"
-    """cpu, cuda, mps, ...; auto: an accelerator if available, else the CPU"""
-    threads: int = 1
-    """CPU threads"""
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        require_at_least(0, images=self.images)
+    push_to_hub: str = ""
+    """repository of the Hugging Face hub that the result of the last step is uploaded to; it is created as a private one"""
 
 
 COMPRESS = Form(verb="compress", options=lambda: Compress)
@@ -57,25 +37,38 @@ FORMS = (COMPRESS,)
 def compress_network(arguments: list[str]) -> None:
     """`datafree compress`."""
     given: Compress = COMPRESS.parse(arguments)
-    names = list(TeacherOptions.__dataclass_fields__)
-    config = CompressionConfig(
-        checkpoint=given.checkpoint,
-        options=TeacherOptions(**{name: getattr(given, name) for name in names}),
-        steps=given.steps,
-        budget=given.budget,
-        method=given.method,
-        images=given.images,
-        data=given.data,
-        data_root=given.data_root,
-        seed=given.seed,
-        device=given.device,
-        threads=given.threads,
-    )
-    unfinished.append(Unfinished(given.out, is_run=False, repeats=True))
-    rows = compress(config, given.out, console)
+    if given.push_to_hub:
+        require_repository(given.push_to_hub)
+    config = CompressionConfig(**{option.name: getattr(given, option.name) for option in fields(CompressionConfig)})
+    unfinished.append(unfinished_in(given.out, config))
+    show(compress(config, given.out, console, started=STARTED), given.out, given.push_to_hub)
+
+
+def continue_compression(options: ResumeOptions) -> None:
+    """`datafree resume` of a folder that `datafree compress` wrote.
+
+    Raises:
+        InputError: If an option does not apply to a compression.
+    """
+    if options.devices > 1:
+        raise InputError("a compression runs in one process; leave out --devices")
+    students = (options.student,) if options.student else ()
+    unfinished.append(unfinished_in(options.run, read_settings(options.run)))
+    rows = resume_compression(options.run, console, checkpoint=options.teacher, students=students)
+    show(rows, options.run, options.push_to_hub)
+
+
+def unfinished_in(out: Path, config: CompressionConfig) -> Unfinished:
+    """Return what an interrupt would leave behind, with the words that name the user's own code."""
+    return Unfinished(out, is_run=False, words=tuple(code_words(networks_in(config))), repeats=True)
+
+
+def show(rows: list[StepRow], out: Path, repository: str) -> None:
+    """Print the table of all steps and where they are, and upload the result of the last one if a repository is named."""
     console.print(table_of(rows))
-    say(console, "written", given.out)
-    emit(console, "result", path=str(given.out), rows=[vars(row) for row in rows])
+    say(console, "written", out)
+    emit(console, "result", path=str(out), rows=[asdict(row) for row in rows])
+    upload(result_folder(out), repository)
 
 
 def table_of(rows: list[StepRow]) -> Table:

@@ -13,7 +13,7 @@ from datafree.files.temporary import delete_leftovers
 from datafree.files.validation import from_plain
 from datafree.types import InputError
 
-SETTINGS, RESULT, LOCK = "compression.json", "result.json", ".lock"
+SETTINGS, PLAN, RESULT, LOCK = "compression.json", "plan.json", "result.json", ".lock"
 SCHEMA = 1
 
 
@@ -47,18 +47,9 @@ def compression_folder(path: Path, settings: Mapping[str, Any]) -> Iterator[None
     try:
         if not known:
             write_json(path / SETTINGS, expected)
-        elif read_settings(path) != expected:
+        elif from_plain(dict[str, Any], read_json(path / SETTINGS), str(path / SETTINGS)) != expected:
             raise InputError(f"{path} is a compression with other settings; repeat them, or give another --out")
         delete_leftovers(path)
         yield
     finally:
         lock.release()
-
-
-def read_settings(path: Path) -> dict[str, Any]:
-    """Read the settings of a compression.
-
-    Raises:
-        InputError: If the file is damaged.
-    """
-    return from_plain(dict[str, Any], read_json(path / SETTINGS), str(path / SETTINGS))

@@ -2,103 +2,41 @@
 
 import shutil
 import time
-from collections.abc import Callable
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import cast
 
 from rich.console import Console
-from torch import Tensor
 
-from datafree.applications.distillation import DistillationConfig
-from datafree.callback import silent
 from datafree.classifier import Classifier
-from datafree.evaluation import measure
-from datafree.export.writing import FILES as EXPORTED
-from datafree.export.writing import export
+from datafree.export.writing import LIBRARIES, Format, export
+from datafree.export.writing import RESULT as EXPORTED
 from datafree.files import write_json
 from datafree.files.writing import atomic_folder
 from datafree.quantization.choosing import QuantizationConfig
 from datafree.quantization.graphs import require_engine
-from datafree.quantization.sessions import OnnxNetwork
-from datafree.quantization.workbench import compared, logits_of
-from datafree.real.data import open_real
-from datafree.real.ledger import Ledger
 from datafree.runs.compression.folder import RESULT, compression_folder
+from datafree.runs.compression.planning import BATCH_SIZE, Plan, application_for, method_for, planned, task_of
 from datafree.runs.compression.pool import make_pool
-from datafree.runs.compression.steps import parse_steps, plain, pruning
+from datafree.runs.compression.settings import CompressionConfig, read_settings
+from datafree.runs.compression.steps import parse_steps
+from datafree.runs.compression.table import STUDENT, StepRow, Table, read_rows
 from datafree.runs.experiment import resume, run
-from datafree.runs.hardware import require_threads, set_threads
-from datafree.runs.planning.budget import parse_budget
-from datafree.runs.quantizing.controls import accuracies
-from datafree.runs.quantizing.images import held_out
+from datafree.runs.hardware import set_threads
+from datafree.runs.quantizing.job import FEWEST, QuantizationJob, quantize_network
 from datafree.runs.quantizing.job import RESULT as QUANTIZED
-from datafree.runs.quantizing.job import QuantizationJob, quantize_network
 from datafree.runs.reading.layout import EXPERIMENT, SUMMARY
-from datafree.runs.reading.summary import read_summary
 from datafree.runs.reporting.console import say
+from datafree.runs.reporting.provenance import provenance_of
+from datafree.runs.serialization import to_json
 from datafree.runs.settings import Experiment
-from datafree.runs.tasks import Task
 from datafree.sets.image_set import read
 from datafree.sets.saved import SavedConfig
-from datafree.synthesis import Schedule
-from datafree.synthesis.augmentation import Augmentation
+from datafree.synthesis import Method, Schedule
 from datafree.teachers import load
-from datafree.teachers.code import is_code
+from datafree.teachers.code import is_code, require_repeated
 from datafree.teachers.folders import LOCAL
-from datafree.teachers.options import TeacherOptions
-from datafree.types import Images, InputError, require_seed
-
-SHARES = {"pool": 0.25, "distill": 0.45, "prune": 0.2, "quantize": 0.1, "export": 0.05}
-"""parts of the budget, before they are divided by the sum over the steps"""
-COMPARED = 256
-"""images of another method on which every step is compared with the checkpoint"""
-STUDENT = "student"
-
-
-@dataclass(frozen=True, kw_only=True)
-class CompressionConfig:
-    """What is compressed, in which steps."""
-
-    checkpoint: str
-    options: TeacherOptions
-    steps: str
-    budget: str = "30m"
-    method: str = "auto"
-    images: int = 0
-    data: str = ""
-    data_root: str = ""
-    seed: int = 0
-    device: str = "cpu"
-    threads: int = 1
-
-    def __post_init__(self) -> None:
-        parse_steps(self.steps)
-        if parse_budget(self.budget).steps:
-            raise InputError(
-                f"budget {self.budget!r} counts steps, but several steps share it; give a time, such as 30m"
-            )
-        require_seed(self.seed)
-        require_threads(self.threads)
-
-
-@dataclass(frozen=True, kw_only=True)
-class StepRow:
-    """One line of the table."""
-
-    step: str
-    parameters: int
-    bytes: int
-    """size of the weights or of the file"""
-    milliseconds: float
-    """median time of one image, in torch or in ONNX Runtime"""
-    engine: str
-    agreement: float
-    """with the checkpoint, on images of another method than that of the pool"""
-    estimate: float | None
-    """estimated retention of accuracy, if the step estimates it"""
-    accuracy: float | None
-    """on held-out real images; None without any"""
 
 
 @dataclass
@@ -109,63 +47,113 @@ class Compression:
     out: Path
     console: Console
     checkpoint: Classifier
+    plan: Plan
+    method: Method
 
     def __post_init__(self) -> None:
         self.steps = parse_steps(self.config.steps)
-        self.shares = {step: SHARES[step.kind] for step in self.steps}
-        self.total = SHARES["pool"] + sum(self.shares.values())
-
-    def seconds(self, share: float) -> float:
-        """Return a part of the budget, in seconds."""
-        return parse_budget(self.config.budget).seconds * share / self.total
-
-    def folder(self, number: int) -> Path:
-        """Return the folder of a step, counted from 1."""
-        return self.out / f"{number}-{self.steps[number - 1].kind}"
 
     @property
     def pool(self) -> Path:
         """The folder of the images."""
         return self.out / "pool"
 
+    def folder(self, number: int) -> Path:
+        """Return the folder of a step, counted from 1."""
+        return self.out / f"{number}-{self.steps[number - 1].kind}"
 
-def compress(config: CompressionConfig, out: str | Path, console: Console | None = None) -> list[StepRow]:
+    def network(self, spec: str) -> Classifier:
+        """Return the checkpoint, or a student of a step before."""
+        return self.checkpoint if spec == self.config.checkpoint else load(spec)
+
+    @property
+    def is_finished(self) -> bool:
+        """Whether all steps have left their results."""
+        return all(is_finished(self.folder(number)) for number in range(1, len(self.steps) + 1))
+
+
+def compress(
+    config: CompressionConfig, out: str | Path, console: Console | None = None, *, started: float | None = None
+) -> list[StepRow]:
     """Carry out the steps of a compression, and write a folder for each, with a table of all.
 
-    A folder with the same settings is continued: finished steps are kept, and a run that was interrupted is resumed.
+    A folder with the same settings is continued: finished steps are kept, and a run that was interrupted is resumed. The
+    networks equal those of an uninterrupted compression.
 
     Args:
         config: The settings.
         out: The folder.
         console: Where progress is shown; default: nowhere.
+        started: When the command started, in seconds of `time.monotonic`, for the budget; default: now.
 
     Raises:
-        InputError: If a setting is invalid, a step cannot take the network, or the folder holds something else.
+        InputError: If a setting is invalid, the budget is too short, a step cannot take the network, or the folder holds
+            something else.
     """
+    started = time.monotonic() if started is None else started
     set_threads(config.threads)
-    steps, out = parse_steps(config.steps), Path(out)
+    steps, out, console = parse_steps(config.steps), Path(out), console or Console(quiet=True)
     if {"quantize", "export"} & {step.kind for step in steps}:
         require_engine("onnxruntime")
-    settings = asdict(config) | {"steps": plain(steps)}
-    checkpoint = config.options.load_network(config.checkpoint)
-    with compression_folder(out, settings):
-        work = Compression(config, out, console or Console(quiet=True), checkpoint)
-        method = make_pool(work.checkpoint, config, work.pool, work.seconds(SHARES["pool"]), work.console)
+    checkpoint = config.load_network(config.checkpoint)
+    with compression_folder(out, to_json(config)):
+        plan = planned(config, checkpoint, out, time.monotonic() - started)
+        work = Compression(config, out, console, checkpoint, plan, method_for(plan.method, checkpoint, plan.flips))
+        if work.is_finished and (rows := read_rows(out / RESULT)):
+            return rows
+        make_pool(config, work.method, plan.images, work.pool, console)
         previous = config.checkpoint
-        for number in range(1, len(steps) + 1):
+        for number, step in enumerate(steps, 1):
             if not is_finished(work.folder(number)):
-                say(work.console, f"step {number}", f"{steps[number - 1]}  ({work.folder(number)})")
-                CARRY_OUT[steps[number - 1].kind](work, number, previous)
-            if steps[number - 1].trains:
+                say(console, f"step {number}", f"{step}  ({work.folder(number)})")
+                CARRY_OUT[step.kind](work, number, previous)
+            if step.trains:
                 previous = str(work.folder(number) / STUDENT)
-        rows = table(work, method)
-        write_json(out / RESULT, {"rows": [asdict(row) for row in rows], "settings": settings})
+        folders = [work.folder(number) for number in range(1, len(steps) + 1)]
+        rows = Table(config, checkpoint, work.method, console).rows(steps, folders)
+        write_json(out / RESULT, {"rows": [asdict(row) for row in rows]})
     return rows
+
+
+def resume_compression(
+    out: Path, console: Console | None = None, *, checkpoint: Sequence[str] = (), students: Sequence[str] = ()
+) -> list[StepRow]:
+    """Continue an interrupted compression from its folder.
+
+    Args:
+        out: The folder.
+        console: Where progress is shown; default: nowhere.
+        checkpoint: The checkpoint if it is code, as it was given. Code that only the folder names is not run.
+        students: The students that are code.
+
+    Raises:
+        InputError: If the folder is damaged, or it uses code that is not named here.
+    """
+    config = read_settings(out)
+    require_repeated(networks_in(config), {"--teacher": tuple(checkpoint), "--student": tuple(students)})
+    return compress(config, out, console)
+
+
+def networks_in(config: CompressionConfig) -> dict[str, tuple[str, ...]]:
+    """Return the checkpoint and the students of a compression, by the options of `datafree resume` that name them."""
+    students = tuple(step.value for step in parse_steps(config.steps) if step.kind == "distill")
+    return {"--teacher": (config.checkpoint,), "--student": students}
+
+
+def result_folder(out: Path) -> Path:
+    """Return the folder with the result of the last step, which has a model card.
+
+    Args:
+        out: The folder of the compression.
+    """
+    steps = parse_steps(read_settings(out).steps)
+    folder = out / f"{len(steps)}-{steps[-1].kind}"
+    return folder / STUDENT if steps[-1].trains else folder
 
 
 def is_finished(folder: Path) -> bool:
     """Return whether a step has left its result; folders of files appear only when they are complete."""
-    return any((folder / name).is_file() for name in (SUMMARY, QUANTIZED, "export.json"))
+    return any((folder / name).is_file() for name in (SUMMARY, QUANTIZED, EXPORTED))
 
 
 def train(work: Compression, number: int, previous: str) -> None:
@@ -175,52 +163,45 @@ def train(work: Compression, number: int, previous: str) -> None:
     before.
     """
     config, step, folder = work.config, work.steps[number - 1], work.folder(number)
-    options = {name: getattr(config.options, name) for name in config.options.__dataclass_fields__}
-    start = "" if previous == config.checkpoint else f"{LOCAL}{previous}"
+    if (folder / EXPERIMENT).is_file():
+        resume(folder, work.console, teacher=code(config.checkpoint), student="".join(code(step.value)))
+        return
     images = len(read(work.pool).batch)
-    method = SavedConfig(images=str(work.pool), batch_size=images)
-    augment = Augmentation(shift=1, cutmix=0.5)
-    application = DistillationConfig(augment=augment)
-    if step.kind == "prune":
-        application = replace(pruning(step.value), augment=augment)
+    start = "" if previous == config.checkpoint else f"{LOCAL}{previous}"
+    before = sum(each.trains for each in work.steps[: number - 1])
     experiment = Experiment(
-        task=Task(
-            teacher=config.checkpoint,
-            student=step.value if step.kind == "distill" else start,
-            data=config.data,
-            data_root=config.data_root,
-            **options,
-        ),
-        method=method,
-        schedule=Schedule(warmup_batches=1, refresh_every=0, pool_batches=1, batch_size=min(128, images)),
-        application=application,
+        task=task_of(config, step.value if step.kind == "distill" else start),
+        method=SavedConfig(images=str(work.pool), batch_size=images),
+        schedule=Schedule(warmup_batches=1, refresh_every=0, pool_batches=1, batch_size=min(BATCH_SIZE, images)),
+        application=application_for(step, work.method, work.plan, before),
         seed=config.seed,
         device=config.device,
         threads=config.threads,
-        budget=f"{max(1.0, work.seconds(work.shares[step])):.1f}s",
     )
-    if (folder / EXPERIMENT).is_file():
-        code = (config.checkpoint,) if is_code(config.checkpoint) else ()
-        resume(folder, work.console, teacher=code)
-    else:
-        run(experiment, folder, console=work.console, started=time.monotonic())
+    run(experiment, folder, console=work.console)
+
+
+def code(spec: str) -> tuple[str, ...]:
+    """Return a network as a tuple if it is code, else an empty one."""
+    return (spec,) if is_code(spec) else ()
 
 
 def quantized(work: Compression, number: int, previous: str) -> None:
     """Quantise the network of the step before on the images of the pool."""
     config, step = work.config, work.steps[number - 1]
-    image_set = read(work.pool)
     job = QuantizationJob(
-        config=QuantizationConfig(bits=step.value),
+        config=QuantizationConfig(bits=step.value, recovery_steps=work.plan.recovery_steps),
         method=SavedConfig(images=str(work.pool)),
         network=previous,
-        images=max(16, len(image_set.batch)),
+        images=max(FEWEST, len(read(work.pool).batch)),
         data=config.data,
         data_root=config.data_root,
         seed=config.seed,
         threads=config.threads,
     )
-    quantize_network(job, network(work, previous), work.folder(number), console=work.console)
+    quantize_network(
+        job, work.network(previous), work.folder(number), console=work.console, weights=weights(work, previous)
+    )
 
 
 def exported(work: Compression, number: int, previous: str) -> None:
@@ -231,9 +212,17 @@ def exported(work: Compression, number: int, previous: str) -> None:
         with atomic_folder(folder) as new:
             for name in ("model.onnx", "README.md"):
                 shutil.copyfile(before / name, new / name)
-            write_json(new / "export.json", {"format": "onnx", "copied_from": before.name})
+            write_json(new / EXPORTED, {"format": "onnx", "copied_from": before.name})
         return
-    export(network(work, previous), folder, cast(Any, step.value), images=read(work.pool).batch.images)
+    network, format = work.network(previous), cast(Format, step.value)
+    provenance = provenance_of(previous, network, weights=weights(work, previous), library=LIBRARIES[format])
+    images = read(work.pool).batch.images
+    export(network, folder, format, images=images, header=provenance.header, provenance=provenance.facts)
+
+
+def weights(work: Compression, spec: str) -> str:
+    """Return the weights file that was named with a network; empty for students."""
+    return work.config.weights if spec == work.config.checkpoint else ""
 
 
 CARRY_OUT: dict[str, Callable[[Compression, int, str], None]] = {
@@ -242,78 +231,3 @@ CARRY_OUT: dict[str, Callable[[Compression, int, str], None]] = {
     "quantize": quantized,
     "export": exported,
 }
-
-
-def network(work: Compression, spec: str) -> Classifier:
-    """Return the checkpoint, or a student of a step before."""
-    return work.checkpoint if spec == work.config.checkpoint else load(spec)
-
-
-def table(work: Compression, method: Any) -> list[StepRow]:
-    """Return the table of all steps: each network is compared with the checkpoint on the same images."""
-    config, checkpoint = work.config, work.checkpoint
-    _, pictures = held_out(method, checkpoint, COMPARED, config.seed, silent)
-    rows = [torch_row(work, "checkpoint", checkpoint, pictures, None)]
-    last = checkpoint
-    for number, step in enumerate(work.steps, 1):
-        folder = work.folder(number)
-        if step.trains:
-            last = load(str(folder / STUDENT))
-            estimate = (read_summary(folder).get("estimate") or {}).get("retention")
-            rows.append(torch_row(work, str(step), last, pictures, estimate))
-        elif (file := folder / EXPORTED.get("onnx", "model.onnx")).is_file():
-            rows.append(onnx_row(work, str(step), file, last, pictures))
-        else:
-            rows.append(torch_row(work, str(step), last, pictures, None))
-    return rows
-
-
-def torch_row(work: Compression, name: str, model: Classifier, pictures: Images, estimate: float | None) -> StepRow:
-    """Return the row of a network in torch."""
-    cost = measure(model)
-    found = compared(work.checkpoint, logits_of(work.checkpoint, pictures), logits_of(model, pictures))
-
-    def engine(images: Tensor) -> Tensor:
-        return logits_of(model, images)
-
-    return StepRow(
-        step=name,
-        parameters=cost.parameters,
-        bytes=cost.bytes,
-        milliseconds=cost.milliseconds,
-        engine="torch",
-        agreement=found.agreement,
-        estimate=estimate,
-        accuracy=accuracy_of(work, engine),
-    )
-
-
-def onnx_row(work: Compression, name: str, file: Path, last: Classifier, pictures: Images) -> StepRow:
-    """Return the row of an ONNX file."""
-    from datafree.export.comparison import milliseconds
-
-    engine = OnnxNetwork(file)
-    found = compared(work.checkpoint, logits_of(work.checkpoint, pictures), engine(pictures))
-    return StepRow(
-        step=name,
-        parameters=sum(parameter.numel() for parameter in last.parameters()),
-        bytes=file.stat().st_size,
-        milliseconds=milliseconds({"onnx": engine}, pictures[:1])["onnx"],
-        engine="ONNX Runtime",
-        agreement=found.agreement,
-        estimate=None,
-        accuracy=accuracy_of(work, engine),
-    )
-
-
-def accuracy_of(work: Compression, engine: Callable[[Tensor], Tensor]) -> float | None:
-    """Return the accuracy on held-out real images; None if none with labels are named."""
-    config, checkpoint = work.config, work.checkpoint
-    if not config.data:
-        return None
-    inputs: dict[str, Any] = {"shape": checkpoint.shape, "preprocessing": checkpoint.preprocessing}
-    real = open_real(config.data, "test", "evaluation", Ledger(), root=config.data_root, **inputs)
-    if not real.labelled:
-        return None
-    real = real.matched_with(checkpoint.classes).select_classes(checkpoint.classes)
-    return accuracies(checkpoint, {"": engine}, real)[""]

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, get_args
+from typing import get_args
 
 from datafree.applications.pruning import PruningConfig
 from datafree.export.writing import Format
@@ -112,8 +112,3 @@ def require_order(steps: Sequence[Step]) -> None:
                 f"{step} comes after quantize, which makes an ONNX file; use export:onnx, or export before"
             )
         before = step.kind
-
-
-def plain(steps: Sequence[Step]) -> list[Any]:
-    """Return steps as JSON values."""
-    return [str(step) for step in steps]
