@@ -8,8 +8,9 @@ import torch
 from torch import Tensor
 from torch.autograd import gradcheck, gradgradcheck
 
-from datafree.losses import channel_statistics, channels, relative_layer_distance
+from datafree.losses import channel_statistics, relative_layer_distance
 from datafree.losses.statistics import layer_moments, statistics_distance
+from datafree.processes.channels import CHUNK
 
 DEVICES = ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]
 SHAPES = [(5, 3), (3, 1), (4, 3, 7), (2, 3, 4, 5), (1, 4, 1, 1), (2, 3, 2, 3, 2), (2, 8, 96, 96)]
@@ -76,7 +77,7 @@ def test_many_rows_are_added_up_in_chunks():
     expected = plain(features.double())
     torch.testing.assert_close(mean.double(), expected[0], rtol=3e-6, atol=0)
     torch.testing.assert_close(var.double(), expected[1], rtol=3e-6, atol=0)
-    unequal = torch.randn(channels.CHUNK + 7, 2, dtype=torch.float64)  # a last chunk of 7 rows
+    unequal = torch.randn(CHUNK + 7, 2, dtype=torch.float64)  # a last chunk of 7 rows
     torch.testing.assert_close(channel_statistics(unequal), plain(unequal), rtol=1e-12, atol=1e-12)
 
 

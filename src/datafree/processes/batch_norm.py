@@ -26,6 +26,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.overrides import TorchFunctionMode
 
+from datafree.processes.channels import channel_moments
 from datafree.processes.division import count, draw_rows
 from datafree.processes.reduction import total
 
@@ -146,9 +147,7 @@ class _BatchNorm(torch.autograd.Function):
 
 def statistics(features: Tensor) -> tuple[Tensor, Tensor]:
     """Return the mean and the biased variance of each channel over the whole batch, in float32 or better."""
-    dims = [dim for dim in range(features.ndim) if dim != 1]
-    wide = features.to(torch.promote_types(features.dtype, torch.float32))
-    var, mean = torch.var_mean(wide, dims, correction=0)
+    mean, var = channel_moments(features)
     if count() > MOST_GATHERED:
         own_mean, mean = mean, total(mean) / count()
         return mean, total(var + (own_mean - mean).square()) / count()
