@@ -5,6 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from datafree.callback import Callback, silent
+from datafree.classifier import Classifier
 from datafree.commands.main import main
 from datafree.methods import METHODS
 from datafree.methods.procedural import ProceduralConfig
@@ -12,9 +14,11 @@ from datafree.quantization import QuantizationConfig
 from datafree.quantization.results import Measured, Quantized
 from datafree.quantization.saturation import Saturation
 from datafree.quantization.sessions import OnnxNetwork
+from datafree.runs.quantizing.auto import CalibrationConfig
 from datafree.runs.quantizing.card import portability
-from datafree.runs.quantizing.images import held_out, other_method, synthesized
+from datafree.runs.quantizing.images import held_out, other_method, resolved, synthesized
 from datafree.runs.quantizing.job import QuantizationJob, quantize_network
+from datafree.runs.reporting.methods import method_name
 from datafree.sets.saved import SavedConfig
 from datafree.synthesis.mixture import Mixture, Part
 from datafree.teachers.folders import load_folder
@@ -30,13 +34,46 @@ def test_the_images_of_the_comparison_are_of_another_method():
 
 
 def test_images_are_drawn_again_with_the_same_seed(teacher):
-    from datafree.callback import silent
-
     noise = METHODS["noise"]
     first, again = (synthesized(noise, teacher, 32, 3, silent) for _ in range(2))
     assert (first == again).all() and len(first) == 32
     name, pictures = held_out(noise, teacher, 16, 3, silent)
     assert name == "procedural" and len(pictures) == 16
+
+
+def test_by_default_some_of_the_drawn_pictures_are_refined(teacher):
+    chosen, reason = CalibrationConfig(seconds=600).chosen(teacher, 16)
+    assert [(part.name, part.share) for part in chosen.parts] == [("procedural", 0.5), ("refine", 0.5)]
+    assert reason == "8 of them refined with the network"
+    assert method_name(chosen) == "procedural:0.5,refine:0.5"
+    images = synthesized(chosen, teacher, 16, 0, silent)
+    assert len(images) == 16 and images.isfinite().all()
+
+
+def test_noise_takes_the_place_of_refined_pictures_that_are_too_slow(teacher):
+    chosen, reason = CalibrationConfig(seconds=0).chosen(teacher, 64)
+    assert [part.name for part in chosen.parts] == ["procedural", "noise"]
+    assert reason == "half of them replaced by noise, since refining 8 would take more than 0 s"
+    forward_only = Classifier(lambda images: teacher(images).detach(), shape=teacher.shape, classes=teacher.classes)
+    chosen, reason = CalibrationConfig().chosen(forward_only, 64)
+    assert [part.name for part in chosen.parts] == ["procedural", "noise"] and "has no gradients" in reason
+
+
+def test_the_choice_of_images_is_said(teacher):
+    notes = Notes()
+    assert resolved(METHODS["fast"], teacher, 64, notes) == METHODS["fast"] and not notes.texts
+    assert isinstance(resolved(CalibrationConfig(seconds=0), teacher, 64, notes), Mixture)
+    assert notes.texts[0].startswith("images: 64 procedural pictures, half of them replaced by noise")
+
+
+class Notes(Callback):
+    """Keeps the notes of a job."""
+
+    def __init__(self) -> None:
+        self.texts: list[str] = []
+
+    def note(self, text: str) -> None:
+        self.texts.append(text)
 
 
 def quantized(classifier, **changes) -> Quantized:
@@ -128,7 +165,5 @@ def test_a_missing_package_is_named(
 
 
 def test_a_saved_set_calibrates(teacher, tmp_path: Path):
-    from datafree.callback import silent
-
     with pytest.raises(InputError, match="the folder of the image set is missing"):
         synthesized(SavedConfig(), teacher, 16, 0, silent)

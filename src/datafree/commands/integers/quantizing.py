@@ -12,6 +12,7 @@ from datafree.methods import METHODS
 from datafree.progress import emit
 from datafree.quantization.choosing import QuantizationConfig
 from datafree.runs.hardware import require_threads
+from datafree.runs.quantizing.auto import CalibrationConfig
 from datafree.runs.quantizing.card import portability, table_of
 from datafree.runs.quantizing.job import FEWEST, Product, QuantizationJob, quantize_network
 from datafree.runs.reporting.console import say
@@ -21,7 +22,7 @@ from datafree.synthesis.mixture import Mixture
 from datafree.teachers.options import TeacherOptions
 from datafree.types import require_at_least, require_seed
 
-SOURCES: dict[str, Method] = {**METHODS, "saved": SavedConfig()}
+SOURCES: dict[str, Method] = {"auto": CalibrationConfig(), **METHODS, "saved": SavedConfig()}
 """methods that calibrate"""
 
 
@@ -74,10 +75,11 @@ QUANTIZE = Form(
     selectors=[
         Selector(
             name="--method",
-            help="how the images for calibration are synthesized: {}; saved reads a folder that `datafree synthesize` wrote; "
-            "or a mixture with the share of each method, such as noise:0.7,deep-inversion:0.3",
+            help="how the images for calibration are synthesized: {}; auto draws pictures and refines some; saved reads a "
+            "folder that `datafree synthesize` wrote; or a mixture with the share of each method, such as "
+            "noise:0.7,deep-inversion:0.3",
             choices=tuple(SOURCES),
-            default="procedural",
+            default="auto",
             mixes=True,
         ),
     ],

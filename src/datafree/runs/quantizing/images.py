@@ -9,6 +9,7 @@ from datafree.classifier import Classifier
 from datafree.methods import METHODS
 from datafree.methods.procedural import ProceduralConfig
 from datafree.randomness import RandomNumbers
+from datafree.runs.quantizing.auto import CalibrationConfig
 from datafree.sets.collecting import Sources, Wanted, collect
 from datafree.sets.saved import SavedConfig
 from datafree.synthesis import Method
@@ -20,6 +21,15 @@ DREAM_STEPS = 50
 """steps of DeepDream, by which networks are compared that are calibrated on procedural pictures"""
 OTHER_SEED = 1000
 """added to the seed for the images on which networks are compared"""
+
+
+def resolved(method: Method, classifier: Classifier, count: int, callback: Callback) -> Method:
+    """Return a method itself, or what `auto` chooses for a network; the choice is said."""
+    if not isinstance(method, CalibrationConfig):
+        return method
+    chosen, reason = method.chosen(classifier, count)
+    callback.note(f"images: {count:,} procedural pictures, {reason}")
+    return chosen
 
 
 def synthesized(method: Method, classifier: Classifier, count: int, seed: int, callback: Callback) -> Images:

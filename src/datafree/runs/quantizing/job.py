@@ -3,7 +3,7 @@
 import time
 from collections.abc import Mapping
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +24,7 @@ from datafree.runs.hardware import plain_faults, set_threads
 from datafree.runs.logger import RunLogger
 from datafree.runs.quantizing.card import card
 from datafree.runs.quantizing.controls import CHOSEN, Row, control_files, control_rows, noise, random_pixels, rows_of
-from datafree.runs.quantizing.images import held_out, synthesized
+from datafree.runs.quantizing.images import held_out, resolved, synthesized
 from datafree.runs.reporting.methods import method_name
 from datafree.runs.reporting.provenance import provenance_of
 from datafree.synthesis import Method
@@ -105,6 +105,7 @@ def quantize_network(
         folder = stack.enter_context(working_folder())
         for note in classifier.notes:
             logger.note(note)
+        job = replace(job, method=resolved(job.method, classifier, job.images, logger))
         if images is None:
             images = synthesized(job.method, classifier, job.images, job.seed, logger)
         other, pictures = held_out(job.method, classifier, min(COMPARED, job.images), job.seed, logger)
