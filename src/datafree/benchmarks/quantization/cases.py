@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Literal
 
 from datafree.benchmarks.mnist import LENET_TRAINING
 from datafree.benchmarks.photographs import PHOTOGRAPHS, PHOTOGRAPHS_16
@@ -10,6 +11,7 @@ from datafree.benchmarks.table import Benchmark
 from datafree.classifier import Classifier
 from datafree.methods import METHODS
 from datafree.methods.deep_inversion import DeepInversionConfig
+from datafree.runs.quantizing.auto import CalibrationConfig
 from datafree.synthesis import Method
 from datafree.teachers.folders import load_folder
 from datafree.teachers.sources import load
@@ -45,6 +47,10 @@ class Case:
     """whether the classes of the real images are those of the network; if not, only agreement is measured"""
     recovered: tuple[str, ...] = ("fast",)
     """rows that are repeated with recovery"""
+    bits: tuple[str, ...] = ("w8a8", "w4a8")
+    """bits of the rows"""
+    observer: Literal["auto", "minmax"] = "auto"
+    """the observer; minmax where the histograms of the others take minutes"""
 
     @property
     def rows(self) -> tuple[str, ...]:
@@ -81,6 +87,7 @@ MNIST_SOURCES = {
     "deep-dream": replace(INVERSION, statistics=0.0),
     "fast": METHODS["fast"],
     "procedural": METHODS["procedural"],
+    "auto": CalibrationConfig(),
 }
 CIFAR10_INVERSION = replace(INVERSION, flip=True, statistics=3.0, start="natural")
 
@@ -102,6 +109,7 @@ def cifar10(table: Benchmark, test_images: int = 10_000) -> Case:
             "deep-inversion": CIFAR10_INVERSION,
             "fast": METHODS["fast"],
             "procedural": METHODS["procedural"],
+            "auto": CalibrationConfig(),
         },
         test_images=test_images,
     )
@@ -125,6 +133,7 @@ CASES: dict[str, Case] = {
             "deep-inversion": INVERSION,
             "fast": METHODS["fast"],
             "procedural": METHODS["procedural"],
+            "auto": CalibrationConfig(),
         },
     ),
     "resnet10-16": cifar10(PHOTOGRAPHS_16),
@@ -137,11 +146,14 @@ CASES: dict[str, Case] = {
         sources={
             "noise": replace(METHODS["noise"], batch_size=64),
             "procedural": replace(METHODS["procedural"], batch_size=64),
+            "auto": CalibrationConfig(),
         },
         images=64,
         test_images=200,
         labelled=False,
         recovered=(),
+        bits=("w8a8",),
+        observer="minmax",
     ),
 }
 """the networks of the table; Lite0 has no row for DeepInversion and fast, which take hours at 224 pixels on a CPU"""

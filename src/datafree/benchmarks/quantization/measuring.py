@@ -1,7 +1,7 @@
 """Measuring one row of the table for one seed: the images, the quantised networks, their agreement and their accuracy."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -22,10 +22,10 @@ from datafree.quantization.workbench import Workbench, compared, logits_of
 from datafree.randomness import RandomNumbers
 from datafree.real.data import open_real
 from datafree.real.ledger import Ledger
+from datafree.runs.quantizing.images import resolved
 from datafree.sets.collecting import Sources, Wanted, collect
 from datafree.types import Images
 
-BITS = ("w8a8", "w4a8")
 RECOVERY_STEPS = 300
 DRAWN = 256
 """drawn pictures on which agreement is measured besides, at most; they are of another seed than those of the rows"""
@@ -68,6 +68,14 @@ class Bench:
         pictures = pictures[: min(len(pictures), self.case.images)]
         return pictures, logits_of(self.classifier, pictures)
 
+    @cached_property
+    def noise(self) -> tuple[Images, Tensor]:
+        """Noise with the spectrum of photographs, and the logits of the float network on it."""
+        method = replace(METHODS["noise"], spectrum="natural", batch_size=self.case.images)
+        with RandomNumbers(1000):
+            images = method.build(self.classifier).synthesize().images
+        return images, logits_of(self.classifier, images)
+
     def images_of(self, row: str, seed: int) -> Images:
         """Return the images that a row is calibrated on."""
         name, count, shape = row.removesuffix(RECOVERED), self.case.images, self.classifier.shape
@@ -80,7 +88,8 @@ class Bench:
         sources = Sources(
             teacher=self.classifier, student=None, callback=silent, note=lambda text: None, numbers=RandomNumbers(seed)
         )
-        images = collect(self.case.sources[name], sources, Wanted(images=count)).batch.images
+        method = resolved(self.case.sources[name], self.classifier, count, silent)
+        images = collect(method, sources, Wanted(images=count)).batch.images
         with RandomNumbers(seed):
             return images[torch.randperm(len(images))[:count]].cpu()
 
@@ -90,11 +99,15 @@ class Bench:
         images, labels = self.test
         logits = network(images)
         found = compared(self.classifier, self.reference, logits)
-        pictures, drawn = self.drawn
+
+        def agreement(images: Images, reference: Tensor) -> float:
+            return compared(self.classifier, reference, network(images)).agreement
+
         return {
             "agreement": found.agreement,
             "accuracy": accuracy(logits, labels) if self.case.labelled else None,
-            "agreement_drawn": compared(self.classifier, drawn, network(pictures)).agreement,
+            "agreement_drawn": agreement(*self.drawn),
+            **({} if self.case.labelled else {"agreement_noise": agreement(*self.noise)}),
             "bytes": path.stat().st_size,
             "milliseconds": self.latency(path),
         }
@@ -138,20 +151,21 @@ def measure_row(bench: Bench, row: str, seed: int) -> dict[str, Any]:
 def without_images(bench: Bench) -> dict[str, Any]:
     """Quantise without images: ranges found while the network runs; with 4-bit weights, activations in float."""
     workbench = bench.workbench
+    found = {"w8a8": bench.scores(workbench.dynamic()) | {"form": "dynamic"}}
+    if "w4a8" not in bench.case.bits:
+        return found
     ranges = workbench.ranges("none", torch.zeros(1, *bench.classifier.shape), "minmax")
     four = workbench.build(Scheme(bits="w8", form="four-bit"), ranges, "minmax", (), "nothing-w4")
-    return {
-        "w8a8": bench.scores(workbench.dynamic()) | {"form": "dynamic"},
-        "w4a8": bench.scores(four) | {"form": "weights only"},
-    }
+    return found | {"w4a8": bench.scores(four) | {"form": "weights only"}}
 
 
 def with_images(bench: Bench, row: str, seed: int, folder: Path) -> dict[str, Any]:
     """Quantise with the images of a row, for each number of bits."""
     images, results = bench.images_of(row, seed), {}
-    for bits in BITS:
+    for bits in bench.case.bits:
         config = QuantizationConfig(
             bits=bits,
+            observer=bench.case.observer,
             float_layers=0,
             recovery_steps=RECOVERY_STEPS if row.endswith(RECOVERED) else 0,
             recovery_lr=1e-3 if bits == "w4a8" else 1e-4,

@@ -11,7 +11,6 @@ from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
 from datafree.benchmarks.quantization.cases import NOTHING
-from datafree.benchmarks.quantization.measuring import BITS
 from datafree.files import read_json
 from datafree.files.validation import from_plain
 from datafree.quantization.sessions import instruction_set
@@ -30,7 +29,7 @@ def collect(cases: Mapping[str, Any], *, command: str, seeds: Sequence[int], thr
     networks = {}
     for name, case in cases.items():
         rows = {
-            row: {bits: summarised([each[bits] for each in runs]) for bits in BITS}
+            row: {bits: summarised([each[bits] for each in runs]) for bits in runs[0]}
             for row, runs in case["rows"].items()
             if runs
         }
@@ -89,6 +88,7 @@ def summarised(runs: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         "accuracy": spread("accuracy"),
         "agreement": spread("agreement"),
         "agreement_drawn": spread("agreement_drawn"),
+        "agreement_noise": spread("agreement_noise") if "agreement_noise" in first else None,
         "bytes": first["bytes"],
         "latency_ratio": round(statistics.median(ratios), 2),
         "forms": sorted({run["form"] for run in runs}),
@@ -103,12 +103,12 @@ def markdown(result: Mapping[str, Any]) -> str:
     environment = result["environment"]
     lines = [
         f"{seeds_of(result)}, in %. Agreement with the float network is measured on "
-        "held-out real images and on drawn pictures of another seed. Latency is relative to the float "
-        "ONNX file, measured in turns.",
+        "held-out real images, on drawn pictures of another seed and, without labels, on noise with the spectrum of "
+        "photographs. Latency is relative to the float ONNX file, measured in turns.",
     ]
     for network in result["networks"].values():
         lines += ["", f"## {network['title']}", "", float_sentence(network), ""]
-        for bits in BITS:
+        for bits in bits_of(network):
             lines += [f"### {bits}", "", *rows_of(network, bits), ""]
         lines += filter(None, [saturation_sentence(network)])
     lines += [
@@ -144,15 +144,22 @@ def float_sentence(network: Mapping[str, Any]) -> str:
 
 def rows_of(network: Mapping[str, Any], bits: str) -> list[str]:
     """Return the rows of one network and one number of bits."""
-    accuracy = ["accuracy"] if network["labelled"] else []
-    header = ["calibrated on", *accuracy, "agreement", "agreement, drawn", "bytes", "latency", "weights", "observer"]
+    columns = {"accuracy": "accuracy"} if network["labelled"] else {}
+    columns |= {"agreement": "agreement", "agreement_drawn": "agreement, drawn"}
+    columns |= {} if network["labelled"] else {"agreement_noise": "agreement, noise"}
+    header = ["calibrated on", *columns.values(), "bytes", "latency", "weights", "observer"]
     lines = [f"| {' | '.join(header)} |", "|---" * len(header) + "|"]
     for name, row in network["rows"].items():
         entry = row[bits]
-        cells = [name, *(shown(entry[key]) for key in (*accuracy, "agreement", "agreement_drawn"))]
+        cells = [name, *(shown(entry[key]) for key in columns)]
         cells += [f"{entry['bytes']:,}", f"{entry['latency_ratio']:.2f}", ", ".join(entry["forms"])]
         lines.append(f"| {' | '.join([*cells, ', '.join(entry['observers']) or '-'])} |")
     return lines
+
+
+def bits_of(network: Mapping[str, Any]) -> list[str]:
+    """Return the bits for which a network has rows."""
+    return list(dict.fromkeys(bits for row in network["rows"].values() for bits in row))
 
 
 def shown(value: Mapping[str, Any] | None) -> str:
@@ -183,11 +190,12 @@ def console_table(result: Mapping[str, Any]) -> Table:
     table = Table(box=SIMPLE_HEAD, pad_edge=False)
     table.add_column("network", overflow="fold")
     table.add_column("calibrated on", overflow="fold")
-    for bits in BITS:
+    columns = list(dict.fromkeys(bits for network in result["networks"].values() for bits in bits_of(network)))
+    for bits in columns:
         table.add_column(f"{bits},\nagreement", justify="right", no_wrap=True)
     for name, network in result["networks"].items():
         for row, entry in network["rows"].items():
-            table.add_row(name, row, *(shown(entry[bits]["agreement"]) for bits in BITS))
+            table.add_row(name, row, *(shown(entry[bits]["agreement"]) if bits in entry else "-" for bits in columns))
     return table
 
 
