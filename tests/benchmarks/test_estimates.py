@@ -1,6 +1,8 @@
 """The table of estimates: naive estimates and scores by hand, and the table itself."""
 
 import json
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -10,7 +12,10 @@ from datafree.benchmarks.estimates import scores, table
 from datafree.benchmarks.estimates.measuring import add_disagreement
 from datafree.benchmarks.estimates.naive import average_threshold, disagreement, mean_confidence, naive_estimates
 from datafree.benchmarks.estimates.students import FAMILIES
+from datafree.benchmarks.estimates.training import Snapshots, first_student, load_teacher
 from datafree.estimation.families import families_of, is_known
+from datafree.teachers import create
+from datafree.teachers.folders import save_folder
 
 
 class TestNaive:
@@ -123,8 +128,8 @@ class TestTable:
 
 
 class TestStudents:
-    def test_there_are_six_teachers_and_sixty_students_and_more(self):
-        assert len(FAMILIES) == 6
+    def test_there_are_more_than_six_teachers_and_sixty_students(self):
+        assert len(FAMILIES) > 6
         assert sum(len(family.recipes) * len(family.lengths) for family in FAMILIES.values()) >= 60
 
     def test_the_family_of_each_recipe_is_known(self):
@@ -132,6 +137,55 @@ class TestStudents:
             for name, recipe in family.recipes.items():
                 assert is_known(recipe.method)
                 assert families_of(recipe.method) or name == "noise"
+
+    def test_the_settings_of_recipes_are_told_apart_and_earlier_ones_are_still_found(self):
+        """Only first weights that are not random are added to what a training is compared by."""
+        recipe = FAMILIES["digits, convnet"].recipes["fast"]
+        assert "start" not in repr(recipe)
+        assert recipe.start == "random"
+        assert FAMILIES["digits, convnet"].recipes["pruned, deep-inversion"].start == "pruned"
+
+    def test_first_students(self):
+        """A pruned student starts as its teacher, an inherited one with some of its channels, others at random."""
+        family = FAMILIES["digits, convnet"]
+        teacher = create(family.network, classes=("a", "b", "c"), shape=(1, 8, 8)).eval()
+        students = {
+            start: first_student(replace(family.recipes["procedural"], start=start), family, teacher)
+            for start in ("random", "inherited", "pruned")
+        }
+        images = torch.rand(4, 1, 8, 8)
+        assert torch.equal(students["pruned"].eval()(images), teacher(images))
+        norms = {start: next(student.model.parameters()).abs().sum((1, 2, 3)) for start, student in students.items()}
+
+        def of_teacher(values: torch.Tensor) -> bool:
+            return bool(torch.isclose(values[:, None], norms["pruned"], atol=1e-6).any(1).all())
+
+        assert of_teacher(norms["inherited"])
+        assert not of_teacher(norms["random"])
+
+    def test_copies_are_of_the_moment(self):
+        """A copy of a step does not change with the student, even if its layers do."""
+        teacher = create("convnet_w8", classes=("a", "b"), shape=(1, 8, 8)).eval()
+        snapshots = Snapshots(teacher, [2])
+        for step in (1, 2, 3):
+            with torch.no_grad():
+                next(teacher.parameters()).fill_(step)
+            snapshots.log(step, {})
+        assert list(snapshots.copies) == [2]
+        assert (next(snapshots.copies[2].parameters()) == 2).all()
+
+    def test_rows_of_a_table_become_recipes(self):
+        family = FAMILIES["cifar10 16x16, resnet"]
+        assert family.table is not None
+        for name, recipe in family.recipes.items():
+            assert recipe.method == family.table.rows[name].method
+        assert families_of(family.recipes["auto"].method) == {"procedural", "deep-inversion"}
+
+    def test_several_teachers_are_one(self, tmp_path: Path):
+        family = FAMILIES["two teachers of digits, convnet"]
+        for number, names in enumerate((("0", "1"), ("2", "3")), 1):
+            save_folder(create("convnet_w8", classes=names, shape=(1, 8, 8)), tmp_path / str(number))
+        assert load_teacher(family, tmp_path).classes == ("0", "1", "2", "3")
 
     def test_the_last_length_is_the_whole(self):
         assert {family.lengths[-1] for family in FAMILIES.values()} == {1.0}

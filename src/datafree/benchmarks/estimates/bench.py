@@ -9,11 +9,16 @@ from rich.console import Console
 from datafree.benchmarks.estimates.measuring import Measured, add_disagreement, measure
 from datafree.benchmarks.estimates.students import FAMILIES
 from datafree.benchmarks.estimates.table import collect, markdown, mean_shares, percent, plot
-from datafree.benchmarks.estimates.training import Student, held_out_batches, train_students, train_teacher
+from datafree.benchmarks.estimates.training import (
+    Student,
+    held_out_batches,
+    load_teacher,
+    train_students,
+    train_teacher,
+)
 from datafree.estimation.stability import REAL_SHARES
 from datafree.files import write_json, write_text
 from datafree.runs.hardware import set_threads
-from datafree.teachers.folders import load_folder
 from datafree.types import InputError, suggestion
 
 NAME = "estimate"
@@ -44,14 +49,10 @@ def bench_estimates(options: Any, console: Console) -> dict[str, Any]:
             f"retention {percent(student.retention)}",
             highlight=False,
         )
-    measured = {
-        name: Measured(
-            folders[name],
-            out / "pools",
-            held_out_batches(FAMILIES[name], load_folder(folders[name]), options.data_root),
-        )
-        for name in names
-    }
+    measured = {}
+    for name in names:
+        teacher = load_teacher(FAMILIES[name], folders[name])
+        measured[name] = Measured(teacher, out / "pools", held_out_batches(FAMILIES[name], teacher, options.data_root))
     shares = {name: measured[name].shares for name in names}
     usual = {name: each for name, each in shares.items() if not measured[name].fragile}
     rows: list[dict[str, Any]] = []

@@ -30,8 +30,8 @@ NOISE = 384
 class Measured:
     """The pools of a teacher, and what is the same for all its students."""
 
-    def __init__(self, folder: Path, pools: Path, real: Sequence[Batch]) -> None:
-        self.teacher = load_folder(folder).eval()
+    def __init__(self, teacher: Classifier, pools: Path, real: Sequence[Batch]) -> None:
+        self.teacher = teacher
         self.pools = pools_for(self.teacher, families_for(self.teacher), Settings(seconds=1e9, folder=pools))
         self.fragile = most_stable(self.pools.values()) < FRAGILE
         self.logits = {name: logits_of(self.teacher, pool.pixels) for name, pool in self.pools.items()}

@@ -1,15 +1,21 @@
-"""The students of the table of estimates: six teachers, recipes of many kinds, two seeds and two lengths of each."""
+"""The students of the table of estimates: several teachers, recipes of many kinds, two seeds and some lengths of each."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
-from typing import Any
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal
 
 from datafree.applications.distillation import DistillationConfig
+from datafree.applications.pruning import PruningConfig
+from datafree.benchmarks.photographs import PHOTOGRAPHS_16
+from datafree.benchmarks.table import Benchmark
 from datafree.methods import METHODS
 from datafree.runs.training import TrainingConfig
 from datafree.synthesis import Method, Schedule
 from datafree.synthesis.augmentation import Augmentation
 
+Start = Literal["random", "inherited", "pruned"]
+"""first weights of a student: random ones; those of the strongest channels of its teacher; or a copy of its teacher, which is
+pruned"""
 DIGITS_SHIFT, MNIST_SHIFT = Augmentation(shift=0.15), Augmentation(shift=1)
 
 
@@ -20,6 +26,8 @@ class Recipe:
     method: Method
     schedule: Schedule
     application: DistillationConfig
+    start: Start = field(default="random", repr=False)
+    """first weights"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,6 +45,39 @@ class Family:
     """channels, height and width of the images, if they are not those of the network"""
     lengths: tuple[float, ...] = (0.125, 0.25, 0.5, 1.0)
     """fractions of the steps after which a student is saved; the last is 1"""
+    parts: tuple[str, ...] = ()
+    """real images of each teacher, if there are several: each knows some of the classes, and the student all"""
+    table: Benchmark | None = None
+    """table whose rows are the recipes, and whose teacher is the teacher"""
+    table_name: str = ""
+    """name of that table; its finished runs in `bench-NAME` beside the folder of the students are not repeated"""
+
+
+def of_table(name: str, table: Benchmark, rows: tuple[str, ...]) -> Family:
+    """Return the students of some rows of a table.
+
+    Args:
+        name: The name of the table.
+        table: The table.
+        rows: Rows of distillation on synthesized images.
+    """
+    recipes: dict[str, Recipe] = {}
+    for row in rows:
+        method, application = table.rows[row].method, table.rows[row].application
+        assert method is not None, "rows on real images have no family"
+        assert isinstance(application, DistillationConfig)
+        recipes[row] = Recipe(method=method, schedule=table.rows[row].schedule, application=application)
+    return Family(
+        network=table.teacher,
+        data=table.data,
+        input=table.input,
+        student=table.student,
+        training=table.training,
+        recipes=recipes,
+        lengths=(1.0,),
+        table=table,
+        table_name=name,
+    )
 
 
 def stored(batches: int, batch_size: int = 64) -> Schedule:
@@ -98,6 +139,16 @@ def inverted(name: str, descent: int, batches: int, steps: int, augment: Augment
     )
 
 
+def pruned(steps: int, **settings: Any) -> Recipe:
+    """Return a student that is a copy of its teacher, pruned on inverted images and recovered on them."""
+    application = PruningConfig(
+        steps=steps, lr=2e-3, ratio=0.5, rounds=3, importance_batches=4, augment=DIGITS_SHIFT, **settings
+    )
+    return Recipe(
+        method=inversion("deep-inversion", 80, jitter=0), schedule=stored(2), application=application, start="pruned"
+    )
+
+
 DIGITS_ZSKD = Augmentation(shift=1, rotate=10, scale=0.1)
 MNIST_ZSKD = Augmentation(shift=3, rotate=24, scale=0.25)
 LENET_TRAINING = TrainingConfig(steps=700, lr=2e-3, weight_decay=0.0, augment=Augmentation())
@@ -115,6 +166,8 @@ FAMILIES: dict[str, Family] = {
             "deep-inversion": inverted("deep-inversion", 80, 2, 800, DIGITS_SHIFT, jitter=0),
             "zskd": zskd(500, 5, 64, DIGITS_ZSKD),
             "fast": fast(800),
+            "inherited, procedural": replace(procedural(300), start="inherited"),
+            "pruned, deep-inversion": pruned(200),
         },
     ),
     "digits, resnet": Family(
@@ -175,6 +228,21 @@ FAMILIES: dict[str, Family] = {
             "deep-inversion": inverted("deep-inversion", 60, 2, 600, MNIST_SHIFT),
             "fast": fast(600),
         },
+    ),
+    "two teachers of digits, convnet": Family(
+        network="convnet_w32",
+        data="digits",
+        student="convnet_w16",
+        training=TrainingConfig(),
+        parts=("digits:0-4", "digits:5-9"),
+        recipes={
+            "procedural": procedural(600),
+            "deep-inversion": inverted("deep-inversion", 80, 2, 800, DIGITS_SHIFT, jitter=0),
+            "fast": fast(800),
+        },
+    ),
+    "cifar10 16x16, resnet": of_table(
+        "photographs-16", PHOTOGRAPHS_16, ("procedural", "auto", "noise", "fast, shortened")
     ),
 }
 """the teachers, each with the recipes of its students"""

@@ -1,23 +1,28 @@
 """Training the students of the table of estimates. Each is saved after a part of its steps too, as another student."""
 
 import json
+import os
 import re
 from collections.abc import Sequence
+from copy import deepcopy
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 from rich.console import Console
-from torch import nn
 
 from datafree.applications.distillation import distill
-from datafree.benchmarks.estimates.students import FAMILIES, Family
+from datafree.applications.pruning import PruningConfig, prune
+from datafree.benchmarks.estimates.students import FAMILIES, Family, Recipe
+from datafree.benchmarks.rows import RowRun, RowSettings, run_row, stored_teacher
 from datafree.callback import Callback
 from datafree.classifier import Classifier
+from datafree.ensemble import Ensemble
 from datafree.evaluation import evaluate
 from datafree.files import atomic_folder, read_json, write_json
 from datafree.files.validation import from_plain
+from datafree.networks.inheritance import inherit
 from datafree.real.data import open_real
 from datafree.real.ledger import Ledger
 from datafree.runs.tasks import create_student
@@ -68,35 +73,50 @@ def slug(name: str) -> str:
 
 
 class Snapshots(Callback):
-    """Keeps the weights of a student at some steps, while it is trained."""
+    """Keeps copies of a student at some steps, while it is trained."""
 
-    def __init__(self, student: nn.Module, steps: Sequence[int]) -> None:
+    def __init__(self, student: Classifier, steps: Sequence[int]) -> None:
         self.student, self.steps = student, steps
-        self.weights: dict[int, dict[str, torch.Tensor]] = {}
+        self.copies: dict[int, Classifier] = {}
         self.step = 0
 
     def log(self, step: int, terms: Terms) -> None:
         if step in self.steps:
-            self.weights[step] = {name: tensor.clone() for name, tensor in self.student.state_dict().items()}
+            self.copies[step] = deepcopy(self.student)
 
 
 def train_teacher(name: str, family: Family, out: Path, options: Any, console: Console) -> Path:
-    """Train the teacher of a family, unless it is there already, and return its folder.
+    """Train the teacher of a family, or its teachers, unless they are there already, and return their folder.
 
     Raises:
         InputError: If the folder has a teacher with other settings.
     """
+    if family.table is not None and (options.teachers / family.table.stored_teacher).is_dir():
+        return stored_teacher(family.table, options.teachers)
     folder = out / slug(name) / "teacher"
+    for number, data in enumerate(family.parts, 1):
+        train_network(family, data, folder / str(number), options, console)
+    if not family.parts:
+        train_network(family, family.data, folder, options, console)
+    return folder
+
+
+def train_network(family: Family, data: str, folder: Path, options: Any, console: Console) -> None:
+    """Train a teacher of a family on real images, unless it is there already.
+
+    Raises:
+        InputError: If the folder has a teacher with other settings.
+    """
     training = replace(family.training, steps=max(1, family.training.steps // options.shorten))
     if (folder / TRAINING).is_file():
-        expected = recipe(network=family.network, data=family.data, training=training, seed=0)
+        expected = recipe(network=family.network, data=data, training=training, seed=0)
         found = from_plain(dict[str, Any], read_json(folder / TRAINING), str(folder / TRAINING))
         if not json.loads(json.dumps(expected)).items() <= found.items():
             raise InputError(f"{folder} was trained with other settings; remove it or give another --out")
-        return folder
+        return
     example_teacher(
         network=family.network,
-        data=family.data,
+        data=data,
         data_root=options.data_root,
         out=folder,
         input=family.input,
@@ -105,7 +125,13 @@ def train_teacher(name: str, family: Family, out: Path, options: Any, console: C
         threads=options.threads,
         console=console,
     )
-    return folder
+
+
+def load_teacher(family: Family, folder: Path) -> Classifier:
+    """Return the teacher of a family, or all its teachers as one."""
+    if family.parts:
+        return Ensemble([load_folder(folder / str(number)).eval() for number in range(1, len(family.parts) + 1)]).eval()
+    return load_folder(folder).eval()
 
 
 def held_out_batches(family: Family, teacher: Classifier, data_root: str) -> list[Batch]:
@@ -123,27 +149,26 @@ def train_students(
         InputError: If the folder has students with other settings.
     """
     family = FAMILIES[name]
+    if family.table is not None:
+        return [run_of_table(name, recipe_name, seed, teacher_folder, out, options)]
     folder = out / slug(name) / slug(recipe_name) / f"seed-{seed}"
-    made_by = f"{family.student} {family.lengths} {family.recipes[recipe_name]!r} shorten {options.shorten}"
+    settings = family.recipes[recipe_name]
+    made_by = f"{family.student} {family.lengths} {settings!r} shorten {options.shorten}"
+    if settings.start != "random":
+        made_by += f" {settings.start}"
     if (folder / STUDENTS).is_file():
         trained = from_plain(Trained, read_json(folder / STUDENTS), str(folder / STUDENTS))
         if trained.made_by != made_by:
             raise InputError(f"{folder} was trained with other settings; remove it or give another --out")
         return list(trained.students)
-    teacher = load_folder(teacher_folder).eval().to(options.device)
+    teacher = load_teacher(family, teacher_folder).to(options.device)
     torch.manual_seed(seed)
-    student = create_student(teacher, family.student)
-    settings = family.recipes[recipe_name]
-    config = replace(settings.application, steps=max(4, settings.application.steps // options.shorten))
-    snapshots = Snapshots(student, [max(1, round(part * config.steps)) for part in family.lengths])
-    stream = Stream.of(settings.method, teacher, student, settings.schedule)
-    distill(student, teacher, stream, config, callback=snapshots)
+    copies = learn(settings, family, teacher, options.shorten)
     batches = held_out_batches(family, teacher, options.data_root)
     best = evaluate(teacher, teacher, batches)
     students = []
     with atomic_folder(folder) as new:
-        for steps, weights in snapshots.weights.items():
-            student.load_state_dict(weights)
+        for steps, student in copies.items():
             save_folder(student.eval(), new / f"{steps}-steps")
             found = evaluate(student, teacher, batches)
             students.append(
@@ -160,3 +185,61 @@ def train_students(
             )
         write_json(new / STUDENTS, asdict(Trained(made_by, tuple(students))))
     return students
+
+
+def learn(settings: Recipe, family: Family, teacher: Classifier, shorten: int) -> dict[int, Classifier]:
+    """Train a student, and return it as it was after each part of its steps."""
+    config = replace(settings.application, steps=max(4, settings.application.steps // shorten))
+    student = first_student(settings, family, teacher)
+    snapshots = Snapshots(student, [max(1, round(part * config.steps)) for part in family.lengths])
+    stream = Stream.of(settings.method, teacher, student, settings.schedule)
+    if isinstance(config, PruningConfig):
+        prune(student, teacher, stream, config, callback=snapshots)
+    else:
+        distill(student, teacher, stream, config, callback=snapshots)
+    return snapshots.copies
+
+
+def first_student(settings: Recipe, family: Family, teacher: Classifier) -> Classifier:
+    """Return a student before its training."""
+    if settings.start == "pruned":
+        return deepcopy(teacher)
+    student = create_student(teacher, family.student)
+    if settings.start == "inherited":
+        inherit(student, teacher)
+    return student
+
+
+def run_of_table(name: str, row: str, seed: int, teacher: Path, out: Path, options: Any) -> Student:
+    """Run a row of a table, unless it is finished, and return its student.
+
+    Args:
+        name: The family.
+        row: The row.
+        seed: Random seed.
+        teacher: The folder of its teacher.
+        out: The folder of all students; the runs of the table lie beside it.
+        options: How the row is run.
+    """
+    family = FAMILIES[name]
+    assert family.table is not None
+    settings = RowSettings(
+        shorten=options.shorten,
+        data_root=options.data_root,
+        device=options.device,
+        threads=options.threads,
+        teachers=options.teachers,
+    )
+    runs = out.parent / f"bench-{family.table_name}"
+    row_run = RowRun(table=family.table, name=row, teachers=[teacher], seed=seed, out=runs, settings=settings)
+    summary = run_row(row_run, None)
+    return Student(
+        teacher=name,
+        recipe=row,
+        seed=seed,
+        steps=family.recipes[row].application.steps,
+        folder=os.path.relpath(row_run.folder / "student", out),
+        accuracy=summary["student"]["accuracy"],
+        teacher_accuracy=summary["teacher"]["accuracy"],
+        per_class=tuple(value or 0.0 for value in summary["student"]["per_class"]),
+    )
