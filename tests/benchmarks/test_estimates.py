@@ -165,7 +165,7 @@ class TestStudents:
 
     def test_copies_are_of_the_moment(self):
         """A copy of a step does not change with the student, even if its layers do."""
-        teacher = create("convnet_w8", classes=("a", "b"), shape=(1, 8, 8)).eval()
+        teacher = create("convnet_w16", classes=("a", "b"), shape=(1, 8, 8)).eval()
         snapshots = Snapshots(teacher, [2])
         for step in (1, 2, 3):
             with torch.no_grad():
@@ -184,7 +184,7 @@ class TestStudents:
     def test_several_teachers_are_one(self, tmp_path: Path):
         family = FAMILIES["two teachers of digits, convnet"]
         for number, names in enumerate((("0", "1"), ("2", "3")), 1):
-            save_folder(create("convnet_w8", classes=names, shape=(1, 8, 8)), tmp_path / str(number))
+            save_folder(create("convnet_w16", classes=names, shape=(1, 8, 8)), tmp_path / str(number))
         assert load_teacher(family, tmp_path).classes == ("0", "1", "2", "3")
 
     def test_the_last_length_is_the_whole(self):
