@@ -230,7 +230,7 @@ FAMILIES: dict[str, Family] = {
         },
     ),
     "two teachers of digits, convnet": Family(
-        network="convnet_w32",
+        network="convnet_w64",
         data="digits",
         student="convnet_w16",
         training=TrainingConfig(),
