@@ -73,14 +73,14 @@ def test_larger_images_cost_four_times_as_much():
 def test_auto_of_the_tables_is_what_the_method_auto_chooses(thin: Classifier):
     chosen = recipe_for(thin, flips=True).method
     assert isinstance(chosen, Mixture)
-    ours = refined()
+    ours = refined(SIXTEEN)
     assert chosen.shares == pytest.approx(ours.shares)
     assert [part.method for part in chosen.parts] == [part.method for part in ours.parts]
 
 
 def test_methods_of_the_papers_take_as_many_passes_as_the_recipe():
     rows = BENCHMARKS["photographs-16"].rows
-    refine = next(part for part in refined().parts if part.name == "refine")
+    refine = next(part for part in refined(SIXTEEN).parts if part.name == "refine")
     passes = refine.method.batch_size * refine.method.passes * refine.own_schedule.warmup_batches
     for name in ("deep-dream", "deep-inversion", "zskd"):
         row = rows[f"{name}, shortened"]

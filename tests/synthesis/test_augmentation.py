@@ -45,9 +45,22 @@ def test_flip_mirrors_about_half_of_the_images_and_leaves_the_others_unchanged()
     assert 70 < sum(mirrored) < 130
 
 
-def test_shift_reaches_its_maximum_in_both_directions():
-    shifts = centres(Augmentation(shift=3.0)(spots(300))) - 10
+@pytest.mark.parametrize(
+    "augmentation",
+    [Augmentation(shift=3.0), Augmentation(relative_shift=3 / 21), Augmentation(shift=1.0, relative_shift=2 / 21)],
+    ids=["pixels", "fraction", "both"],
+)
+def test_shift_reaches_its_maximum_in_both_directions(augmentation: Augmentation):
+    shifts = centres(augmentation(spots(300))) - 10
     assert 2.7 < shifts.max() <= 3.01 and -3.01 <= shifts.min() < -2.7
+
+
+def test_a_relative_shift_is_a_fraction_of_height_and_of_width():
+    ramp = torch.arange(12.0).expand(400, 1, 6, 12)
+    right = Augmentation(relative_shift=0.25)(ramp)[:, 0, 3, 6] - 6
+    down = Augmentation(relative_shift=0.25)(ramp.mT)[:, 0, 6, 3] - 6
+    assert right.abs().max().item() == pytest.approx(3, abs=0.1)
+    assert down.abs().max().item() == pytest.approx(3, abs=0.1)
 
 
 def test_scale_changes_the_size_up_to_its_maximum():
@@ -225,9 +238,9 @@ class TestFlipInvariance:
             flip_divergence(teacher, torch.rand(1, *toys.SHAPE))
 
 
-@pytest.mark.parametrize("name", ["shift", "rotate", "scale"])
+@pytest.mark.parametrize("name", ["shift", "relative_shift", "rotate", "scale"])
 def test_refuses_a_negative_maximum(name: str):
-    with pytest.raises(InputError, match=f"{name} is -1"):
+    with pytest.raises(InputError, match=f"{name.replace('_', '-')} is -1"):
         Augmentation(**{name: -1})
 
 

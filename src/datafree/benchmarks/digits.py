@@ -6,6 +6,7 @@ from datafree.benchmarks.demo import STUDENT, TEACHER, demo_application, demo_so
 from datafree.benchmarks.photographs.recipe import AUTO, drawn, mixture
 from datafree.benchmarks.table import Benchmark, Row
 from datafree.methods import METHODS
+from datafree.runs.planning.auto import refinement
 from datafree.runs.training import TrainingConfig
 from datafree.synthesis import Schedule
 
@@ -51,7 +52,7 @@ def drawn_rows() -> dict[str, Row]:
     """Return procedural pictures, and what `auto` makes of them, with the augmentation that they come with."""
     procedural = METHODS["procedural"]
     application = replace(demo_application(1200), **procedural.distillation)
-    recipe = mixture(METHODS["refine"], 4, BATCH_SIZE)
+    recipe = mixture(refinement((1, 8, 8)), 4, BATCH_SIZE)
     return {
         "procedural": Row(method=procedural, schedule=drawn(BATCH_SIZE), application=application),
         AUTO: Row(method=recipe, schedule=Schedule(batch_size=BATCH_SIZE), application=application),

@@ -8,6 +8,7 @@ from datafree.benchmarks.photographs.recipe import AUTO, drawn, mixture
 from datafree.benchmarks.table import Benchmark, Row
 from datafree.methods import METHODS
 from datafree.methods.deep_inversion import DeepInversionConfig
+from datafree.runs.planning.auto import refinement
 from datafree.runs.training import TrainingConfig
 from datafree.synthesis import Schedule
 from datafree.synthesis.augmentation import Augmentation
@@ -85,7 +86,7 @@ def drawn_rows() -> dict[str, Row]:
     return {
         "procedural": Row(method=procedural, schedule=drawn(128), application=application),
         AUTO: Row(
-            method=mixture(METHODS["refine"], 8, 128), schedule=Schedule(batch_size=128), application=application
+            method=mixture(refinement((1, 28, 28)), 8, 128), schedule=Schedule(batch_size=128), application=application
         ),
     }
 

@@ -70,7 +70,7 @@ class PicturesConfig(Method):
     @property
     def distillation(self) -> Mapping[str, Any]:
         """Shifts, and rectangles from other pictures: half of the images have one."""
-        return {"augment": Augmentation(shift=1, cutmix=0.5)}
+        return {"augment": Augmentation(relative_shift=0.125, cutmix=0.5)}
 
     def opened(self, source: Source) -> "OpenedPictures":
         """Return the same settings with the pictures of the folder."""

@@ -80,8 +80,8 @@ class ProceduralConfig(Method):
 
     @property
     def distillation(self) -> Mapping[str, Any]:
-        """Shifts, and rectangles from other pictures: half of the images have one."""
-        return {"augment": Augmentation(shift=1, cutmix=0.5)}
+        """Shifts by up to an eighth of the side, and rectangles from other pictures: half of the images have one."""
+        return {"augment": Augmentation(relative_shift=0.125, cutmix=0.5)}
 
     def families_for(self, teacher: Classifier) -> dict[str, float]:
         """Return the families with a share, for a teacher.

@@ -20,7 +20,7 @@ from torch.autograd.function import once_differentiable
 from datafree import processes
 from datafree.classifier import Classifier, frozen
 from datafree.losses import js_divergence
-from datafree.types import Images, InputError, require_at_least
+from datafree.types import Images, InputError, require_at_least, require_at_most
 
 FLIP_LIMIT = 0.2
 """a teacher is flip-invariant below this `flip_divergence`: on procedural pictures, a teacher of CIFAR-10 has 0.11 to 0.13, of
@@ -33,6 +33,8 @@ class Augmentation:
 
     shift: float = 0.0
     """maximum shift in pixels, fractions included, along both axes; the border is replicated"""
+    relative_shift: float = 0.0
+    """maximum shift as a fraction of height and width, added to shift: the same for images of every size"""
     rotate: float = 0.0
     """maximum rotation in degrees, in both directions"""
     scale: float = 0.0
@@ -45,14 +47,20 @@ class Augmentation:
     """fraction of images with a rectangle from another image of the batch; only where the teacher labels the images"""
 
     def __post_init__(self) -> None:
-        require_at_least(0, shift=self.shift, rotate=self.rotate, scale=self.scale)
+        require_at_least(0, shift=self.shift, relative_shift=self.relative_shift, rotate=self.rotate, scale=self.scale)
+        require_at_most(1, relative_shift=self.relative_shift)
         for name, fraction in (("mix", self.mix), ("cutmix", self.cutmix)):
             if not 0 <= fraction <= 1:
                 raise InputError(f"{name} is {fraction}, but it must be between 0 and 1")
 
     def __bool__(self) -> bool:
         """Whether images are changed at all."""
-        return bool(self.shift or self.rotate or self.scale or self.flip or self.combines)
+        return bool(self.moves or self.flip or self.combines)
+
+    @property
+    def moves(self) -> bool:
+        """Whether images are shifted, rotated or scaled."""
+        return bool(self.shift or self.relative_shift or self.rotate or self.scale)
 
     @property
     def combines(self) -> bool:
@@ -112,12 +120,13 @@ class Augmentation:
         if self.flip:
             mirrored = uniform((n, 1, 1, 1), images.device) < 0.5
             images = torch.where(mirrored, images.flip(-1), images)
-        if not (self.shift or self.rotate or self.scale):
+        if not self.moves:
             return images
         drawn = uniform((4, n), images.device, dim=1) * 2 - 1
         angle = drawn[0] * self.rotate * torch.pi / 180
         cos, sin = angle.cos() * (1 + drawn[1] * self.scale), angle.sin() * (1 + drawn[1] * self.scale)
-        right, down = drawn[2] * 2 * self.shift / width, drawn[3] * 2 * self.shift / height
+        right = drawn[2] * 2 * (self.shift / width + self.relative_shift)
+        down = drawn[3] * 2 * (self.shift / height + self.relative_shift)
         # The grid counts height and width as 2 each; in pixels a rotation must not shear images that are not square.
         affine = torch.stack([cos, -sin * (height / width), right, sin * (width / height), cos, down], 1).view(n, 2, 3)
         grid = F.affine_grid(affine, list(images.shape), align_corners=False)

@@ -17,7 +17,7 @@ from datafree.commands.main import main
 from datafree.methods import METHODS
 from datafree.runs.experiment import run
 from datafree.runs.planning import deciding
-from datafree.runs.planning.auto import Auto, race_of, recipe_for, variance_spread
+from datafree.runs.planning.auto import Auto, race_of, recipe_for, refinement, variance_spread
 from datafree.runs.planning.timing import STEPS, SynthesisTime, time_of_batch, time_student, time_synthesis
 from datafree.runs.settings import Experiment, read_settings
 from datafree.runs.tasks import Task
@@ -37,6 +37,11 @@ def test_a_teacher_with_batch_norm_gets_refined_pictures(teacher: Classifier):
     assert "batch-norm statistics" in recipe.reason
     assert recipe.method.parts[1].method.flip  # type: ignore[attr-defined]
     assert not recipe_for(teacher, flips=False).method.parts[1].method.flip  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize(("shape", "pixels"), [((1, 8, 8), 0), ((3, 28, 40), 1), ((3, 32, 32), 2), ((3, 224, 224), 14)])
+def test_the_jitter_is_a_sixteenth_of_the_shorter_side(shape: tuple[int, ...], pixels: int):
+    assert refinement(shape).jitter == pixels
 
 
 def test_a_teacher_without_batch_norm_gets_pictures_refined_by_its_gradients(plain_teacher: Classifier):

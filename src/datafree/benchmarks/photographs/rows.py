@@ -8,6 +8,7 @@ from datafree.benchmarks.photographs.recipe import AUTO, drawn, mixture, optimiz
 from datafree.benchmarks.table import Row
 from datafree.methods import METHODS
 from datafree.methods.deep_inversion import DeepInversionConfig
+from datafree.runs.planning.auto import refinement
 from datafree.synthesis import Method, Schedule
 from datafree.synthesis.augmentation import Augmentation
 from datafree.synthesis.inversion import StartChoice
@@ -28,9 +29,9 @@ def application(costs: Costs) -> DistillationConfig:
     return DistillationConfig(steps=STEPS, lr=LR, augment=augment)
 
 
-def refined(start: StartChoice = "procedural", batches: int = BATCHES) -> Mixture:
+def refined(costs: Costs, start: StartChoice = "procedural", batches: int = BATCHES) -> Mixture:
     """Return the recipe of `auto`, or with another start of the optimization."""
-    method = replace(METHODS["refine"], start=start, flip=True, steps=(INVERSION_STEPS,))
+    method = replace(refinement((3, costs.side, costs.side)), start=start, flip=True, steps=(INVERSION_STEPS,))
     return mixture(method if start == "procedural" else replace(method, targets="balanced"), batches, BATCH_SIZE)
 
 
@@ -62,12 +63,12 @@ def equal_steps(costs: Costs) -> dict[str, Row]:
     rows = {
         "real images": (None, Schedule(batch_size=BATCH_SIZE), plain),
         "procedural": (METHODS["procedural"], POOL, plain),
-        AUTO: (refined(), Schedule(batch_size=BATCH_SIZE), plain),
+        AUTO: (refined(costs), Schedule(batch_size=BATCH_SIZE), plain),
         "noise": (noise, Schedule(batch_size=BATCH_SIZE), plain),
         "procedural, with selection": (METHODS["procedural"], POOL, selected),
-        "auto, with selection": (refined(), Schedule(batch_size=BATCH_SIZE), selected),
-        "refined from noise": (refined("noise"), Schedule(batch_size=BATCH_SIZE), plain),
-        "refined from natural noise": (refined("natural"), Schedule(batch_size=BATCH_SIZE), plain),
+        "auto, with selection": (refined(costs), Schedule(batch_size=BATCH_SIZE), selected),
+        "refined from noise": (refined(costs, "noise"), Schedule(batch_size=BATCH_SIZE), plain),
+        "refined from natural noise": (refined(costs, "natural"), Schedule(batch_size=BATCH_SIZE), plain),
         "noise, natural": (replace(noise, spectrum="natural"), Schedule(batch_size=BATCH_SIZE), plain),
     }
     papers = {f"{name}, shortened": (*source, plain) for name, source in paper_methods().items()}
@@ -102,7 +103,9 @@ def part_rows(costs: Costs) -> dict[str, Row]:
     Parts of the drawing are measured on procedural pictures alone. Rows with the name of a row of equal steps are the same:
     with one `--out` they are run once.
     """
-    whole = Row(method=refined(), schedule=Schedule(batch_size=BATCH_SIZE), application=application(costs), task=TASK)
+    whole = Row(
+        method=refined(costs), schedule=Schedule(batch_size=BATCH_SIZE), application=application(costs), task=TASK
+    )
     drawn = replace(whole, method=METHODS["procedural"], schedule=POOL)
     procedural = METHODS["procedural"]
     uncut = replace(whole.application, augment=Augmentation(shift=costs.side // 8, flip=True))
@@ -118,7 +121,7 @@ def part_rows(costs: Costs) -> dict[str, Row]:
         AUTO: whole,
         "auto, without cutmix": replace(whole, application=uncut),
         "auto, with selection": replace(whole, application=replace(whole.application, select=2)),
-        "refined from noise": replace(whole, method=refined("noise")),
+        "refined from noise": replace(whole, method=refined(costs, "noise")),
         "procedural": drawn,
         "procedural, without cutmix": replace(drawn, application=uncut),
         **{f"procedural, {name}": replace(drawn, method=method) for name, method in drawings.items()},
