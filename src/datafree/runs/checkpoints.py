@@ -7,7 +7,7 @@ import re
 import shutil
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from datafree.files import atomic_folder, read_json, sha256_of
+from datafree.files.stored import StoredFile
 from datafree.files.validation import from_plain
 from datafree.types import InputError, Stateful
 
@@ -39,6 +40,8 @@ class Manifest:
     """version of the layout"""
     sha256: Mapping[str, str]
     """hash of each other file"""
+    stored: Mapping[str, str] = field(default_factory=dict)
+    """hash of each file of the run that the state names, by its path in the run folder"""
 
 
 class Damaged(Exception):
@@ -71,7 +74,21 @@ def _fill(new: Path, schema: int, step: int, state: Mapping[str, Any], parts: Se
         part.rename(new / part.name)
     names = (TENSORS, TREE, *(f"{part.name}/{MANIFEST}" for part in parts))
     hashes = {name: sha256_of(new / name) for name in names}
-    (new / MANIFEST).write_text(json.dumps({"schema": schema, "sha256": hashes}), encoding="utf-8")
+    manifest = {"schema": schema, "sha256": hashes, "stored": stored_in(tree)}
+    (new / MANIFEST).write_text(json.dumps(manifest), encoding="utf-8")
+
+
+def stored_in(tree: Any) -> dict[str, str]:
+    """Return the files of the run that an encoded state names, with their hashes."""
+    match tree:
+        case {"stored": str(path), "sha256": str(digest)}:
+            return {path: digest}
+        case dict():
+            return stored_in(list(tree.values()))
+        case list():
+            return {path: digest for node in tree for path, digest in stored_in(node).items()}
+        case _:
+            return {}
 
 
 def commit(folder: Path, schema: int, step: int, state: Mapping[str, Any], parts: Sequence[Path] = ()) -> None:
@@ -81,7 +98,7 @@ def commit(folder: Path, schema: int, step: int, state: Mapping[str, Any], parts
         folder: The folder of all checkpoints.
         schema: Version of the layout.
         step: The training step that the state belongs to.
-        state: Nested mappings, lists and tuples of tensors, numbers, strings, booleans and None.
+        state: Nested mappings, lists and tuples of tensors, stored files, numbers, strings, booleans and None.
         parts: Folders with the parts of other processes, which are moved into the checkpoint.
 
     Raises:
@@ -94,8 +111,27 @@ def commit(folder: Path, schema: int, step: int, state: Mapping[str, Any], parts
         shutil.rmtree(path) if path.is_dir() else path.unlink()
 
 
-def read(folder: Path, schema: int) -> tuple[int, Any]:
+def named_files(folder: Path) -> set[str]:
+    """Return the files of the run that the checkpoints in a folder name.
+
+    Raises:
+        InputError: If a manifest cannot be read.
+    """
+    names: set[str] = set()
+    for checkpoint in numbered(folder):
+        for place in (checkpoint, *parts_of(checkpoint)):
+            manifest = from_plain(Manifest, read_json(place / MANIFEST, TREE_LIMIT, root=folder), MANIFEST)
+            names |= manifest.stored.keys()
+    return names
+
+
+def read(folder: Path, schema: int, run: Path | None = None) -> tuple[int, Any]:
     """Return the step and the state of one checkpoint.
+
+    Args:
+        folder: The checkpoint.
+        schema: Version of the layout.
+        run: The run folder, whose files that the state names are verified; None: they are not needed.
 
     Raises:
         Damaged: If a file is missing, damaged or of another layout.
@@ -103,12 +139,14 @@ def read(folder: Path, schema: int) -> tuple[int, Any]:
         OSError: If the disk fails.
     """
     try:
-        manifest = from_plain(Manifest, read_json(folder / MANIFEST, root=folder.parent), MANIFEST)
+        manifest = from_plain(Manifest, read_json(folder / MANIFEST, TREE_LIMIT, root=folder.parent), MANIFEST)
         if manifest.schema != schema:
             raise Damaged(f"layout {manifest.schema} in {MANIFEST}")
         for name in (TENSORS, TREE, *filter(_PART.fullmatch, manifest.sha256)):
             if sha256_of(folder / name, follow_links=False, root=folder.parent) != manifest.sha256.get(name):
                 raise Damaged(f"sha256 of {name} differs")
+        if run:
+            require_stored(manifest, run)
         saved = read_json(folder / TREE, TREE_LIMIT, root=folder.parent)
         if not isinstance(saved, dict) or type(saved.get("step")) is not int or saved["step"] < 0:
             raise Damaged(f"{TREE} has no step")
@@ -117,6 +155,18 @@ def read(folder: Path, schema: int) -> tuple[int, Any]:
         raise Damaged(_why(fault, folder)) from fault
     except (SafetensorError, RecursionError) as fault:
         raise Damaged(f"{TENSORS} or {TREE} cannot be read") from fault
+
+
+def require_stored(manifest: Manifest, run: Path) -> None:
+    """Check the files of the run that a state names.
+
+    Raises:
+        Damaged: If one is not as it was.
+        InputError: If one is missing or may not be read.
+    """
+    for file in (StoredFile(*entry) for entry in manifest.stored.items()):
+        if sha256_of(run / file.path, follow_links=False, root=run) != file.sha256:
+            raise Damaged(f"sha256 of {file.path} differs")
 
 
 def _why(fault: InputError, folder: Path) -> str:
@@ -154,6 +204,8 @@ def encode(value: Any, tensors: dict[str, Tensor]) -> Any:
         return {"tuple" if isinstance(value, tuple) else "list": [encode(item, tensors) for item in value]}
     if isinstance(value, float) and not math.isfinite(value):
         return {"float": repr(value)}
+    if isinstance(value, StoredFile):
+        return {"stored": value.path, "sha256": value.sha256}
     if value is None or isinstance(value, (bool, int, float, str)):
         return {"value": value}
     raise TypeError(f"a checkpoint cannot hold {type(value).__name__}")
@@ -182,6 +234,8 @@ def decode(node: Any, tensors: Mapping[str, Tensor]) -> Any:
             return tuple(decode(item, tensors) for item in items)
         case {"float": "inf" | "-inf" | "nan" as number}:
             return float(number)
+        case {"stored": str(path), "sha256": str(digest)}:
+            return StoredFile(path, digest)
         case {"value": None | bool() | int() | float() | str() as value}:
             return value
     raise Damaged(f"{TREE} is not that of a state")

@@ -21,7 +21,7 @@ from datafree.types import InputError
 
 NOTED = ("datafree version", "torch version", "number of threads", "device")
 """what may change: it alters the last bits of the result, and is said"""
-FREE = ("threads", "device", "checkpoint_interval", "evaluation_interval", "tensorboard", "trackers")
+FREE = ("threads", "device", "checkpoint_interval", "evaluation_interval", "memory", "tensorboard", "trackers")
 """settings that do not decide the result, or that are compared as `NOTED`"""
 PLACES = ("task.teacher", "task.weights", "task.class_names", "task.data_root")
 """settings that only say where something is; what is found there is compared instead"""

@@ -25,6 +25,7 @@ from datafree.runs.launching.lost import ending_together
 from datafree.runs.launching.together import Together
 from datafree.runs.logger import RunLogger
 from datafree.runs.planning.expected import networks, note_on_length
+from datafree.runs.planning.memory import keep_pools
 from datafree.runs.planning.setup import Setup, is_open, method_of, set_up
 from datafree.runs.planning.work import work_of
 from datafree.runs.reporting.answers import answers_of_run
@@ -156,6 +157,8 @@ def run(
         summary["verdict"] = verdict(summary, findings(logger.evidence(probe=probed)))
         if folder:
             folder.require_owner()
+        finish_pools(logger)
+        if folder:
             asked = answers_of_run(logger.states.get("stream"), logger.first_batches, setup.teacher, setup.student)
             write_results(folder.path, summary, setup.student, logger.first_batches, asked)
             folder.delete_checkpoints()
@@ -282,8 +285,17 @@ def training_batches(setup: Setup, logger: RunLogger) -> Iterator[Batch]:
         logger.note(note)
     for source, count in measured.items():
         logger.note(f"feature statistics were measured on {count:,} real images of {source}")
+    if logger.together:
+        keep_pools(stream, experiment, teacher, setup.fabric, logger.together.path, logger.note)
     logger.also_register(stream=stream)
     return stream
+
+
+def finish_pools(logger: RunLogger) -> None:
+    """Complete the image sets of pools that lie on disk, and name them."""
+    stream = logger.states.get("stream")
+    for path in stream.storage.finish() if isinstance(stream, TimedStream) else ():
+        say(logger.console, "images", f"{path}  (train on them with --method saved --method.images {path})")
 
 
 def require_finite(student: Classifier) -> None:

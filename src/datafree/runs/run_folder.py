@@ -20,12 +20,13 @@ from datafree.files.numbering import is_reserved
 from datafree.files.temporary import TEMPORARY, delete_leftovers
 from datafree.runs import checkpoints
 from datafree.runs.reading.layout import EXPERIMENT as EXPERIMENT
-from datafree.runs.reading.layout import FOLDERS, LOCK, OWNER, SCHEMA
+from datafree.runs.reading.layout import FOLDERS, LOCK, OWNER, POOL, SCHEMA
 from datafree.runs.reading.layout import LOG as LOG
 from datafree.runs.reading.layout import NAMES as NAMES
 from datafree.runs.reading.layout import SUMMARY as SUMMARY
 from datafree.runs.reading.layout import read_experiment as read_experiment
 from datafree.runs.reading.layout import require_own_files as require_own_files
+from datafree.sets.on_disk import SHARDS
 from datafree.types import InputError
 
 
@@ -169,6 +170,7 @@ class RunFolder:
         """Save a checkpoint, then delete all but the newest two; see `checkpoints.commit`."""
         self.require_owner()
         checkpoints.commit(self.checkpoints, SCHEMA, step, state, parts)
+        delete_unused(self.path)
 
     def newest(self) -> tuple[int, Any] | None:
         """Return the step and the state of the newest intact checkpoint; None if there is no checkpoint at all.
@@ -180,7 +182,7 @@ class RunFolder:
         damage: list[str] = []
         for folder in reversed(checkpoints.numbered(self.checkpoints)):
             try:
-                checkpoint = checkpoints.read(folder, SCHEMA)
+                checkpoint = checkpoints.read(folder, SCHEMA, self.path)
             except checkpoints.Damaged as fault:
                 damage.append(f"checkpoint {folder.name} is damaged ({fault})")
                 continue
@@ -197,6 +199,20 @@ class RunFolder:
     def delete_checkpoints(self) -> None:
         """Delete all checkpoints, which contain synthesized images, at the end of a run."""
         shutil.rmtree(self.checkpoints)
+
+
+def delete_unused(run: Path) -> None:
+    """Delete the images in the pools on disk that no checkpoint names. All processes of the run wait meanwhile."""
+    shards = list((run / POOL).rglob(SHARDS))
+    if not shards:
+        return
+    try:
+        kept = checkpoints.named_files(run / "checkpoints")
+    except (InputError, OSError):  # a damaged checkpoint is deleted by the second commit after it
+        return
+    for path in shards:
+        if path.relative_to(run).as_posix() not in kept:
+            path.unlink()
 
 
 def _make(path: Path) -> bool:

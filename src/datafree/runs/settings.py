@@ -9,6 +9,7 @@ from datafree.applications.continual import ExtensionConfig
 from datafree.applications.distillation import DistillationConfig
 from datafree.runs.hardware import DOUBLE, MAX_DEVICES, PRECISIONS, require_threads
 from datafree.runs.planning.budget import parse_budget
+from datafree.runs.planning.sizes import parse_size
 from datafree.runs.run_folder import EXPERIMENT, read_experiment
 from datafree.runs.serialization import from_json, serializable, to_json
 from datafree.runs.tasks import AmalgamationTask, ExtensionTask, Task
@@ -39,6 +40,9 @@ class RuntimeConfig:
     budget: str = ""
     """what the run may cost, from the command to its end, such as 10m, 2h or 500steps; it decides the steps and the number
     of images; default: none, or 15m on a CPU and 10m on a GPU if the method is auto"""
+    memory: str = ""
+    """memory that the stored images of each process may take, such as 8GB; a larger pool lies on disk in the run folder, and
+    the student is the same; default: half of the memory that is free when the run begins"""
     tensorboard: bool = False
     """write TensorBoard events as well; the same as --trackers tensorboard"""
     trackers: tuple[Literal["tensorboard", "wandb", "trackio"], ...] = ()
@@ -52,7 +56,14 @@ class RuntimeConfig:
         require_seed(self.seed)
         if self.budget:
             parse_budget(self.budget)
+        if self.memory:
+            parse_size(self.memory)
         require_one_of(("32-true", *PRECISIONS, DOUBLE), precision=self.precision)
+
+    @property
+    def memory_bytes(self) -> int:
+        """The setting `memory` in bytes; 0 if it is not set."""
+        return parse_size(self.memory) if self.memory else 0
 
 
 @serializable

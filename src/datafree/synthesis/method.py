@@ -15,6 +15,7 @@ from datafree.callback import Callback, silent
 from datafree.classifier import Classifier, batch_norms
 from datafree.synthesis.outputs import inspect_teachers
 from datafree.synthesis.schedule import Schedule
+from datafree.synthesis.storage import Storage
 from datafree.types import Batch, InputError, Terms, require_at_least, require_choices
 
 
@@ -164,6 +165,9 @@ class Synthesizer(ABC):
     def dependencies(self) -> Mapping[str, str]:
         """SHA-256 of each file or folder that was read, by path. A run resumes only if they are unchanged."""
         return {}
+
+    def keep_pools_in(self, storage: Storage) -> None:  # noqa: B027
+        """Keep the pools of images that it has, if it has any, where a run keeps them."""
 
     def state_dict(self) -> dict[str, Any]:
         """Return the state that is kept between batches, for a checkpoint."""

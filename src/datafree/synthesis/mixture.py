@@ -32,6 +32,7 @@ from datafree.synthesis.dividing import draw_mixed
 from datafree.synthesis.method import Method, Synthesizer
 from datafree.synthesis.pool import Pool, on_device
 from datafree.synthesis.schedule import Schedule
+from datafree.synthesis.storage import Storage
 from datafree.synthesis.stream import Stream
 from datafree.types import Batch, InputError
 
@@ -177,6 +178,10 @@ class Mixed(Synthesizer):
     @property
     def dependencies(self) -> Mapping[str, str]:
         return {path: sha for stream in self.streams.values() for path, sha in stream.synthesizer.dependencies.items()}
+
+    def keep_pools_in(self, storage: Storage) -> None:
+        for name, stream in self.streams.items():
+            stream.keep_pools_in(storage.of_part(name, len(self.streams)))
 
     def synthesize(self, student: nn.Module | None = None) -> Batch:
         streams = list(self.streams.values())

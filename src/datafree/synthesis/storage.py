@@ -2,6 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -48,7 +49,7 @@ class MemoryStore(Store):
 
     Args:
         size: Number of images of the ring.
-        device: Where a restored pool keeps its images; new images stay where they are.
+        blocks: Images that are there already, in the order of their positions.
     """
 
     def __init__(self, size: int, blocks: Sequence[Mapping[str, Tensor]] = ()) -> None:
@@ -142,8 +143,17 @@ class Storage:
         blocks = state["blocks"] if "blocks" in state else [state["tensors"]] if state["tensors"] else []
         return MemoryStore(size, [{name: tensor.to(device) for name, tensor in block.items()} for block in blocks])
 
-    def of_part(self, name: str) -> "Storage":
-        """Return the storage of one part of a mixture."""
+    def finish(self) -> Sequence[Path]:
+        """Complete what lies elsewhere than in memory, at the end of a run; return the image sets."""
+        return ()
+
+    def of_part(self, name: str, parts: int) -> "Storage":
+        """Return the storage of one part of a mixture.
+
+        Args:
+            name: Of the part.
+            parts: Number of parts.
+        """
         return self
 
 

@@ -16,6 +16,7 @@ from datafree.synthesis.dividing import DividedPool, synthesize_part
 from datafree.synthesis.method import Method, Synthesizer
 from datafree.synthesis.pool import Pool
 from datafree.synthesis.schedule import Schedule
+from datafree.synthesis.storage import Storage
 from datafree.types import Batch, require_unchanged
 
 
@@ -46,8 +47,10 @@ class Stream:
         self.synthesizer, self.student, self.schedule, self.callback = synthesizer, student, schedule, callback
         self.numbers, self.part = numbers, part
         synthesizer.callback = callback
-        self.pool = Pool(schedule.pool_batches)
+        # Where each batch is handed out as a whole, nobody reads the ones before.
+        self.pool = Pool(1 if schedule.refresh_every == 1 else schedule.pool_batches)
         self.parts = DividedPool(self.pool)
+        self.storage = Storage()
         self.step = 0
         self.batch_count = 0
 
@@ -102,6 +105,16 @@ class Stream:
     def keep_block_inputs(self) -> None:
         """Store the generated features of each batch too, for an application that reads them."""
         self.pool.keep_block_inputs = True
+
+    def keep_pools_in(self, storage: Storage) -> None:
+        """Keep the stored images where a run keeps them, instead of in memory. Call it before the first batch.
+
+        A pool from which nothing is drawn has only the newest batch, which is in memory anyway.
+        """
+        self.storage = storage
+        if self.schedule.refresh_every != 1:
+            self.pool.storage = storage
+        self.synthesizer.keep_pools_in(storage)
 
     def synthesize_until(self, count: int, with_student: bool = True) -> None:
         """Synthesize batches until `count` batches have been synthesized since the start of the stream.

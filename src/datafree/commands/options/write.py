@@ -60,6 +60,7 @@ PLACEHOLDERS = {
     **dict.fromkeys(("optimizer", "precision"), "NAME"),
     "device": "DEVICE",
     "budget": "TIME",
+    "memory": "SIZE",
     **dict.fromkeys(("labels", "only"), "LABEL"),
     "rows": "ROW",
     **dict.fromkeys(("student_args", "teacher_args"), "NAME=VALUE"),

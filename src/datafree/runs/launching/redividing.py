@@ -48,6 +48,8 @@ def divided_pool(parts: Sequence[Mapping[str, Any]], rank: int, count: int) -> d
         return dict(first)
     share = size * len(parts) // count
     counts = {name: first[name] // size * share for name in ("written", "size")}
+    if any("shards" in part.get("store", {}) for part in parts):  # read when the pool is restored, batch by batch
+        return {**counts, "newest_size": share, "store": {"divide": list(parts), "rank": rank, "count": count}}
     stored = [stored_tensors(part) for part in parts]
     tensors = {name: _share([part[name] for part in stored], size, share, rank) for name in stored[0]}
     store = {"blocks": [tensors], "device": first.get("store", first)["device"]}

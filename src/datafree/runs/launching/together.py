@@ -16,6 +16,7 @@ from datafree.runs import checkpoints
 from datafree.runs.launching.redividing import redivided
 from datafree.runs.reading.layout import SCHEMA
 from datafree.runs.run_folder import RunFolder
+from datafree.types import InputError
 
 INTERVAL = 1.0
 """seconds between two agreements, about"""
@@ -112,17 +113,30 @@ class Together:
         if not name:
             return None
         chosen = self.path / "checkpoints" / name
-        step, state = found or checkpoints.read(chosen, SCHEMA)
+        step, state = found or checkpoints.read(chosen, SCHEMA)  # of the first process, only what is the same in all
         before = checkpoints.parts_of(chosen)
         if len(before) + 1 == self.count:
             if self.rank:
-                state["states"] |= checkpoints.read(before[self.rank - 1], SCHEMA)[1]
+                state["states"] |= self.read_part(before[self.rank - 1])
             return step, state, ""
-        states = [state["states"], *(checkpoints.read(part, SCHEMA)[1] for part in before)]
+        states = [state["states"], *map(self.read_part, before)]
         if "stream" in states[0]:
             streams = [own["stream"] for own in states]
             state["states"]["stream"] = redivided(streams, self.rank, self.count)
         return step, state, _label(len(states), self.count)
+
+    def read_part(self, part: Path) -> Any:
+        """Return what one process saved in a checkpoint.
+
+        Raises:
+            InputError: If it is damaged.
+        """
+        try:
+            return checkpoints.read(part, SCHEMA, self.path)[1]
+        except checkpoints.Damaged as fault:
+            raise InputError(
+                f"{part.parent} is damaged ({part.name}: {fault}); delete this folder to continue from the one before"
+            ) from fault
 
     def wait(self) -> None:
         """Wait until all processes are here."""

@@ -15,7 +15,9 @@ SCHEMA = 2
 """version of the layout of a run folder"""
 EXPERIMENT, SUMMARY, LOG = "experiment.json", "summary.json", "log.jsonl"
 LOCK, OWNER = ".lock", ".owner"
-FOLDERS = ("checkpoints", "synthetic", "student", "tensorboard")
+POOL = "pool"
+"""folder of the images of a run whose pool is larger than the memory for it"""
+FOLDERS = ("checkpoints", "synthetic", "student", "tensorboard", POOL)
 NAMES = (EXPERIMENT, SUMMARY, LOG, LEDGER, "report.html", LOCK, OWNER, *FOLDERS)
 """everything that a run writes to its folder"""
 

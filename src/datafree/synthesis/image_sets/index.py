@@ -13,6 +13,8 @@ from datafree.files.validation import from_plain
 from datafree.types import InputError, require_at_least
 
 INDEX, SCHEMA = "set.json", 3
+OMITTED: dict[str, Any] = {"parts": (), "logits_stored": True}
+"""values that are not in the file"""
 SHARD_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 """names of files in the folder itself"""
 
@@ -25,6 +27,8 @@ class Index:
     """number of images"""
     logits_kept: bool
     """whether the method kept the teacher's logits; else they were computed for the file"""
+    logits_stored: bool = True
+    """whether the shards have logits; not in the file if they have"""
     classes: tuple[str, ...]
     teacher_sha256: str
     made_by: str
@@ -37,6 +41,8 @@ class Index:
 
     def __post_init__(self) -> None:
         require_at_least(1, images=self.images, classes=len(self.classes), shards=len(self.shards))
+        if self.logits_kept and not self.logits_stored:
+            raise InputError("logits are kept, but not stored; synthesize the set again")
         require_at_least(0, seconds=self.seconds)
         require_at_least(0, measured_images=list(self.measured_images.values()) or 0)
         for name in self.shards:
@@ -46,7 +52,7 @@ class Index:
 
 def write_index(index: Index, folder: Path) -> None:
     """Write `set.json`."""
-    entries = {name: value for name, value in asdict(index).items() if name != "parts" or value}
+    entries = {name: value for name, value in asdict(index).items() if value != OMITTED.get(name)}
     write_text(folder / INDEX, _text({"schema": SCHEMA, **entries}))
 
 

@@ -57,7 +57,7 @@ def read(folder: str | Path) -> ImageSet:
     """
     folder = Path(folder)
     index = read_index(folder)
-    tensors = read_shards(folder, index.shards, (*TENSORS, *(("parts",) if index.parts else ())))
+    tensors = read_shards(folder, index.shards, names_in(index))
     _require_valid(tensors, index, folder)
     return ImageSet(
         batch=Batch(tensors["images"], tensors["targets"], {}, tensors["logits"] if index.logits_kept else None),
@@ -72,7 +72,13 @@ def read(folder: str | Path) -> ImageSet:
 
 
 TENSORS = ("images", "targets", "logits")
-"""the tensors of every set; only the set of a mixture has `parts` too"""
+"""the tensors of a set; only the set of a mixture has `parts` too, and the set of a run may lack logits"""
+
+
+def names_in(index: Index) -> tuple[str, ...]:
+    """Return the names of the tensors in each shard of a set."""
+    logits, parts = (("logits",) if index.logits_stored else ()), (("parts",) if index.parts else ())
+    return ("images", "targets", *logits, *parts)
 
 
 def read_shards(folder: Path, hashes: Mapping[str, str], names: Sequence[str] = TENSORS) -> dict[str, Tensor]:
@@ -116,14 +122,15 @@ def _require_valid(tensors: Mapping[str, Tensor], index: Index, folder: Path) ->
     Raises:
         InputError: Names the first tensor that is not as it should be.
     """
-    images, targets, logits = (tensors[name] for name in ("images", "targets", "logits"))
+    images, targets, logits = tensors["images"], tensors["targets"], tensors.get("logits")
     count, classes = index.images, len(index.classes)
     soft = targets.is_floating_point()
     valid = {
         "images": images.ndim == 4 and images.is_floating_point() and len(images) == count and images.numel() > 0,
         "targets": targets.shape == ((count, classes) if soft else (count,)) and (soft or targets.dtype == torch.int64),
-        "logits": logits.shape == (count, classes) and logits.is_floating_point(),
     }
+    if logits is not None:
+        valid["logits"] = logits.shape == (count, classes) and logits.is_floating_point()
     if index.parts:
         parts = tensors["parts"]
         typed = parts.shape == (count,) and parts.dtype == torch.int64
