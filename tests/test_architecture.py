@@ -86,7 +86,8 @@ ROOMS: dict[str, set[str]] = {
         *("synthesis", "networks", "methods", "teachers", "sets"),
     },
     "quantization": {
-        *("types", "callback", "files", "randomness", "classifier", "losses", "synthesis", "applications", "export"),
+        *("types", "callback", "files", "functions", "randomness", "classifier", "losses", "synthesis", "applications"),
+        "export",
     },
     "real": {"types", "files", "randomness", "classifier", "matching", "synthesis"},
     "runs": {

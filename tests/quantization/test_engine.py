@@ -190,5 +190,18 @@ def test_torchao_makes_a_program(teacher: Classifier, bars: Batch, tmp_path: Pat
     path = tmp_path / "model.pt2"
     result = quantize(teacher, bars.images, path, QuantizationConfig(engine="torchao"))
     assert result.engine == "torchao" and result.form == "reduced" and result.measured.agreement > 0.97
+    assert set(result.milliseconds) == {"float", "quantized"} and min(result.milliseconds.values()) > 0
+    assert "latency: of both programs after torch.compile with frozen weights" in result.notes
     logits = load_program(path)(bars.images)
     assert (logits.argmax(1) == logits_of(teacher, bars.images).argmax(1)).float().mean() > 0.97
+
+
+def test_without_a_compiler_there_is_no_latency_and_the_reason_is_said(monkeypatch: pytest.MonkeyPatch):
+    from datafree.quantization.torchao_engine import latency
+
+    def fails(_: Any) -> None:
+        raise RuntimeError("\nno C++ compiler\nmore lines")
+
+    monkeypatch.setattr(torch, "compile", fails)
+    times, note = latency(torch.nn.Identity(), torch.nn.Identity(), torch.rand(1, 1, 2, 2))
+    assert times == {} and note == "latency: not measured, since torch.compile fails here (no C++ compiler)"

@@ -16,6 +16,7 @@ from datafree.quantization.saturation import Saturation
 from datafree.quantization.sessions import OnnxNetwork
 from datafree.runs.quantizing.auto import CalibrationConfig
 from datafree.runs.quantizing.card import portability
+from datafree.runs.quantizing.controls import CHOSEN
 from datafree.runs.quantizing.images import held_out, other_method, resolved, synthesized
 from datafree.runs.quantizing.job import QuantizationJob, quantize_network
 from datafree.runs.reporting.methods import method_name
@@ -132,6 +133,25 @@ def test_a_product_has_a_file_a_float_folder_a_card_and_the_controls(digits_teac
     assert "base_model_relation" not in card or "quantized" in card
     assert "means the same on other processors" in card and "| random pixels |" in card
     assert OnnxNetwork(tmp_path / "out" / "model.onnx")(classifier.probe_images(2)).shape == (2, 10)
+
+
+@pytest.mark.slow
+def test_a_program_of_torchao_has_the_same_controls(digits_teacher: Path, tmp_path: Path):
+    classifier = load_folder(digits_teacher).eval()
+    job = QuantizationJob(
+        config=QuantizationConfig(engine="torchao"),
+        method=METHODS["procedural"],
+        network=str(digits_teacher),
+        images=64,
+        data="digits",
+    )
+    product = quantize_network(job, classifier, tmp_path / "out")
+    by_name = {row.name: row for row in product.rows}
+    assert list(by_name) == ["float", "nothing (dynamic)", "random pixels", "noise", "real images", CHOSEN]
+    assert by_name["float"].agreement == 1 and by_name[CHOSEN].bytes < by_name["float"].bytes
+    assert by_name[CHOSEN].accuracy >= by_name["float"].accuracy - 0.03  # type: ignore[operator]
+    assert by_name[CHOSEN].milliseconds and by_name["float"].milliseconds and by_name["noise"].milliseconds is None
+    assert "torch.compile" in (tmp_path / "out" / "README.md").read_text()
 
 
 @pytest.mark.parametrize(

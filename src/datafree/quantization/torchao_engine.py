@@ -12,10 +12,12 @@ import torch
 from torch import Tensor
 
 from datafree.classifier import Classifier
+from datafree.export.comparison import milliseconds
 from datafree.export.deployment import Deployed
 from datafree.export.faults import quiet
 from datafree.export.tracing import trace
 from datafree.files.writing import atomic_file
+from datafree.functions import first_line
 from datafree.quantization.graphs import require_engine, silenced
 from datafree.quantization.results import Measured, Quantized
 from datafree.quantization.sessions import instruction_set
@@ -30,7 +32,14 @@ BATCH = 64
 
 
 def quantize_by_torchao(
-    classifier: Classifier, calibration: Tensor, deciding: Tensor, path: Path, config: "QuantizationConfig"
+    classifier: Classifier,
+    calibration: Tensor,
+    deciding: Tensor,
+    path: Path,
+    config: "QuantizationConfig",
+    *,
+    dynamic: bool = False,
+    timed: bool = True,
 ) -> Quantized:
     """Quantise a network and write it as a `.pt2` file; `torch.export.load` reads it.
 
@@ -43,6 +52,8 @@ def quantize_by_torchao(
         deciding: Other images, on which the program is compared with the float network.
         path: The file to write.
         config: The settings.
+        dynamic: Whether ranges are found while the program runs; then the images have no influence.
+        timed: Whether the latency is measured, which compiles the float network and the program.
 
     Raises:
         InputError: If torchao is missing, or it cannot take the network.
@@ -54,27 +65,28 @@ def quantize_by_torchao(
         traced = trace(network, classifier.probe_images(2).cpu())
     except InputError as fault:
         raise InputError(f"{str(fault).partition(';')[0]}; no engine can quantise this network") from fault
-    module, layers = converted(traced.program.module(), calibration, traced.batch, reduced)
+    module, layers = converted(traced.program.module(), calibration, traced.batch, reduced, dynamic)
     in_float = float_layers(module)
     if len(in_float) == layers:
         raise InputError("torchao finds no convolution or linear layer that it can quantise; use --engine onnx")
     remove_unused(module)
     measured = measure(classifier, module, deciding, traced.batch)
     written, float_bytes = write(module, traced.program, path, deciding, traced.batch)
+    times, note = latency(traced.program.module(), module, deciding[:1]) if timed else ({}, "latency: not measured")
     bits = "7" if reduced else "8"
     return Quantized(
         path=path,
         engine="torchao",
         bits="w8a8",
         form="reduced" if reduced else "signed",
-        observer="histogram",
+        observer="" if dynamic else "histogram",
         layers=layers,
         in_float=in_float,
         measured=measured,
         before_recovery=None,
         bytes=written,
         float_bytes=float_bytes,
-        milliseconds={},
+        milliseconds=times,
         instruction_set=instruction_set(),
         saturation=None,
         kernel_difference=None,
@@ -82,7 +94,7 @@ def quantize_by_torchao(
         classifier=classifier,
         notes=(
             f"weights: signed with 8 bits, activations with {bits} bits",
-            "latency: not measured, since the program becomes fast only by torch.compile",
+            note,
             *left_in_float(in_float, layers),
         ),
     )
@@ -117,7 +129,7 @@ def remove_unused(module: Any) -> None:
         delattr(module.get_submodule(parent), last)
 
 
-def converted(module: Any, images: Images, batch: int, reduced: bool) -> tuple[Any, int]:
+def converted(module: Any, images: Images, batch: int, reduced: bool, dynamic: bool = False) -> tuple[Any, int]:
     """Return a quantised graph module, and the number of layers with weights that the float one has.
 
     Args:
@@ -125,6 +137,7 @@ def converted(module: Any, images: Images, batch: int, reduced: bool) -> tuple[A
         images: Pixels in [0, 1].
         batch: Number of images of a batch if the graph fixes it, else 0.
         reduced: Whether activations have 7 bits.
+        dynamic: Whether ranges are found while the graph runs.
 
     Raises:
         InputError: If torchao cannot quantise the graph.
@@ -140,14 +153,15 @@ def converted(module: Any, images: Images, batch: int, reduced: bool) -> tuple[A
     with silenced(), torch.no_grad():
         try:
             quantizer = X86InductorQuantizer()
-            quantizer.set_global(get_default_x86_inductor_quantization_config(reduce_range=reduced))
+            scheme = get_default_x86_inductor_quantization_config(reduce_range=reduced, is_dynamic=dynamic)
+            quantizer.set_global(scheme)
             observed = prepare_pt2e(module, quantizer)
             for part in images.split(batch or BATCH):
                 observed(part)
             return convert_pt2e(observed), layers
         except Exception as fault:  # the engine raises assertions and errors of its own
-            first = next((line.strip() for line in str(fault).splitlines() if line.strip()), type(fault).__name__)
-            raise InputError(f"torchao cannot quantise this network ({first[:200]}); use --engine onnx") from fault
+            reason = first_line(fault)[:200]
+            raise InputError(f"torchao cannot quantise this network ({reason}); use --engine onnx") from fault
 
 
 def measure(classifier: Classifier, module: Any, images: Images, batch: int) -> Measured:
@@ -159,6 +173,21 @@ def measure(classifier: Classifier, module: Any, images: Images, batch: int) -> 
 
     logits = torch.cat([run(part) for part in images.split(batch or BATCH)])
     return compared(classifier, logits_of(classifier, images), logits)
+
+
+def latency(floating: Any, quantized: Any, image: Tensor) -> tuple[dict[str, float], str]:
+    """Return the median time of one image of the compiled float graph and of the compiled quantised one, and a note.
+
+    `torch.compile` with frozen weights makes the integer kernels. Without a C++ compiler it cannot.
+    """
+    from torch._inductor import config as inductor
+
+    try:
+        with silenced(), quiet(), torch.no_grad(), inductor.patch(freezing=True):
+            engines = {"float": torch.compile(floating), "quantized": torch.compile(quantized)}
+            return milliseconds(engines, image), "latency: of both programs after torch.compile with frozen weights"
+    except Exception as fault:  # the compiler of torch raises errors of its own, and those of the C++ compiler
+        return {}, f"latency: not measured, since torch.compile fails here ({first_line(fault)[:120]})"
 
 
 def write(module: Any, program: Any, path: Path, images: Images, batch: int) -> tuple[int, int]:

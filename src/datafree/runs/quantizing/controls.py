@@ -19,7 +19,7 @@ from datafree.randomness import RandomNumbers
 from datafree.real.data import RealImages
 from datafree.types import Images
 
-FLOAT, CHOSEN = "float", "synthesized, this file"
+FLOAT, DYNAMIC, CHOSEN = "float", "nothing (dynamic)", "synthesized, this file"
 
 
 @dataclass(frozen=True)
@@ -63,7 +63,7 @@ def control_files(bench: Workbench, quantized: Quantized, images: Mapping[str, I
         return {}
     files = {}
     if bits == "w8a8":
-        files["nothing (dynamic)"] = bench.dynamic()
+        files[DYNAMIC] = bench.dynamic()
     else:
         ranges = bench.ranges("none", torch.zeros(1, *bench.classifier.shape), "minmax")
         weights = Scheme(bits="w8", form=scheme.form)

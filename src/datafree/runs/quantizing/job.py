@@ -11,6 +11,7 @@ import torch
 from rich.console import Console
 
 from datafree.classifier import Classifier, fingerprint
+from datafree.export import export_torch
 from datafree.files import write_json
 from datafree.files.writing import atomic_folder
 from datafree.quantization.choosing import QuantizationConfig, quantize, split_images
@@ -23,13 +24,23 @@ from datafree.real.ledger import Ledger
 from datafree.runs.hardware import plain_faults, set_threads
 from datafree.runs.logger import RunLogger
 from datafree.runs.quantizing.card import card
-from datafree.runs.quantizing.controls import CHOSEN, Row, control_files, control_rows, noise, random_pixels, rows_of
+from datafree.runs.quantizing.controls import (
+    CHOSEN,
+    DYNAMIC,
+    FLOAT,
+    Row,
+    control_files,
+    control_rows,
+    noise,
+    random_pixels,
+    rows_of,
+)
 from datafree.runs.quantizing.images import held_out, resolved, synthesized
 from datafree.runs.reporting.methods import method_name
 from datafree.runs.reporting.provenance import provenance_of
 from datafree.synthesis import Method
 from datafree.teachers.folders import save_folder
-from datafree.types import Images, require_at_least, require_seed
+from datafree.types import Images, InputError, require_at_least, require_seed
 
 FILES = {"onnx": "model.onnx", "torchao": "model.pt2"}
 RESULT = "quantization.json"
@@ -118,7 +129,7 @@ def quantize_network(
             files = control_files(bench, quantized, sources) | {CHOSEN: file}
             rows = control_rows(bench, files, pictures, real["test"])
         else:
-            rows = torchao_rows(job, classifier, folder, sources, file, pictures, real["test"])
+            rows = torchao_rows(job, quantized, folder, sources, pictures, real["test"])
         save_folder(quantized.classifier, new / "float")
         summary = {
             "network": job.network,
@@ -199,20 +210,37 @@ def calibrations(
 
 def torchao_rows(
     job: QuantizationJob,
-    classifier: Classifier,
+    quantized: Quantized,
     folder: Path,
     sources: Mapping[str, Images],
-    file: Path,
     pictures: Images,
     test: RealImages | None,
 ) -> list[Row]:
-    """Return the controls of a program of torch."""
+    """Return the float program, the controls and the result as programs of torch. Of the controls, no latency is measured.
+
+    Args:
+        job: The settings.
+        quantized: The result.
+        folder: A temporary folder.
+        sources: What the controls are calibrated on, by name.
+        pictures: Images of another method.
+        test: Held-out real images with labels; None: no accuracy.
+    """
     from datafree.quantization.torchao_engine import load_program, quantize_by_torchao
 
-    files = {}
-    for name, images in sources.items():
+    classifier, files = quantized.classifier, {FLOAT: folder / "float.pt2"}
+    export_torch(classifier, files[FLOAT], images=pictures)
+    for name, images in {DYNAMIC: pictures, **sources}.items():
         files[name] = folder / f"{name}.pt2"
-        quantize_by_torchao(classifier, images, pictures, files[name], job.config)
-    files[CHOSEN] = file
+        settings = {"dynamic": name == DYNAMIC, "timed": False}
+        try:
+            quantize_by_torchao(classifier, images, pictures, files[name], job.config, **settings)
+        except InputError:  # torchao has no dynamic form of some layers
+            if name != DYNAMIC:
+                raise
+            del files[name]
+    files[CHOSEN] = quantized.path
     networks = {name: load_program(path) for name, path in files.items()}
-    return rows_of(classifier, networks, files, pictures, test, {})
+    times = {CHOSEN: quantized.milliseconds.get("quantized"), FLOAT: quantized.milliseconds.get("float")}
+    measured = {name: each for name, each in times.items() if each is not None}
+    return rows_of(classifier, networks, files, pictures, test, measured)
