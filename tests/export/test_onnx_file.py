@@ -197,8 +197,8 @@ def with_layer(layer: nn.Module) -> Classifier:
 class TestWhatCannotBeExported:
     def test_the_layer_is_named(self, tmp_path: Path):
         fault = (
-            r"^torch.export cannot take layer '1' \(Decides\): its code depends on the values that it computes; use --format "
-            "timm, which keeps the network in torch$"
+            r"^torch.export cannot take layer '1' \(Decides\): its code depends on the values that it computes; change this "
+            "code, or use --format timm if timm builds the network$"
         )
         with pytest.raises(InputError, match=fault):
             export_onnx(with_layer(Decides()), tmp_path / "x.onnx")

@@ -167,7 +167,7 @@ def test_a_graph_without_layers_is_refused(tmp_path: Path):
             "the operator aten.foo in layer 'odd'; use --engine torchao",
         ),
         (
-            "torch.export cannot take layer 'odd' (Odd): its code depends on values; use --format timm",
+            "torch.export cannot take layer 'odd' (Odd): its code depends on values; change this code, or use --format timm",
             "layer 'odd' (Odd): its code depends on values; no engine can quantise this network",
         ),
     ],

@@ -20,7 +20,7 @@ from datafree.types import Images
 
 METADATA = "metadata.json"
 """name of the entry of the file that has the facts"""
-OTHER = "use --format timm, which keeps the network in torch"
+OTHER = "use --format timm if timm builds the network"
 
 
 def export_torch(

@@ -46,6 +46,6 @@ def trace(network: Deployed, images: Images) -> Traced:
             return Traced(torch.export.export(network, (images[:1],), strict=False), 1)
         except Exception as fault:
             raise InputError(
-                f"torch.export cannot take {layer_at_fault(network.model, fault)}: {reason(fault)}; use --format timm, which "
-                "keeps the network in torch"
+                f"torch.export cannot take {layer_at_fault(network.model, fault)}: {reason(fault)}; change this code, or use "
+                "--format timm if timm builds the network"
             ) from fault

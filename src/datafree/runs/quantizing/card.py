@@ -80,7 +80,8 @@ def card(
         quantized: The result.
         rows: The controls.
         header: Of the card, with the lines that enclose it.
-        facts: `name`, `method`, `other` (the method of the images of the comparison), `images`, `real_images`.
+        facts: `name`, `licence` (a sentence), `method`, `other` (the method of the images of the comparison), `images`,
+            `real_images`.
         shape: Of an image.
     """
     channels, height, width = shape
@@ -105,6 +106,8 @@ real images used for this file: {facts["real_images"]:,}. `float` has the weight
 
 {portability(quantized)}
 {notes}
+
+{facts["licence"]}
 
 **Privacy.** {PRIVACY}
 """

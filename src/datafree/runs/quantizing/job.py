@@ -9,9 +9,11 @@ from typing import Any
 
 import torch
 from rich.console import Console
+from torch import Tensor
 
 from datafree.classifier import Classifier, fingerprint
 from datafree.export import export_torch
+from datafree.export.cards import Measured
 from datafree.files import write_json
 from datafree.files.writing import atomic_folder
 from datafree.quantization.choosing import QuantizationConfig, quantize, split_images
@@ -164,14 +166,19 @@ def readme(
     provenance = provenance_of(
         job.network, classifier, weights=weights, library=LIBRARIES[job.config.engine], relation="quantized"
     )
+    found = next(row.accuracy for row in rows if row.name == CHOSEN)
+    known = found is not None and not classifier.multi_label  # of several labels, another metric is usual
+    measured = (Measured(metric="accuracy", value=found or 0.0, data=job.data),) if known else ()
+    header = replace(provenance.header, measured=measured)  # those of the float network are not those of this file
     facts = {
-        "name": provenance.header.name,
+        "name": header.name,
+        "licence": header.licence_sentence,
         "method": summary["method"],
         "other": summary["compared_on"]["method"],
         "images": summary["images"],
         "real_images": 0,
     }
-    return card(quantized, rows, provenance.header.text(), facts, classifier.shape)
+    return card(quantized, rows, header.text(), facts, classifier.shape)
 
 
 def real_images(job: QuantizationJob, classifier: Classifier, ledger: Ledger) -> dict[str, RealImages | None]:
@@ -212,8 +219,8 @@ def torchao_rows(
     job: QuantizationJob,
     quantized: Quantized,
     folder: Path,
-    sources: Mapping[str, Images],
-    pictures: Images,
+    sources: Mapping[str, Tensor],
+    pictures: Tensor,
     test: RealImages | None,
 ) -> list[Row]:
     """Return the float program, the controls and the result as programs of torch. Of the controls, no latency is measured.
