@@ -81,3 +81,26 @@ def test_the_order_of_images_does_not_matter():
 def test_more_images_have_a_smaller_error():
     few, more = many(0.7, count=200), many(0.7, count=20000)
     assert weighted_agreement(*more, 4).error < weighted_agreement(*few, 4).error / 3
+
+
+class TestFamilies:
+    def test_families_that_differ_widen_the_error(self):
+        """Without shrinkage to speak of, S is 1 without one family and 0 without the other: the jackknife adds 1/4."""
+        count = 400_000
+        agrees, families = torch.arange(2 * count) < count, (torch.arange(2 * count) >= count).long()
+        decisions, kept = torch.zeros(2 * count, dtype=torch.int64), torch.full((2 * count,), 10)
+        found = weighted_agreement(agrees, decisions, kept, 1, (0.0, 1.0), (9, 10), families)
+        assert found.total == pytest.approx(0.5, abs=1e-3)
+        assert found.error == pytest.approx(0.5, abs=1e-3)
+
+    def test_families_do_not_change_the_estimate(self):
+        agrees, decisions, kept = many(0.7, count=400)
+        plain = weighted_agreement(agrees, decisions, kept, 4)
+        found = weighted_agreement(agrees, decisions, kept, 4, families=torch.arange(400) % 4)
+        assert found.per_class == plain.per_class
+        assert found.error > plain.error
+
+    def test_one_family_adds_nothing(self):
+        agrees, decisions, kept = many(0.7, count=400)
+        one = weighted_agreement(agrees, decisions, kept, 4, families=torch.zeros(400, dtype=torch.int64))
+        assert one.error == pytest.approx(weighted_agreement(agrees, decisions, kept, 4).error)

@@ -1,5 +1,6 @@
 """The estimate of a student: what it says, what it refuses, and what it leaves alone."""
 
+from collections.abc import Callable
 from copy import deepcopy
 from dataclasses import replace
 from pathlib import Path
@@ -16,7 +17,7 @@ from datafree.estimation import planning
 from datafree.estimation.estimate import Settings, named_method, pools_for
 from datafree.estimation.families import Source, families_of
 from datafree.estimation.planning import Speed, plan, seconds_for
-from datafree.estimation.pools import Pool, most_stable
+from datafree.estimation.pools import Pool, is_fragile
 from datafree.methods import METHODS
 from datafree.types import Batch
 
@@ -31,7 +32,9 @@ FEW = {
 
 @pytest.fixture(autouse=True)
 def few_families(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The teacher's decisions do not survive much on images of five steps, which has tests of its own."""
     monkeypatch.setattr(module, "sources", lambda teacher: FEW)
+    monkeypatch.setattr(module, "is_fragile", lambda pools: False)
 
 
 @pytest.fixture(scope="module")
@@ -119,6 +122,22 @@ class TestFamilies:
         assert "could not be left out" in estimate(teacher, teacher, method="noise", settings=settings).sentence
 
 
+def stable_pool(share: float) -> Pool:
+    """Return a pool of ten images and their copies; on a share of the ten, nine perturbations keep the decision."""
+    kept = torch.tensor([9] * round(10 * share) + [8] * round(10 * (1 - share)) + [10] * 20)
+    return Pool(torch.zeros(30, *toys.SHAPE, dtype=torch.uint8), torch.zeros(30, dtype=torch.int64), kept)
+
+
+def seen_by(seen: list[set[str]]) -> Callable[[dict[str, Pool]], bool]:
+    """Return a rule that keeps the names of the pools it is given, and finds no fault in them."""
+
+    def rule(pools: dict[str, Pool]) -> bool:
+        seen.append(set(pools))
+        return False
+
+    return rule
+
+
 class TestRefusals:
     def test_a_student_of_real_images(self, teacher: Classifier, settings: Settings):
         found = estimate(teacher, teacher, method=None, settings=settings)
@@ -138,16 +157,39 @@ class TestRefusals:
         assert "of 1 families are too few" in one.sentence
 
     def test_a_teacher_whose_decisions_are_fragile(self, teacher: Classifier, settings: Settings, monkeypatch):
-        monkeypatch.setattr(module, "most_stable", lambda pools: 0.5)
+        monkeypatch.setattr(module, "is_fragile", lambda pools: True)
         found = estimate(teacher, teacher, method="noise", settings=settings)
         assert found.word == "not estimated"
         assert "do not survive small changes" in found.sentence
 
-    def test_the_most_stable_pool_decides_that(self):
-        images, decisions = torch.zeros(4, *toys.SHAPE, dtype=torch.uint8), torch.zeros(4, dtype=torch.int64)
-        pools = [Pool(images, decisions, torch.tensor(kept)) for kept in ([10, 9, 8, 0], [9, 9, 10, 3], [0, 0, 0, 0])]
-        assert most_stable(pools) == 0.75
-        assert most_stable([]) == 0
+    @pytest.mark.parametrize(
+        ("pools", "fragile"),
+        [
+            ({"robust": 0.5, "procedural": 0.9, "deep-dream": 1.0}, True),
+            ({"robust": 0.6, "procedural": 0.0, "deep-dream": 0.0}, False),
+            ({"procedural": 0.1, "deep-dream": 1.0}, True),
+            ({"procedural": 0.2, "deep-dream": 0.0}, False),
+            ({"deep-dream": 0.0}, False),
+        ],
+    )
+    def test_robust_images_decide_that_or_else_procedural_pictures(self, pools: dict[str, float], fragile: bool):
+        assert is_fragile({name: stable_pool(share) for name, share in pools.items()}) is fragile
+
+    def test_procedural_pictures_are_made_if_they_have_to_decide(
+        self, teacher: Classifier, settings: Settings, monkeypatch: pytest.MonkeyPatch
+    ):
+        """They are not among the pools that are compared."""
+        seen: list[set[str]] = []
+        procedural = Source(method=replace(METHODS["procedural"], batch_size=64))
+        monkeypatch.setattr(module, "sources", lambda teacher: FEW | {"procedural": (procedural,), "fast": FEW["zskd"]})
+        monkeypatch.setattr(module, "is_fragile", seen_by(seen))
+        robust = replace(METHODS["deep-dream"], robust=1.0)
+        found = estimate(teacher, teacher, method=robust, settings=replace(settings, images=128, cache="off"))
+        estimate(teacher, teacher, method="noise", settings=settings)
+        assert "procedural" in seen[0]
+        assert "robust" not in seen[0]
+        assert "procedural" not in seen[1]
+        assert set(found.pools) == {"zskd", "fast"}
 
     def test_other_classes(self, teacher: Classifier, settings: Settings):
         other = toys.conv_net()

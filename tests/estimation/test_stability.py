@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from datafree.classifier import Classifier
 from datafree.estimation import stability
-from datafree.estimation.perturbations import KINDS, PERTURBATIONS, Perturbation, add_noise, blur, shift, turn
+from datafree.estimation.perturbations import KINDS, PERTURBATIONS, Perturbation, add_noise, blur, paste, shift, turn
 from datafree.types import Images
 
 
@@ -26,7 +26,7 @@ def brightness() -> Classifier:
     return Classifier(Brightness(), shape=(1, 8, 8), classes=2).eval()
 
 
-@pytest.mark.parametrize("perturb", KINDS)
+@pytest.mark.parametrize("perturb", [*KINDS, paste])
 @pytest.mark.parametrize("shape", [(1, 8, 8), (3, 12, 16)])
 def test_perturbed_images_have_the_same_shape_and_range(perturb, shape: tuple[int, int, int]):
     images = torch.rand(6, *shape)
@@ -36,6 +36,21 @@ def test_perturbed_images_have_the_same_shape_and_range(perturb, shape: tuple[in
     assert 0 <= changed.min() <= changed.max() <= 1
     assert not torch.equal(changed, images)
     assert torch.equal(images, before)
+
+
+def test_a_rectangle_of_another_image_is_pasted():
+    """Each image has one value, so what is pasted shows: a quarter to a half of each side, in one piece."""
+    images = torch.arange(40).view(-1, 1, 1, 1).expand(-1, 1, 8, 12) / 40
+    changed = paste(images)
+    other = changed != images
+    assert 30 <= int(other.flatten(1).any(1).sum()) <= 40  # a few get a rectangle of themselves
+    for image, place in zip(changed, other, strict=True):
+        rows, columns = place[0].any(1), place[0].any(0)
+        if place.any():
+            assert 2 <= int(rows.sum()) <= 4
+            assert 3 <= int(columns.sum()) <= 6
+            assert int(place.sum()) == int(rows.sum()) * int(columns.sum())
+            assert len(image[place].unique()) == 1
 
 
 def test_ten_perturbations_are_drawn_and_each_kind_twice():

@@ -11,8 +11,16 @@ towards its bin, and a bin towards the one below.
 
 :math:`h` is the share of real images in each bin; below the lowest bin, :math:`p_{-1}` is the agreement on all images.
 
+The standard error has two parts: few images, and few families of images, of which the estimate may depend on one. The
+second is the jackknife over the :math:`F` families; :math:`S_{-f}` is :math:`S` without the images of family :math:`f`.
+
 .. math::
     \operatorname{se}(S)^2 = \sum_b h(b)^2 \, \frac{1}{k^2} \sum_c \frac{p_{bc} (1 - p_{bc})}{n_{bc} + 5}
+    + \frac{F - 1}{F} \sum_f \Bigl( S_{-f} - \frac1F \sum_g S_{-g} \Bigr)^2
+
+References:
+    | The Jackknife, the Bootstrap and Other Resampling Plans (Efron, 1982), section 3.1
+    | https://doi.org/10.1137/1.9781611970319
 """
 
 from collections.abc import Sequence
@@ -38,7 +46,7 @@ class Agreement:
     per_class: tuple[float, ...]
     """S of each class of the teacher; their mean is S"""
     error: float
-    """standard error of S from the number of images"""
+    """standard error of S, from the number of images and from the differences between families"""
     images: int
     """number of images behind it"""
 
@@ -50,6 +58,7 @@ def weighted_agreement(
     classes: int,
     shares: Sequence[float] = REAL_SHARES,
     edges: Sequence[int] = EDGES,
+    families: Int[Tensor, " n"] | None = None,
 ) -> Agreement:
     """Compute the stability-weighted agreement.
 
@@ -60,13 +69,34 @@ def weighted_agreement(
         classes: Number of classes of the teacher.
         shares: h, the share of real images in each bin.
         edges: The largest value of `kept` in each bin.
+        families: The number of the family of each image; None: all are of one.
     """
     cells, counts = shrunk_cells(agrees, decisions, kept, classes, edges)
     weights = torch.tensor(shares, dtype=torch.float64)
     per_class = weights @ cells
     variances = (cells * (1 - cells)).clamp_min(0) / (counts + OWN_BIN)
-    error = (weights.square() @ variances).sum().sqrt() / classes
-    return Agreement(per_class.mean().item(), tuple(per_class.tolist()), error.item(), len(agrees))
+    error = (weights.square() @ variances).sum() / classes**2
+    if families is not None:
+        error += jackknife(agrees, decisions, kept, classes, weights, edges, families)
+    return Agreement(per_class.mean().item(), tuple(per_class.tolist()), error.sqrt().item(), len(agrees))
+
+
+def jackknife(
+    agrees: Bool[Tensor, " n"],
+    decisions: Labels,
+    kept: Int[Tensor, " n"],
+    classes: int,
+    weights: Float[Tensor, " bins"],
+    edges: Sequence[int],
+    families: Int[Tensor, " n"],
+) -> Float[Tensor, ""]:
+    """Return the variance of S from the differences between families; 0 if there is only one."""
+    without = []
+    for family in families.unique():
+        rest = families != family
+        cells, _ = shrunk_cells(agrees[rest], decisions[rest], kept[rest], classes, edges)
+        without.append((weights @ cells).mean())
+    return torch.stack(without).var(correction=0) * (len(without) - 1)
 
 
 def shrunk_cells(

@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from datafree.classifier import Classifier, fingerprint
-from datafree.estimation.pools import Pool
+from datafree.estimation.pools import COPIES, Pool
 from datafree.files import atomic_file, open_regular
 from datafree.types import InputError
 from datafree.weights.tensor_file import map_tensors, write_tensors
@@ -29,7 +29,7 @@ LIMIT = 2**30
 """bytes of all pools together"""
 POOL_LIMIT = 2**28
 """bytes of one pool"""
-RECIPE = 1
+RECIPE = 2
 """number of the recipe; pools of another recipe have another key"""
 KEY = re.compile(r"[0-9a-f]{32}")
 SUFFIX = ".safetensors"
@@ -123,7 +123,13 @@ def is_pool(tensors: dict[str, Tensor], teacher: Classifier) -> bool:
         return False
     images, decisions, kept = (tensors[name] for name in TYPES)
     count = len(images)
-    if not count or tuple(images.shape[1:]) != teacher.shape or len(decisions) != count or len(kept) != count:
+    if (
+        not count
+        or count % COPIES
+        or tuple(images.shape[1:]) != teacher.shape
+        or len(decisions) != count
+        or len(kept) != count
+    ):
         return False
     return 0 <= int(decisions.min()) <= int(decisions.max()) < len(teacher.classes) and bool(
         ((kept >= 0) & (kept <= 10)).all()

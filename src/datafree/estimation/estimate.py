@@ -8,15 +8,16 @@ from pathlib import Path
 from typing import Literal
 
 import torch
+from jaxtyping import Int
 from torch import Tensor
 
 from datafree.callback import Callback, silent
 from datafree.classifier import Classifier, frozen
 from datafree.estimation.agreement import Agreement, weighted_agreement
 from datafree.estimation.cache import Cache, cache_folder, key_of
-from datafree.estimation.families import FAMILIES, Source, families_of, is_known, sources, without
+from datafree.estimation.families import FAMILIES, LAST_RESORT, Source, families_of, is_known, sources, without
 from datafree.estimation.planning import IMAGES, measure_speed, plan, seconds_for
-from datafree.estimation.pools import Pool, examined, most_stable, synthesize_all
+from datafree.estimation.pools import ROBUST, Pool, examined, is_fragile, synthesize_all
 from datafree.estimation.result import BOUND, Estimate, interval, lost_classes, not_estimated, sentence_for, word_for
 from datafree.estimation.stability import BATCH
 from datafree.evaluation import agreement, class_places
@@ -30,10 +31,6 @@ CacheUse = Literal["use", "renew", "off"]
 FEWEST_IMAGES, FEWEST_FAMILIES, FEWEST_PER_CLASS = 200, 2, 10
 """least images and families of an estimate, and least images per class for the retention of each class"""
 
-
-FRAGILE = 0.55
-"""least share of stable images in the most stable pool: 0.68 to 1.0 for four teachers whose real images have nearly the same
-stability, 0.46 for one whose real images are far less stable"""
 FRAGILE_REASON = "the teacher's decisions do not survive small changes of an image"
 
 
@@ -91,27 +88,39 @@ def estimate(
     Raises:
         InputError: If the name of the method is unknown, or the classes of both networks do not fit.
     """
-    settings, method = settings or Settings(), named_method(method)
+    teacher, student = in_single_precision(teacher), in_single_precision(student)
+    found = on_pools(student, teacher, named_method(method), accuracy, settings or Settings(), callback)
+    return found if real is None else with_real(found, student, teacher, real)
+
+
+def on_pools(
+    student: Classifier,
+    teacher: Classifier,
+    method: Method | None,
+    accuracy: float | None,
+    settings: Settings,
+    callback: Callback,
+) -> Estimate:
+    """Estimate a student on pools of synthesized images, or say why it is not estimated."""
     if teacher.multi_label or student.multi_label:
         return not_estimated("the images of the teacher have several labels each, for which no estimate was tested")
     if method is None:
         return not_estimated("the student saw real images, and such students are underrated by 20 points and more")
-    teacher, student = in_single_precision(teacher), in_single_precision(student)
     places = class_places(teacher, student)
-    families = without(families_for(teacher, settings.seed), families_of(method))
-    pools = pools_for(teacher, families, settings, callback)
-    images = sum(map(len, pools.values()))
-    found = {"images": images, "pools": {name: len(pool) for name, pool in pools.items()}}
+    known = families_for(teacher, settings.seed)
+    pools = pools_for(teacher, without(known, families_of(method)), settings, callback)
+    images = sum(pool.synthesized for pool in pools.values())
+    found = {"images": images, "pools": {name: pool.synthesized for name, pool in pools.items()}}
     if images < FEWEST_IMAGES or len(pools) < FEWEST_FAMILIES:
         what = f"{images:,} pool images of {len(pools)} families are too few"
         return not_estimated(f"{what}; `datafree estimate` with more --seconds makes more", **found)
-    if most_stable(pools.values()) < FRAGILE:
+    if is_fragile(pools | last_resort(teacher, known, pools, settings)):
         return not_estimated(f"{FRAGILE_REASON}, and for such teachers the estimate was wrong", **found)
     result = judge(compare(student, places, pools, teacher), teacher, accuracy, found)
     if not is_known(method):
         note = " Images of the student's own kind could not be left out: its method is not one of datafree's."
         result = replace(result, sentence=result.sentence + note)
-    return with_real(result, student, teacher, real) if real is not None else result
+    return result
 
 
 def in_single_precision(classifier: Classifier) -> Classifier:
@@ -171,6 +180,16 @@ def pools_for(
     return {name: pools[name] for name in families if name in pools}
 
 
+def last_resort(
+    teacher: Classifier, known: Mapping[str, Sequence[Source]], pools: Mapping[str, Pool], settings: Settings
+) -> dict[str, Pool]:
+    """Return a pool of procedural pictures if only these can tell whether the teacher is fragile; nothing optimizes them."""
+    if ROBUST in pools or LAST_RESORT in pools or LAST_RESORT not in known:
+        return {}
+    stored = pools_for(teacher, {LAST_RESORT: known[LAST_RESORT]}, replace(settings, seconds=0.0))
+    return stored or {LAST_RESORT: new_pool(LAST_RESORT, known[LAST_RESORT], teacher, settings.images, settings.seed)}
+
+
 def new_pools(
     missing: Mapping[str, Sequence[Source]],
     teacher: Classifier,
@@ -201,8 +220,8 @@ def new_pools(
 
 
 def size(pool: Pool | None) -> int:
-    """Return the number of images of a pool that may be missing."""
-    return 0 if pool is None else len(pool)
+    """Return the number of synthesized images of a pool that may be missing."""
+    return 0 if pool is None else pool.synthesized
 
 
 def new_pool(family: str, each: Sequence[Source], teacher: Classifier, count: int, seed: int) -> Pool:
@@ -225,7 +244,13 @@ def compare(student: Classifier, places: Tensor, pools: Mapping[str, Pool], teac
     answers = torch.cat([predictions(student, pool, places) for pool in pools.values()])
     decisions = torch.cat([pool.decisions for pool in pools.values()])
     kept = torch.cat([pool.kept for pool in pools.values()])
-    return weighted_agreement(answers == decisions, decisions, kept, len(teacher.classes))
+    families = family_numbers(pools)
+    return weighted_agreement(answers == decisions, decisions, kept, len(teacher.classes), families=families)
+
+
+def family_numbers(pools: Mapping[str, Pool]) -> Int[Tensor, " n"]:
+    """Return for each image of some pools the number of its pool."""
+    return torch.cat([torch.full((len(pool.kept),), number) for number, pool in enumerate(pools.values())])
 
 
 def predictions(student: Classifier, pool: Pool, places: Tensor) -> Labels:
@@ -241,7 +266,8 @@ def predictions(student: Classifier, pool: Pool, places: Tensor) -> Labels:
 def judge(found: Agreement, teacher: Classifier, accuracy: float | None, counts: Mapping[str, object]) -> Estimate:
     """Put an agreement into words."""
     total, ends = found.total, interval(found.total, found.error)
-    per_class = list(found.per_class) if found.images >= FEWEST_PER_CLASS * len(teacher.classes) else []
+    images = int(counts["images"])  # type: ignore[call-overload]  # without copies
+    per_class = list(found.per_class) if images >= FEWEST_PER_CLASS * len(teacher.classes) else []
     lost = lost_classes(per_class, teacher.classes) if per_class else []
     word, known = word_for(total), None if accuracy is None else total * accuracy
     return Estimate(
@@ -253,7 +279,7 @@ def judge(found: Agreement, teacher: Classifier, accuracy: float | None, counts:
         per_class=per_class,
         lost_classes=lost,
         upper_bound=total < BOUND,
-        sentence=sentence_for(total, ends, word, lost, known, found.images),
+        sentence=sentence_for(total, ends, word, lost, known, images),
         **counts,  # type: ignore[arg-type]
     )
 

@@ -59,6 +59,18 @@ def shift_with_noise(images: Images) -> Images:
     return add_noise(Augmentation(shift=SHORTER * _eighth(images))(images), LITTLE_NOISE)
 
 
+def paste(images: Images) -> Images:
+    """Replace a rectangle of each image, a quarter to a half of each side, by the same rectangle of another image."""
+    n, _, height, width = images.shape
+    inside = torch.ones(n, 1, 1, 1, dtype=torch.bool, device=images.device)
+    for side, shape in ((height, (n, 1, -1, 1)), (width, (n, 1, 1, -1))):
+        length = torch.randint(max(1, side // 4), side // 2 + 1 if side > 1 else 2, (n, 1), device=images.device)
+        start = (torch.rand(n, 1, device=images.device) * (side - length + 1)).floor()
+        place = torch.arange(side, device=images.device)
+        inside = inside & ((place >= start) & (place < start + length)).view(shape)
+    return torch.where(inside, images[torch.randperm(n, device=images.device)], images)
+
+
 KINDS: tuple[Callable[[Images], Images], ...] = (shift, turn, add_noise, blur, shift_with_noise)
 PERTURBATIONS = KINDS * REPETITIONS
 """the perturbations of each image"""

@@ -10,6 +10,7 @@ import torch
 from datafree.classifier import Classifier, frozen
 from datafree.estimation.families import Source
 from datafree.estimation.perturbations import PERTURBATIONS
+from datafree.estimation.pools import COPIES
 
 IMAGES = 192
 """synthesized images of each family if time allows"""
@@ -59,11 +60,11 @@ def _timed(function: object) -> float:
 
 
 def seconds_for(sources: Sequence[Source], images: int, speed: Speed) -> float:
-    """Return how long a pool takes: its synthesis, and the perturbed copies of all its images."""
+    """Return how long a pool takes: its synthesis, and the perturbations of all its images and their copies."""
     each = -(-images // len(sources))
     passes = sum(source.passes(each) for source in sources)
-    copies = images * (1 + len(PERTURBATIONS))
-    return copies * speed.forward + (passes * speed.both if passes else 0.0)
+    forward = images * COPIES * (1 + len(PERTURBATIONS))
+    return forward * speed.forward + (passes * speed.both if passes else 0.0)
 
 
 def plan(

@@ -71,7 +71,7 @@ def interval(total: float, deviation: float = 0.0) -> tuple[float, float]:
 
     Args:
         total: S, the stability-weighted agreement.
-        deviation: :math:`\delta`, what few images add; see `sampling_error`.
+        deviation: :math:`\delta`, what few images and families add; see `datafree.estimation.agreement`.
 
     Returns:
         Both ends, within [0, 1].

@@ -13,9 +13,9 @@ from datafree.benchmarks.estimates.students import FAMILIES
 from datafree.benchmarks.estimates.training import Student
 from datafree.classifier import Classifier, frozen
 from datafree.estimation.agreement import weighted_agreement
-from datafree.estimation.estimate import FRAGILE, Settings, families_for, pools_for
+from datafree.estimation.estimate import Settings, families_for, family_numbers, pools_for
 from datafree.estimation.families import families_of, without
-from datafree.estimation.pools import Pool, most_stable, rounded
+from datafree.estimation.pools import Pool, is_fragile, rounded
 from datafree.estimation.result import interval, word_for
 from datafree.estimation.stability import BATCH, REAL_SHARES, decide, histogram, kept_decisions
 from datafree.matching import resized_to
@@ -33,7 +33,7 @@ class Measured:
     def __init__(self, teacher: Classifier, pools: Path, real: Sequence[Batch]) -> None:
         self.teacher = teacher
         self.pools = pools_for(self.teacher, families_for(self.teacher), Settings(seconds=1e9, folder=pools))
-        self.fragile = most_stable(self.pools.values()) < FRAGILE
+        self.fragile = is_fragile(self.pools)
         self.logits = {name: logits_of(self.teacher, pool.pixels) for name, pool in self.pools.items()}
         with RandomNumbers(0):
             self.noise = rounded(torch.rand(NOISE, *self.teacher.shape)).float() / 255
@@ -76,7 +76,14 @@ def measure(
     decisions, kept = joined(measured.pools, others)
     own_images = measured.own_images(own)
     own_logits = logits_of(network, own_images)
-    found = weighted_agreement(logits.argmax(1) == decisions, decisions, kept, len(network.classes), shares)
+    found = weighted_agreement(
+        logits.argmax(1) == decisions,
+        decisions,
+        kept,
+        len(network.classes),
+        shares,
+        families=family_numbers({name: measured.pools[name] for name in others}),
+    )
     low, high = interval(found.total, found.error)
     naive = naive_estimates(
         own_logits,

@@ -241,8 +241,6 @@ FAMILIES: dict[str, Family] = {
             "fast": fast(800),
         },
     ),
-    "cifar10 16x16, resnet": of_table(
-        "photographs-16", PHOTOGRAPHS_16, ("procedural", "auto", "noise", "fast, shortened")
-    ),
+    "cifar10 16x16, resnet": of_table("photographs-16", PHOTOGRAPHS_16, ("procedural", "auto")),
 }
 """the teachers, each with the recipes of its students"""
