@@ -8,6 +8,7 @@ from datafree.losses.channels import channel_statistics as channel_statistics
 from datafree.losses.images import image_norm as image_norm
 from datafree.losses.images import spectrum_distance as spectrum_distance
 from datafree.losses.images import total_variation as total_variation
+from datafree.losses.observing import observe_batch_norms as observe_batch_norms
 from datafree.losses.predictions import activation_loss as activation_loss
 from datafree.losses.predictions import clamped_divergence as clamped_divergence
 from datafree.losses.predictions import decision_adversarial_loss as decision_adversarial_loss

@@ -42,10 +42,27 @@ class _ChannelStatistics(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> Tensor:  # pyright: ignore[reportIncompatibleMethodOverride]
         features, mean = ctx.saved_tensors
-        rows = features.numel() // len(mean)
-        offset, slope = gradients[0] / rows, gradients[1] * (2 / rows)
-        if torch.is_grad_enabled():  # the gradient is differentiated: batch norm has no derivative by its statistics
-            line = offset + slope * (features.movedim(1, -1) - mean)
-            return line.movedim(-1, 1).to(features.dtype)
-        line = F.batch_norm(as_images(features), mean, torch.ones_like(mean), slope, offset, eps=0.0)
-        return like(line, features)
+        return line_of_moments(features, mean, *gradients)
+
+
+def line_of_moments(features: Tensor, mean: Tensor, mean_gradient: Tensor, var_gradient: Tensor) -> Tensor:
+    """Return the gradient of features from those of their mean and variance, in a tensor of its own.
+
+    Args:
+        features: Of shape `(n, c, *)`.
+        mean: Their mean, of shape `(c,)`.
+        mean_gradient: Of shape `(c,)`.
+        var_gradient: Of shape `(c,)`.
+    """
+    rows = features.numel() // len(mean)
+    offset, slope = mean_gradient / rows, var_gradient * (2 / rows)
+    if torch.is_grad_enabled():  # the gradient is differentiated: batch norm has no derivative by its statistics
+        offset, slope, mean = (by_channel(values, features) for values in (offset, slope, mean))
+        return (offset + slope * (features - mean)).to(features.dtype)
+    line = F.batch_norm(as_images(features), mean, torch.ones_like(mean), slope, offset, eps=0.0)
+    return like(line, features)
+
+
+def by_channel(values: Tensor, features: Tensor) -> Tensor:
+    """Return one value per channel in a shape that goes with features of shape `(n, c, *)`."""
+    return values.view(-1, *[1] * (features.ndim - 2))

@@ -43,15 +43,18 @@ def layer_moments(features: Tensor, stored: tuple[Tensor, Tensor], eps: float = 
     return LayerMoments(*channel_statistics(features), *stored, eps)
 
 
-def batch_norm_moments(call: LayerCall) -> LayerMoments:
+def batch_norm_moments(call: LayerCall, moments: tuple[Tensor, Tensor] | None = None) -> LayerMoments:
     """Compute the statistics of the input of a batch-norm layer, for `record`.
 
     Args:
         call: A call of a batch-norm layer with an input of shape `(n, c, *)`.
+        moments: Mean and variance of the input, if they are known.
     """
     norm = call.module
-    stored = cast(Tensor, norm.running_mean), cast(Tensor, norm.running_var)
-    return layer_moments(call.input, stored, cast(float, norm.eps))
+    mean, var = moments or channel_statistics(call.input)
+    return LayerMoments(
+        mean, var, cast(Tensor, norm.running_mean), cast(Tensor, norm.running_var), cast(float, norm.eps)
+    )
 
 
 def statistics_distance(layers: Sequence[LayerMoments], weights: Sequence[float] = (1.0,)) -> Scalar:

@@ -32,10 +32,10 @@ from datafree import processes
 from datafree.classifier import Classifier, batch_norms, copy_of_input, frozen, record
 from datafree.losses import (
     activation_loss,
-    batch_norm_moments,
     decision_adversarial_loss,
     information_entropy_loss,
     mean_prediction_entropy,
+    observe_batch_norms,
     one_hot_loss,
     statistics_distance,
 )
@@ -135,7 +135,7 @@ class DAFL(GeneratorSynthesizer):
         c = self.config
         with (
             record(*self.layers, function=copy_of_input) as features,
-            record(*self.norms, function=batch_norm_moments) as moments,
+            observe_batch_norms(self.norms) as moments,
         ):
             logits = self.teacher(images)
         self.teacher_logits = logits.detach()

@@ -26,7 +26,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from datafree.classifier import Classifier, frozen, record
+from datafree.classifier import Classifier, frozen
 from datafree.losses import clamped_divergence, image_norm, js_divergence, total_variation
 from datafree.networks.input_fitting import require_resolutions
 from datafree.synthesis import Method, Schedule, half_cosine
@@ -148,7 +148,7 @@ class DeepInversion(InversionSynthesizer):
 
     def objective(self, images: Images, labels: Targets, student: nn.Module | None = None) -> Terms:
         c = self.config
-        with record(*self.layers, function=self.moments) as moments:
+        with self.observe() as moments:
             logits = self.teacher(images)
         normalized = self.teacher.normalize(images)
         terms = {

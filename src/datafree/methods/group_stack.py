@@ -33,8 +33,8 @@ from datafree.classifier import Classifier, batch_norms, copy_of_input, frozen, 
 from datafree.ensemble import Ensemble
 from datafree.losses import (
     activation_loss,
-    batch_norm_moments,
     information_entropy_loss,
+    observe_batch_norms,
     one_hot_loss,
     soft_cross_entropy,
     sparsity_loss,
@@ -137,7 +137,7 @@ class GroupStack(GeneratorSynthesizer):
         c, ensemble = self.config, self.ensemble
         with (
             record(*self.layers, function=copy_of_input) as teacher_features,
-            record(*self.norms, function=batch_norm_moments) as moments,
+            observe_batch_norms(self.norms) as moments,
         ):
             logits = ensemble(images)
         self.teacher_logits = logits.detach()

@@ -1,12 +1,10 @@
 """What inversions of a teacher share: where they start, and which statistics and priors their images have."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
-from torch import nn
-
-from datafree.classifier import LayerCall
-from datafree.losses import LayerMoments, batch_norm_moments
+from datafree.losses import LayerMoments
 from datafree.synthesis.descent import DescentSynthesizer
 from datafree.synthesis.inversion.prior import image_prior as image_prior
 from datafree.synthesis.inversion.start import Start as Start
@@ -45,15 +43,9 @@ class InversionSynthesizer(DescentSynthesizer):
         self.replaced = replaceable and not file and "batch-norm statistics" not in capabilities(self.teacher)
         self.statistics = None if self.replaced else LayerStatistics(self.teacher, norm, weights, file)
 
-    @property
-    def layers(self) -> Sequence[nn.Module]:
-        """The layers with statistics, to `record`."""
-        return self.statistics.layers if self.statistics else []
-
-    @property
-    def moments(self) -> Callable[[LayerCall], LayerMoments]:
-        """Returns the statistics of one call of such a layer."""
-        return self.statistics.moments if self.statistics else batch_norm_moments
+    def observe(self) -> AbstractContextManager[list[LayerMoments]]:
+        """Record the statistics of the layers that have some inside a `with` block."""
+        return self.statistics.observe() if self.statistics else nullcontext([])
 
     @property
     def notes(self) -> tuple[str, ...]:

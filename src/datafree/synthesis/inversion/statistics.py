@@ -1,12 +1,14 @@
 """The statistics that an inversion compares its images with: those of batch norm, or those in a file."""
 
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
+from functools import partial
 from typing import Literal
 
 from torch import nn
 
-from datafree.classifier import Classifier, LayerCall, batch_norms
-from datafree.losses import LayerMoments, batch_norm_moments, relative_distance, statistics_distance
+from datafree.classifier import Classifier, batch_norms, record
+from datafree.losses import LayerMoments, observe_batch_norms, relative_distance, statistics_distance
 from datafree.synthesis.features import load, measured_moments
 from datafree.types import Scalar
 
@@ -45,9 +47,11 @@ class LayerStatistics:
         """SHA-256 of the file by its path."""
         return {self.file: self.measured.digest} if self.measured else {}
 
-    def moments(self, call: LayerCall) -> LayerMoments:
-        """Return the statistics of one call of a layer, for `record`."""
-        return measured_moments(self.stored, call) if self.measured else batch_norm_moments(call)
+    def observe(self) -> AbstractContextManager[list[LayerMoments]]:
+        """Record the statistics of each call of a layer inside a `with` block."""
+        if self.measured:
+            return record(*self.layers, function=partial(measured_moments, self.stored))
+        return observe_batch_norms(self.layers)
 
     def distance(self, moments: Sequence[LayerMoments]) -> Scalar:
         """Return the distance of all layers.
