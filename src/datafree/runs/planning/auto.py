@@ -19,8 +19,10 @@ from datafree.synthesis.augmentation import is_flip_invariant
 from datafree.synthesis.method import capabilities
 from datafree.synthesis.mixture import Mixture, Part
 
-REFINED = 0.4
-"""share of refined pictures in a mixture with procedural ones"""
+REFINED = 0.6
+"""share of refined pictures in a mixture with procedural ones. Tried on training images of CIFAR-10 at 16 x 16: 0.4, 0.6, 0.8"""
+RELATIVE = 20.0
+"""weight of relative statistics, whose sum does not grow with the number of layers"""
 SPREAD = 1000.0
 """ratio of the largest to the smallest median running variance of a layer above which statistics are relative. Measured: 2.4
 to 3.6 on small convolutional networks, 6.7 to 7.2 on thin ResNets, where absolute statistics give better students; 16,500 on
@@ -81,7 +83,7 @@ def recipe_for(teacher: Classifier, *, flips: bool) -> Recipe:
         return Recipe("procedural", procedural, "procedural pictures, since the teacher has no gradients")
     normalized = "batch-norm statistics" in offers
     relative = normalized and variance_spread(teacher) > SPREAD
-    refine = replace(refinement(teacher.shape), flip=flips, **({"statistics_norm": "relative"} if relative else {}))
+    refine = replace(refinement(teacher.shape), flip=flips, **({"statistics_norm": "relative", "statistics": RELATIVE} if relative else {}))
     parts = (
         Part(name="procedural", method=procedural, share=1 - REFINED),
         Part(name="refine", method=refine, share=REFINED),
