@@ -7,6 +7,7 @@ from inspect import signature
 from typing import Any
 
 from datafree.applications.trainer import Fabric
+from datafree.runs.launching.numerics import choose_matmul_precision
 from datafree.types import InputError
 
 FABRIC_COMMAND = "LT_"
@@ -71,6 +72,7 @@ def create_fabric(device: str, world: World, precision: str) -> Fabric:
     """Return Lightning's Fabric for the processes of a run, before they are started."""
     from lightning_fabric import Fabric as LightningFabric  # late: it imports the compiler of torch
 
+    choose_matmul_precision(device)
     strategy: Any = "auto"
     if world.size > 1:
         from torch.nn.parallel import DistributedDataParallel
