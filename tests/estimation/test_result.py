@@ -66,3 +66,16 @@ def test_an_estimate_is_json():
     found = not_estimated("of a reason", pools={"zskd": 3})
     plain = json.loads(json.dumps(found.as_dict(), allow_nan=False))
     assert Estimate(**plain) == found
+
+
+class TestNotebook:
+    def test_it_has_the_word_the_sentence_and_the_pools(self):
+        found = Estimate(retention=0.9, word="good", sentence="It keeps 90 %.", pools={"zskd": 1200, "fast": 32})
+        shown = found._repr_html_()
+        assert "<b>good.</b> It keeps 90 %." in shown
+        assert "zskd 1,200, fast 32." in shown
+
+    def test_markup_in_names_of_classes_stays_inert(self):
+        shown = not_estimated("class <script>alert(1)</script> is unknown")._repr_html_()
+        assert "<script>" not in shown
+        assert "&lt;script&gt;" in shown

@@ -1,7 +1,8 @@
 """What is said about a student: its retention with an interval, a word, and one sentence."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from html import escape
 from typing import Any, Literal
 
 Word = Literal["good", "doubtful", "collapsed", "not estimated"]
@@ -52,6 +53,18 @@ class Estimate:
     def as_dict(self) -> dict[str, Any]:
         """Return the estimate as JSON values."""
         return asdict(self)
+
+    def _repr_html_(self) -> str:
+        """Return the estimate as a notebook shows it: the sentence on a line in the colour of the word."""
+        colour = {"good": "#2c7a4b", "doubtful": "#b07a10", "collapsed": "#c9392f"}.get(self.word, "#8a857d")
+        style = f"font-family:system-ui,sans-serif;border-left:4px solid {colour};padding:.2rem 0 .2rem 1rem"
+        rest = f"<br><span>Pool images by family: {listed(self.pools)}.</span>" if self.pools else ""
+        return f'<div style="{style}"><b>{escape(self.word)}.</b> {escape(self.sentence)}{rest}</div>'
+
+
+def listed(pools: Mapping[str, int]) -> str:
+    """Return the families and their images as HTML."""
+    return escape(", ".join(f"{name} {count:,}" for name, count in pools.items()))
 
 
 def not_estimated(reason: str, **values: Any) -> Estimate:

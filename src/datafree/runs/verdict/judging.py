@@ -31,15 +31,16 @@ def judge(summary: Mapping[str, Any]) -> tuple[Word, str]:
     if student.get("accuracy") is not None:
         return judge_measured(student, teacher, len(summary["classes"]))
     estimate = summary.get("estimate")
+    reason = str(estimate.get("sentence") or "").rstrip(".") if isinstance(estimate, Mapping) else ""
     if isinstance(estimate, Mapping) and estimate.get("word") in ("good", "doubtful", "collapsed"):
-        return estimate["word"], str(estimate.get("sentence") or "this is an estimate without real images").rstrip(".")
+        return estimate["word"], reason or "this is an estimate without real images"
     if student.get("agreement") is not None:
         same = f"{student['agreement']:.1%} of {student['images']:,} real images without labels"
         return (
             "not estimated",
             f"the student answers as the teacher on {same}, but how often both are right is not known",
         )
-    return "not estimated", "no real images were given, so it is not known how good the student is"
+    return "not estimated", reason or "no real images were given, so it is not known how good the student is"
 
 
 def judge_measured(student: Mapping[str, Any], teacher: Mapping[str, Any], classes: int) -> tuple[Word, str]:

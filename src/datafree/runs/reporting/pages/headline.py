@@ -99,7 +99,8 @@ def main_figure(summary: Mapping[str, Any]) -> tuple[str, str]:
         return percent(
             student["agreement"]
         ), f"agreement with the teacher on {student['images']:,} real images without labels"
-    return "", "The accuracy of the student is not known: no real images were given"
+    reason = str(estimate.get("sentence") or "").rstrip(".")
+    return "", reason or "The accuracy of the student is not known: no real images were given"
 
 
 def marks(summary: Mapping[str, Any], controls: Mapping[str, float]) -> Iterator[Mark]:
