@@ -1,11 +1,15 @@
 import re
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
+from datafree.applications.distillation import DistillationConfig, distill
+from datafree.applications.pruning import PruningConfig, prune
 from datafree.classifier import Classifier
+from datafree.networks.target_net import build_target_net
 from datafree.quantization import QuantizationConfig, quantize
 from datafree.quantization.calibration import Reader
 from datafree.quantization.choosing import split_images
@@ -205,3 +209,25 @@ def test_without_a_compiler_there_is_no_latency_and_the_reason_is_said(monkeypat
     monkeypatch.setattr(torch, "compile", fails)
     times, note = latency(torch.nn.Identity(), torch.nn.Identity(), torch.rand(1, 1, 2, 2))
     assert times == {} and note == "latency: not measured, since torch.compile fails here (no C++ compiler)"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["pruned", "amalgamated"])
+@pytest.mark.parametrize("bits", ["w8a8", "w4a8"])
+def test_pruned_and_amalgamated_students_are_quantised(
+    kind: str, bits: str, teacher: Classifier, bars: Batch, tmp_path: Path
+):
+    if kind == "pruned":
+        batches = iter(lambda: bars, None)
+        config = PruningConfig(ratio=0.3, steps=60, lr=1e-3, importance_batches=2, rounds=2)
+        student = prune(deepcopy(teacher), teacher, batches, config)
+    else:
+        network = build_target_net(["convnet_w16"] * 3, [1, 2], [[0, 1], [2, 3]], teacher.shape)
+        student = Classifier(network, shape=teacher.shape, classes=teacher.classes)
+        distill(student, teacher, iter(lambda: bars, None), DistillationConfig(steps=60, lr=1e-2))
+    path = tmp_path / "model.onnx"
+    config = QuantizationConfig(bits=bits, tolerance=0.0, recovery_steps=20)
+    result = quantize(student, bars.images, path, config)
+    assert result.layers > 1 and result.form == ("four-bit" if bits == "w4a8" else result.form)
+    expected = logits_of(student, bars.images).argmax(1)
+    assert (OnnxNetwork(path)(bars.images).argmax(1) == expected).float().mean() > 0.95

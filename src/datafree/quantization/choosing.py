@@ -47,8 +47,8 @@ class QuantizationConfig:
     """most layers that stay in float, where more than --tolerance of the predictions change"""
     recovery_steps: int = 300
     """training steps under fake quantisation, where more than --tolerance of the predictions change; 0: none"""
-    recovery_lr: float = 1e-4
-    """peak learning rate of this training"""
+    recovery_lr: float = 0.0
+    """peak learning rate of this training; 0: 1e-4, and 1e-3 for 4-bit weights, which have to move further"""
     tolerance: float = 0.5
     """predictions that may change, in percent"""
 
@@ -56,11 +56,19 @@ class QuantizationConfig:
         parse_bits(self.bits)
         require_choices(self)
         require_at_least(
-            0, float_layers=self.float_layers, recovery_steps=self.recovery_steps, tolerance=self.tolerance
+            0,
+            float_layers=self.float_layers,
+            recovery_steps=self.recovery_steps,
+            recovery_lr=self.recovery_lr,
+            tolerance=self.tolerance,
         )
-        require_at_least(1e-9, recovery_lr=self.recovery_lr)
         if self.engine == "torchao" and self.bits != "w8a8":
             raise InputError(f"the engine torchao has no {self.bits} for convolutions on x86; use --engine onnx")
+
+    @property
+    def lr(self) -> float:
+        """The peak learning rate of the recovery in use."""
+        return self.recovery_lr or (1e-3 if self.bits == "w4a8" else 1e-4)
 
     @property
     def forms(self) -> tuple[Form, ...]:
@@ -151,7 +159,7 @@ def quantize(
                 images,
                 choice.scheme,
                 steps=config.recovery_steps,
-                lr=config.recovery_lr,
+                lr=config.lr,
                 in_float=frozenset(choice.in_float),
                 seed=seed,
                 callback=callback,

@@ -3,7 +3,8 @@ r"""Data-free recovery: float weights are trained so that they are still right a
 .. math:: \min_W \sum_x \tau^2 \, \text{KL}\bigl(p_T^\tau(x) \Vert p_{Q(W)}^\tau(x)\bigr)
 
 The teacher :math:`T` is the float network, the images are those of the calibration, and :math:`Q` is fake quantisation with
-the scheme of the engine. The trained float weights are then quantised by the engine itself.
+the scheme of the engine. The images are shifted and combined at random, since a few hundred are soon learned by heart. The
+trained float weights are then quantised by the engine itself.
 
 References:
     | LLM-QAT: Data-Free Quantization Aware Training for Large Language Models (Liu et al., 2023), section 2
@@ -23,7 +24,11 @@ from datafree.classifier import Classifier
 from datafree.quantization.fake import FakeQuantized
 from datafree.quantization.schemes import Scheme
 from datafree.randomness import RandomNumbers
+from datafree.synthesis.augmentation import Augmentation
 from datafree.types import Batch, Images, Terms, require_at_least
+
+AUGMENT = Augmentation(shift=1, cutmix=0.5)
+"""how the images are changed in each step, as in distillation on drawn pictures"""
 
 
 def recover(
@@ -58,7 +63,7 @@ def recover(
     student = deepcopy(classifier).requires_grad_(True)
     quantized = FakeQuantized(student, scheme, in_float).eval()
     quantized.observe(images.to(classifier.device))
-    config = DistillationConfig(steps=steps, lr=lr, weight_decay=0.0, temperature=4.0)
+    config = DistillationConfig(steps=steps, lr=lr, weight_decay=0.0, temperature=4.0, augment=AUGMENT)
     with RandomNumbers(seed):
         distill(quantized, classifier, drawn(images, batch_size), config, callback=Quiet(callback))
     return student.eval().requires_grad_(True)

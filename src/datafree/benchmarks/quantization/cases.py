@@ -45,7 +45,7 @@ class Case:
     """real images of the evaluation, the first of the test split"""
     labelled: bool = True
     """whether the classes of the real images are those of the network; if not, only agreement is measured"""
-    recovered: tuple[str, ...] = ("fast",)
+    recovered: tuple[str, ...] = ("auto",)
     """rows that are repeated with recovery"""
     bits: tuple[str, ...] = ("w8a8", "w4a8")
     """bits of the rows"""

@@ -168,7 +168,6 @@ def with_images(bench: Bench, row: str, seed: int, folder: Path) -> dict[str, An
             observer=bench.case.observer,
             float_layers=0,
             recovery_steps=RECOVERY_STEPS if row.endswith(RECOVERED) else 0,
-            recovery_lr=1e-3 if bits == "w4a8" else 1e-4,
         )
         path = folder / f"seed-{seed}-{bits}.onnx"
         with RandomNumbers(seed):
