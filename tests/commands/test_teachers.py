@@ -57,6 +57,7 @@ class TestInspect:
         found = json.loads(capsys.readouterr().out)
         assert found["network"] == "convnet_w16" and found["numbered"] and found["timed"]["method"] == "noise"
         assert found["timed"]["seconds"] > 0 and found["timed"]["images"] == 256
+        assert found["bf16_ratio"] > 0
 
     def test_an_unknown_method_is_named(self, digits_teacher: Path, capsys: Capture):
         assert main(["inspect", str(digits_teacher), "--time", "adu"]) == 2

@@ -16,6 +16,7 @@ from datafree.methods import METHODS
 from datafree.runs.hardware import peak_memory, plain_faults, set_threads, to_device
 from datafree.runs.planning.budget import duration
 from datafree.runs.planning.expected import memory
+from datafree.runs.planning.half_precision import bf16_ratio, note_on_bf16
 from datafree.runs.planning.timing import time_synthesis
 from datafree.runs.reporting.console import plain, say
 from datafree.teachers import save_folder
@@ -76,8 +77,9 @@ def inspect_teacher(arguments: list[str]) -> None:
         found = inspect(teacher)
         timing = timed(teacher, options.time) if options.time else {}
         students = possible_students(teacher)
+        ratio = bf16_ratio(teacher.device)
     if options.json:
-        listed = {"students": [asdict(student) for student in students]}
+        listed = {"students": [asdict(student) for student in students], "bf16_ratio": round(ratio, 3)}
         print(json.dumps(found.to_json() | timing | listed, indent=2))
         return
     for label, text in facts(found):
@@ -88,6 +90,8 @@ def inspect_teacher(arguments: list[str]) -> None:
         say(console, "not", text)
     names = [f"{student.name} ({student.parameters:,} parameters)" for student in students]
     say(console, "students", ", ".join(names) or "none of the list is small enough; name one with --student")
+    if note := note_on_bf16(ratio):
+        say(console, "bf16", note)
     if timing:
         say(
             console,
