@@ -42,7 +42,7 @@ def test_an_engine_that_lacks_the_bits_names_the_one_that_has_them():
         ({"float_layers": -1}, "float-layers is -1"),
         ({"recovery_steps": -1}, "recovery-steps is -1"),
         ({"tolerance": -0.1}, "tolerance is -0.1"),
-        ({"recovery_lr": 0.0}, "recovery-lr is 0.0"),
+        ({"recovery_lr": -0.1}, "recovery-lr is -0.1"),
     ],
 )
 def test_impossible_settings_are_refused(settings: dict, message: str):
@@ -57,3 +57,8 @@ def test_what_is_tried_follows_from_the_settings():
     assert QuantizationConfig(bits="w8").forms == ("signed",)
     assert QuantizationConfig().observers == ("minmax", "percentile", "entropy")
     assert QuantizationConfig(bits="w8").observers == ("minmax",)
+
+
+def test_four_bit_weights_are_trained_faster():
+    assert QuantizationConfig().lr == 1e-4 and QuantizationConfig(bits="w4a8").lr == 1e-3
+    assert QuantizationConfig(bits="w4a8", recovery_lr=3e-4).lr == 3e-4
