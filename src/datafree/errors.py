@@ -8,6 +8,10 @@ class InputError(ValueError):
     """The input of the user is invalid. The message is one sentence that names the fault and the fix."""
 
 
+class OutOfMemory(InputError):
+    """The memory of the machine or of its accelerator is not sufficient. Files that were saved before are intact."""
+
+
 class Diverged(RuntimeError):
     """A loss, an image or a weight is not finite. Files that were saved before are intact."""
 

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from datafree.errors import Diverged as Diverged
 from datafree.errors import InputError as InputError
+from datafree.errors import OutOfMemory as OutOfMemory
 from datafree.errors import printable as printable
 from datafree.errors import suggestion as suggestion
 

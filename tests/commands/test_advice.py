@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from datafree.commands.main import main
-from datafree.commands.verbs import INTERRUPTED
+from datafree.commands.verbs import INTERRUPTED, OUT_OF_MEMORY
 
 Capture = pytest.CaptureFixture[str]
 Patch = pytest.MonkeyPatch
@@ -138,7 +138,7 @@ def test_the_advice_about_memory_names_options_that_the_command_has(
 
     for place in (LOAD, "datafree.teachers.create"):
         monkeypatch.setattr(place, fail)
-    text = advice(capsys, [verb, *words], 2)
+    text = advice(capsys, [verb, *words], OUT_OF_MEMORY)
     assert text.startswith("the memory is not sufficient") and fix in text and "Traceback" not in text
     assert not (tmp_path / "out").exists()
 

@@ -110,6 +110,7 @@ def test_the_pool_is_an_image_set(tmp_path: Path):
     for number in range(9):
         pool.add(batch(range(5 * number, 5 * number + 5)))
     assert list(kept.finish()) == [tmp_path / "pool"]
+    on_disk.delete_unlisted(tmp_path)
     image_set = read(tmp_path / "pool")
     numbers = range(24, 45)  # the ring of 20 images, and what is left of the shard with its first one
     assert same(image_set.batch, batch(list(numbers)))

@@ -17,6 +17,7 @@ from datafree.commands.repetition import command_of
 from datafree.commands.runs import console, finish, start, upload
 from datafree.export.hub import require_repository
 from datafree.runs.planning.auto import Auto
+from datafree.runs.planning.halving import without_auto
 from datafree.runs.reporting.console import say
 from datafree.runs.settings import Experiment, RuntimeConfig, read_settings
 from datafree.runs.tasks import AmalgamationTask, ExtensionTask, SingleTeacherTask, Task
@@ -198,8 +199,10 @@ def prune(arguments: list[str]) -> None:
 
 def run_experiment(form: Form, arguments: list[str], task: type[TaskType]) -> None:
     """Run the experiment that the arguments describe, and print its results."""
-    options = form.parse(arguments)
+    words, fit_memory = without_auto(arguments)
+    options = form.parse(words)
     experiment = in_given_steps(experiment_of(options, task), form.verb, arguments)
+    experiment = replace(experiment, fit_memory=fit_memory)
     result = start(experiment, options.output.out or Path(form.verb))
     finish(result)
     upload(result.path / "student", options.output.push_to_hub)

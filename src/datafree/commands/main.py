@@ -33,7 +33,7 @@ class Interruption:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run a command. Exit codes: 0 done, 2 invalid input or lost output, 70 diverged, 75 interrupted, 76 lost a process."""
+    """Run a command; return 0 if it is done, else one of the exit codes in the docs: 2, 70, 71, 75 or 76."""
     interruption = Interruption()
     before = [(number, signal.signal(number, interruption)) for number in SIGNALS]
     try:
@@ -93,11 +93,13 @@ def respond(words: list[str], interruption: Interruption) -> int:
 def carry_out_or_fail(verb: str, words: list[str], interruption: Interruption) -> int:
     """Run a command; return the exit code, after a sentence if it failed."""
     from datafree.commands.console.advice import how_to_continue
-    from datafree.commands.verbs import DIVERGED, LOST
-    from datafree.errors import Diverged, InputError, ProcessLost
+    from datafree.commands.verbs import DIVERGED, LOST, OUT_OF_MEMORY
+    from datafree.errors import Diverged, InputError, OutOfMemory, ProcessLost
 
     try:
         carry_out(verb, words, interruption)
+    except OutOfMemory as error:
+        return _fail(str(error), OUT_OF_MEMORY)
     except InputError as error:
         return _fail(str(error), 2)
     except Diverged as error:

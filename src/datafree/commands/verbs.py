@@ -72,6 +72,8 @@ INTERRUPTED = 75
 """exit code of a run that can be resumed"""
 LOST = 76
 """exit code of a run of which one process was lost; it can be resumed"""
+OUT_OF_MEMORY = 71
+"""exit code of a command for which the memory is not sufficient"""
 DIVERGED = 70
 """exit code of a run whose loss became non-finite"""
 

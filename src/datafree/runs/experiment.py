@@ -22,12 +22,15 @@ from datafree.runs.hardware import (
     plain_faults,
 )
 from datafree.runs.launching.lost import ending_together
+from datafree.runs.launching.numerics import deterministic_kernels
 from datafree.runs.launching.together import Together
 from datafree.runs.logger import RunLogger
 from datafree.runs.planning.expected import networks, note_on_length
+from datafree.runs.planning.halving import saying_what_to_lower
 from datafree.runs.planning.memory import keep_pools
 from datafree.runs.planning.setup import Setup, is_open, method_of, set_up
 from datafree.runs.planning.work import work_of
+from datafree.runs.reading.layout import POOL
 from datafree.runs.reporting.answers import answers_of_run
 from datafree.runs.reporting.assessment import about, assess_both
 from datafree.runs.reporting.assessment import assess as assess
@@ -36,13 +39,14 @@ from datafree.runs.reporting.methods import method_name, part_results
 from datafree.runs.reporting.pages.notebook import result_html
 from datafree.runs.reporting.report import write_results
 from datafree.runs.reporting.times import Stopwatch, TimedStream
-from datafree.runs.run_folder import RunFolder, require_unused
+from datafree.runs.run_folder import RunFolder, has_checkpoint, require_unused
 from datafree.runs.serialization import flatten, to_json
 from datafree.runs.settings import Experiment, experiment_json, read_settings
 from datafree.runs.task_data import open_task_data, with_pictures
 from datafree.runs.tasks import networks_in, student_start
 from datafree.runs.tracking import Tracker, open_trackers
 from datafree.runs.verdict import findings, probe, verdict
+from datafree.sets.on_disk import delete_unlisted
 from datafree.synthesis.dividing import part_of
 from datafree.teachers.code import require_repeated
 from datafree.teachers.costs import sources
@@ -121,6 +125,7 @@ def run(
     Raises:
         ProcessLost: If another process of the run was lost; the last checkpoint is kept.
         InputError: If a setting is invalid or a file cannot be used; no incomplete run folder is left.
+        OutOfMemory: If the memory is not sufficient; the last checkpoint is kept.
         Diverged: If a loss or an image is not finite; the last checkpoint is kept.
     """
     out = Path(out)
@@ -138,6 +143,7 @@ def run(
             folder = stack.enter_context(RunFolder(out, experiment_json(experiment, out, resuming), resume=resuming))
         stack.enter_context(plain_faults(where=", in a new run"))
         stack.enter_context(double_precision(experiment.precision))
+        stack.enter_context(deterministic_kernels(experiment.deterministic))
         together = stack.enter_context(Together(setup.fabric, out))
         work = work_in(setup)
         with new_logger(setup, folder, work, console, together) as logger:
@@ -146,7 +152,10 @@ def run(
             fitted = setup.seconds is not None
             if not (fitted or resuming) and (note := note_on_length(work, synthesizes=synthesizes(experiment))):
                 logger.note(note)
-            probed = train(setup, logger)
+            with saying_what_to_lower(
+                experiment, lambda: logger.states.get("stream"), has_checkpoint=lambda: has_checkpoint(out)
+            ):
+                probed = train(setup, logger)
         require_finite(setup.student)
         if fingerprint(whole_teacher(setup.teacher).model) != teacher_sha256:
             raise RuntimeError("the run changed the teacher; this is a bug of datafree, please report it")
@@ -158,10 +167,12 @@ def run(
         if folder:
             folder.require_owner()
         finish_pools(logger)
+        together.wait()
         if folder:
             asked = answers_of_run(logger.states.get("stream"), logger.first_batches, setup.teacher, setup.student)
             write_results(folder.path, summary, setup.student, logger.first_batches, asked)
             folder.delete_checkpoints()
+            delete_unlisted(folder.path / POOL)
     return Result(setup.student, summary, out)
 
 

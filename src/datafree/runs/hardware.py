@@ -17,8 +17,9 @@ from torch import nn
 from datafree import __version__
 from datafree.applications.trainer import Fabric
 from datafree.classifier import Classifier
+from datafree.runs.launching.numerics import numerics
 from datafree.runs.launching.world import create_fabric, world_of
-from datafree.types import InputError, require_at_least, require_at_most
+from datafree.types import InputError, OutOfMemory, require_at_least, require_at_most
 
 PRECISIONS = {"bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}
 """mixed precisions by their names in Lightning Fabric, with the type of convolutions and matrix products"""
@@ -100,8 +101,10 @@ def _unavailable(device: str, precision: str, devices: int, fault: Exception, re
     return InputError(f"device {device!r} is not available; {fix} ({why})")
 
 
+MEMORY = "allocate memory|out of memory|not enough memory"
+"""pattern of what torch says if the memory is not sufficient"""
 FAULTS = {
-    "allocate memory|out of memory|not enough memory": ("the memory is not sufficient", "{smaller}"),
+    MEMORY: ("the memory is not sufficient", "{smaller}"),
     "overflow|too large to convert|unpack.* long|cannot fit": (
         "a number is too large",
         "lower the sizes and the numbers of steps and batches",
@@ -125,7 +128,8 @@ def plain_faults(batch_sizes: Sequence[str] = BATCH_SIZES, where: str = "") -> I
         where: What the fix ends with.
 
     Raises:
-        InputError: Instead of these errors.
+        OutOfMemory: If the memory is not sufficient.
+        InputError: Instead of the other errors.
     """
     try:
         yield
@@ -138,7 +142,8 @@ def plain_faults(batch_sizes: Sequence[str] = BATCH_SIZES, where: str = "") -> I
             if re.search(pattern, text, re.IGNORECASE):
                 allocated = re.search(r"allocate ([0-9]+) bytes", text)
                 reason = f"{int(allocated[1]) / 1e9:,.1f} GB at once" if allocated else text.splitlines()[0][:150]
-                raise InputError(f"{what} ({reason}); {fix.format(smaller=smaller)}{where}") from fault
+                kind = OutOfMemory if pattern == MEMORY else InputError
+                raise kind(f"{what} ({reason}); {fix.format(smaller=smaller)}{where}") from fault
         raise
 
 
@@ -226,4 +231,5 @@ def environment(threads: int, fabric: "Fabric") -> dict[str, Any]:
         "processor": torch.cuda.get_device_name() if fabric.device.type == "cuda" else platform.machine(),
         "threads": threads,
         "processes": fabric.world_size,
+        **numerics(),
     }

@@ -42,6 +42,9 @@ HEALTH_EVERY = 50
 """batches between two health checks; the first eight batches are all checked"""
 MIN_LABELS_PER_IMAGE = 0.1
 """mean number of predicted labels per image below which images count as collapsed"""
+EARLY = 0.1
+"""part of the time between two checkpoints after which one is saved before the first step of the student, which may fail for
+lack of memory"""
 RANDOM = "random_state"
 NOT_PLAIN = ("states", "health", "first_batch", "first_batches")
 """entries of a checkpoint with tensors; `first_batch` is that of earlier versions"""
@@ -161,7 +164,7 @@ class RunLogger(Callback):
             self.warn_of_collapse()
             if self.folder:  # pools of an estimate, and sets, are checked at their end
                 self.warn_of_faults()
-        self.save_if_due()
+        self.save_if_due(EARLY if count == due > 1 and not self.step else 1.0)
 
     def check_health(self, batch: Batch, count: int) -> None:
         """Log the loss terms and the health of a batch.
@@ -334,14 +337,14 @@ class RunLogger(Callback):
         if self.folder:
             self.folder.keep()
 
-    def save_if_due(self) -> None:
+    def save_if_due(self, share: float = 1.0) -> None:
         """Save a checkpoint if the last one is old enough, in at most a twentieth of the time of the run; or stop the run.
 
         Raises:
             Stopped: If the run was asked to stop; a checkpoint was saved.
         """
         age = time.monotonic() - self.last_save
-        due, stop = self.file is not None and age > max(self.checkpoint_interval, 20 * self.save_seconds), False
+        due, stop = self.file is not None and age > share * max(self.checkpoint_interval, 20 * self.save_seconds), False
         if self.together:
             due, stop = self.together.agree(due)
         if due:

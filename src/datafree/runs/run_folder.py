@@ -201,6 +201,11 @@ class RunFolder:
         shutil.rmtree(self.checkpoints)
 
 
+def has_checkpoint(run: Path) -> bool:
+    """Return whether a run folder has a checkpoint."""
+    return bool(checkpoints.numbered(run / "checkpoints"))
+
+
 def delete_unused(run: Path) -> None:
     """Delete the images in the pools on disk that no checkpoint names. All processes of the run wait meanwhile."""
     shards = list((run / POOL).rglob(SHARDS))

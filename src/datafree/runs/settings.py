@@ -32,6 +32,8 @@ class RuntimeConfig:
     """precision by its name in Lightning Fabric: 32-true, bf16-mixed, 16-mixed, 64-true"""
     threads: int = 1
     """CPU threads of each process; results depend on it in the last bits"""
+    deterministic: bool = False
+    """use kernels of CUDA that give the same result each time, where there are some; on a CPU all are such kernels"""
     checkpoint_interval: float = 20.0
     """seconds between two checkpoints"""
     evaluation_interval: float = 0.0
@@ -79,6 +81,9 @@ class Experiment(RuntimeConfig):
     """when images are synthesized, and which ones the student sees"""
     application: Application = field(default_factory=DistillationConfig)
     """what the images are used for"""
+    fit_memory: tuple[str, ...] = ()
+    """parts of a mixture, by name, whose batch size is halved until a step fits into the memory; an empty name stands for a
+    method that is no mixture. A run decides it once and stores plain sizes"""
 
     def __post_init__(self) -> None:
         super().__post_init__()

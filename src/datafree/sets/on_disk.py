@@ -15,7 +15,7 @@ from torch import Tensor
 
 from datafree.files import atomic_file, sha256_of
 from datafree.files.stored import StoredFile
-from datafree.synthesis.image_sets.index import INDEX, Index, write_index
+from datafree.synthesis.image_sets.index import INDEX, Index, read_index, write_index
 from datafree.synthesis.image_sets.shards import Shards
 from datafree.synthesis.storage import MemoryStore, Storage, Store, usable
 from datafree.types import printable
@@ -257,11 +257,20 @@ class DiskStorage(Storage):
         write_index(index, folder)
 
     def finish(self) -> Sequence[Path]:
-        """Write what is still in memory to the sets on disk, and delete files that are no part of them."""
+        """Write what is still in memory to the sets on disk; `delete_unlisted` deletes what only a checkpoint needs."""
         for store in self.opened:
             store.flush()
-            kept = {Path(shard.path).name for shard in store.shards.values()} | {INDEX}
-            for path in store.folder.glob(SHARDS):
-                if path.name not in kept:
-                    path.unlink()
         return [store.folder for store in self.opened]
+
+
+def delete_unlisted(pool: Path) -> None:
+    """Delete shards that are no part of their set, when no checkpoint needs them any more.
+
+    Args:
+        pool: A folder with image sets, at any depth.
+    """
+    for path in pool.rglob(INDEX):
+        listed = read_index(path.parent).shards
+        for shard in path.parent.glob(SHARDS):
+            if shard.name not in listed:
+                shard.unlink()

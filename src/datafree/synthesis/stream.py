@@ -51,6 +51,7 @@ class Stream:
         self.pool = Pool(1 if schedule.refresh_every == 1 else schedule.pool_batches)
         self.parts = DividedPool(self.pool)
         self.storage = Storage()
+        self.is_synthesizing = False
         self.step = 0
         self.batch_count = 0
 
@@ -124,8 +125,10 @@ class Stream:
             with_student: Whether an adaptive method uses the student.
         """
         while self.batch_count < count:
+            self.is_synthesizing = True  # stays if synthesis fails, to say where
             with self.numbers or nullcontext():
                 batch, is_whole = synthesize_part(self.synthesizer, self.student if with_student else None)
+            self.is_synthesizing = False
             self.parts.add(batch, is_whole=is_whole)
             self.batch_count += 1
             if self.synthesizer.reports_batches:

@@ -112,7 +112,10 @@ class Option:
         Raises:
             InputError: If it is none, out of bounds, or too large for any setting.
         """
-        match self.value.split(" ")[0]:
+        kind, _, word = self.value.split(" ")[0].partition("|")
+        if word and value == word:
+            return
+        match kind:
             case "INT" if not re.fullmatch(r"[+-]?[0-9]+", value):
                 raise InputError(f"invalid value {value!r} for {self.name}; give an integer{_as_integer(value)}")
             case "INT" if len(value) > MAX_DIGITS:

@@ -8,7 +8,7 @@ import inspect
 import json
 import types
 from collections.abc import Iterable, Iterator
-from dataclasses import MISSING, Field, asdict, fields, is_dataclass
+from dataclasses import MISSING, Field, asdict, fields, is_dataclass, replace
 from functools import cache
 from itertools import product
 from pathlib import Path
@@ -32,6 +32,7 @@ from datafree.commands.options.table import FILE, Option
 from datafree.commands.results import reports
 from datafree.files import write_text
 from datafree.methods import METHODS
+from datafree.runs.planning.halving import OPTION
 
 FORMS: dict[str, Form] = {
     form.verb: form
@@ -83,11 +84,18 @@ def table() -> dict[str, Any]:
         for selected in product(*(selector.choices for selector in form.selectors)):
             names = []
             for kind, options in blocks_of(form.options(*selected)):
-                block = [as_row(option) for option in options]
+                block = [as_row(with_auto(option, form)) for option in options]
                 names.append(name_block(blocks, kind, block, " ".join((verb, *selected))))
             selections[" ".join(selected)] = names
         commands[verb] = {"selectors": [as_row(selector) for selector in form.selectors], "options": selections}
     return {"commands": commands, "blocks": blocks, "methods": listed_methods()}
+
+
+def with_auto(option: Option, form: Form) -> Option:
+    """Return an option; the batch size of a method that is no saved set may be `auto` in a command that runs an experiment."""
+    if form in experiments.FORMS and OPTION.fullmatch(option.name) and option.minimum:
+        return replace(option, value="INT|auto", help=f"{option.help}; auto: halved until a step fits into the memory")
+    return option
 
 
 def listed_methods() -> dict[str, dict[str, Any]]:

@@ -15,6 +15,7 @@ from datafree.runs.estimating.history import history_of
 from datafree.runs.hardware import launch, place, set_threads
 from datafree.runs.planning.auto import Auto
 from datafree.runs.planning.deciding import Request, decide
+from datafree.runs.planning.halving import with_batches_that_fit
 from datafree.runs.planning.pools import with_bounded_pools
 from datafree.runs.settings import Experiment
 from datafree.runs.task_data import TaskData, open_data, require_data
@@ -82,10 +83,15 @@ def set_up(experiment: Experiment, resuming: bool = False, started: float | None
     if experiment.method is not None and experiment.application.needs_images:
         require_capabilities(teacher, method_of(experiment))
     setup = Setup(experiment, fabric, teacher, student, open_data(experiment.task, student, teacher))
+    fitting: tuple[str, ...] = ()
+    if experiment.fit_memory and not resuming:
+        experiment, fitting = fabric.broadcast(with_batches_that_fit(experiment, teacher, setup.visible_student))
+        setup = replace(setup, experiment=experiment)
     if is_open(experiment):
-        return decided(setup, started)
+        open_setup = decided(setup, started)
+        return replace(open_setup, decisions=(*fitting, *open_setup.decisions))
     bounded, notes = (experiment, ()) if resuming else with_bounded_pools(experiment, teacher.shape)
-    return replace(setup, experiment=bounded, decisions=notes)
+    return replace(setup, experiment=bounded, decisions=(*fitting, *notes))
 
 
 def is_open(experiment: Experiment) -> bool:

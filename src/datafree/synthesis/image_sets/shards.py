@@ -96,7 +96,7 @@ def _rows(entry: Any, begin: int, total: int, where: str) -> Rows:
     raise InputError(f"{where} has a tensor of another kind than those of an image set; synthesize the set again")
 
 
-Opened: TypeAlias = tuple[BufferedReader, dict[str, Rows]]
+Opened: TypeAlias = tuple[Any, dict[str, Rows]]
 """a file and its header"""
 
 
@@ -137,10 +137,11 @@ class Shards:
             return self.open[file]
         opened = open_regular(self.folder / file, root=self.root)
         try:
-            entry = opened, read_header(opened, str(self.folder / file))
+            header = read_header(opened, str(self.folder / file))
         except BaseException:
             opened.close()
             raise
+        entry = opened.detach(), header  # without a buffer, which would lie between those of large tensors
         self.open[file] = entry
         if len(self.open) > OPEN_FILES:
             self.open.popitem(last=False)[1][0].close()
@@ -208,9 +209,7 @@ def consecutive(rows: Sequence[int], places: Sequence[int]) -> list[tuple[int, i
     return [(row, place, count) for row, place, count in runs]
 
 
-def read_runs(
-    file: BufferedReader, stored: Rows, runs: Sequence[tuple[int, int, int]], output: Tensor, where: str
-) -> None:
+def read_runs(file: Any, stored: Rows, runs: Sequence[tuple[int, int, int]], output: Tensor, where: str) -> None:
     """Read runs of rows of one tensor; see `consecutive`.
 
     Raises:
@@ -221,15 +220,14 @@ def read_runs(
     if not size or not len(output):
         return
     memory = output.view(-1).view(torch.uint8).numpy().data
-    raw: Any = file.raw
     if size >= AHEAD and hasattr(os, "posix_fadvise"):
         for row, _, count in runs:  # the disk reads all of them while the first ones are copied
             os.posix_fadvise(file.fileno(), stored.begin + row * size, count * size, os.POSIX_FADV_WILLNEED)
     for row, place, count in runs:
         target = memory[place * size : (place + count) * size]
-        raw.seek(stored.begin + row * size)
+        file.seek(stored.begin + row * size)
         while target:
-            done = raw.readinto(target)
+            done = file.readinto(target)
             if not done:
                 raise InputError(f"{where} is too short; synthesize the set again")
             target = target[done:]
