@@ -107,12 +107,18 @@ class TestTable:
         text = table.markdown(result)
         assert "| stability-weighted agreement | 4 | 1.5 [" in text
         assert "| b | r | 0 | 9 | 40.0 | 60.0 | 55.0 - 65.0 | good |" in text
-        assert "The interval covers 50.0 % of the students. 1 students below 80 % are called good. 0 further" in text
+        assert "The interval covers 50.0 % of the students. 1 students below 80 % are called good.\n\n|" in text
 
     def test_students_that_are_not_estimated_are_listed_and_do_not_count(self, result: dict[str, Any]):
-        more = table.collect([*ROWS, row("c", 0.1, 0.9, "not estimated")], {"a": [1.0]}, "x", 1)
-        assert (more["students"], more["refused"], len(more["rows"])) == (4, 1, 5)
+        refused = [row("c", truth, 0.9, "not estimated", refused="fragile teacher") for truth in (0.1, 0.95)]
+        more = table.collect([*ROWS, *refused], {"a": [1.0]}, "x", 1)
+        assert (more["students"], len(more["rows"])) == (4, 6)
         assert more["scores"] == result["scores"]
+        found = more["refused"]["fragile teacher"]
+        assert (found["students"], found["error"]) == (2, pytest.approx(0.425))
+        assert found["bias"] == pytest.approx(0.375)
+        sentence = "2 further students are not estimated (fragile teacher): S would be wrong by 42.5 points in the mean"
+        assert f"{sentence}, and 37.5 too high." in table.markdown(more)
 
     def test_the_plot_is_the_same_each_time(self, result: dict[str, Any]):
         first = table.plot(result)

@@ -23,6 +23,8 @@ from datafree.randomness import RandomNumbers
 from datafree.teachers.folders import load_folder
 from datafree.types import Batch, Images, Logits
 
+FRAGILE_TEACHER, TEACHERS_WEIGHTS = "fragile teacher", "started from the teacher's weights"
+"""why a student is not estimated"""
 NOISE = 384
 """images of the own pool of a student of noise, which no family has"""
 
@@ -68,7 +70,9 @@ def measure(
         shares: h, measured on real images of the other teachers.
     """
     network = load_folder(out / student.folder).eval()
-    method = FAMILIES[student.teacher].recipes[student.recipe].method
+    recipe = FAMILIES[student.teacher].recipes[student.recipe]
+    method, copied = recipe.method, recipe.start != "random"
+    refused = FRAGILE_TEACHER if measured.fragile else TEACHERS_WEIGHTS if copied else ""
     own = [name for name in measured.pools if name in families_of(method)]
     others = list(without(measured.pools, frozenset(own)))
     answers = {name: logits_of(network, measured.pools[name].pixels) for name in others}
@@ -95,7 +99,8 @@ def measure(
     row = {name: value for name, value in asdict(student).items() if name not in ("folder", "per_class")}
     row |= {"retention": student.retention, "S": found.total, "error": found.error, "low": low, "high": high}
     row |= {
-        "word": "not estimated" if measured.fragile else word_for(found.total),
+        "word": "not estimated" if refused else word_for(found.total),
+        "refused": refused,
         "images": found.images,
         "lowest_class": min(found.per_class),
     }

@@ -9,7 +9,7 @@ import torch
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
-from datafree.benchmarks.estimates.scores import GOOD, coverage, false_praise, scores
+from datafree.benchmarks.estimates.scores import GOOD, coverage, false_praise, mean_error, scores
 from datafree.runs.reporting import drawing
 
 OURS = "stability-weighted agreement"
@@ -42,7 +42,7 @@ def collect(
         "command": command,
         "students": len(rows),
         "teachers": len({row["teacher"] for row in rows}),
-        "refused": len(everyone) - len(rows),
+        "refused": refusals(everyone),
         "scores": {name: scores(rows, values) for name, values in estimates.items()},
         "coverage": coverage(rows),
         "coverage_by_teacher": {
@@ -57,6 +57,22 @@ def collect(
             "threads": threads,
         },
         "rows": [rounded(row) for row in everyone],
+    }
+
+
+def refusals(rows: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
+    """Return the students that are not estimated, by the reason: how many, and how wrong their estimates would be."""
+    found: dict[str, list[Mapping[str, Any]]] = {}
+    for row in rows:
+        if row["word"] == "not estimated":
+            found.setdefault(row["refused"], []).append(row)
+    return {
+        reason: {
+            "students": len(those),
+            "error": mean_error([row["S"] for row in those], [row["retention"] for row in those]),
+            "bias": statistics.fmean(row["S"] - row["retention"] for row in those),
+        }
+        for reason, those in found.items()
     }
 
 
@@ -105,8 +121,13 @@ def markdown(result: Mapping[str, Any]) -> str:
         *("| " + " | ".join(score_cells(name, found)) + " |" for name, found in result["scores"].items()),
         "",
         f"The interval covers {percent(result['coverage'])} % of the students. {result['false_praise']} students below "
-        f"80 % are called good. {result['refused']} further students are not estimated, because the decisions of their "
-        "teacher do not survive small changes of an image; their S is listed, and it is wrong.",
+        "80 % are called good.",
+        *(
+            f"{each['students']} further students are not estimated ({reason}): S would be wrong by "
+            f"{percent(each['error'])} points in the mean, and {percent(abs(each['bias']))} too "
+            f"{'high' if each['bias'] > 0 else 'low'}."
+            for reason, each in result["refused"].items()
+        ),
         "",
         "| " + " | ".join(header) + " |",
         "|---" * len(header) + "|",
