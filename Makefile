@@ -36,7 +36,7 @@ format: $(VENV)/installed  ## format the code and fix what the linter can fix
 	$(BIN)/ruff check --fix .
 
 bench: $(VENV)/installed  ## the benchmarks that a laptop can run
-	$(BIN)/python benchmarks/inversion_step.py --out benchmarks/results/inversion_step.json
+	$(BIN)/python benchmarks/step.py --out benchmarks/results/step.json
 	$(BIN)/python benchmarks/demo.py --out benchmarks/results/demo.json
 
 docs: $(VENV)/installed  ## build docs/_build/index.html; warnings are errors
