@@ -43,7 +43,7 @@ def photographs(title: str, costs: Costs, rows: dict[str, Row], teacher: tuple[s
 
 
 TEACHER_16 = ("cifar10-16", "3d2e1013f1b2998742029b9a3646357c1d04ea053f1d41276875568038265afa")
-TEACHER_32 = ("cifar10-32", "")
+TEACHER_32 = ("cifar10-32", "191648e47cb1223f3cac3444cee07b61ee6f17570de0c4a7af1293634f08c9a8")
 
 PHOTOGRAPHS = photographs("equal student steps", THIRTY_TWO, equal_steps(THIRTY_TWO), TEACHER_32, 10_000)
 PHOTOGRAPHS_TIME = photographs("equal seconds", THIRTY_TWO, equal_seconds(THIRTY_TWO), TEACHER_32, 10_000)
