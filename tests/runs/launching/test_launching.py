@@ -45,6 +45,16 @@ def test_a_launcher_decides_the_number_of_processes(launcher: str, monkeypatch: 
         world_of(3)
 
 
+def test_only_whole_networks_in_every_process_are_supported(monkeypatch: pytest.MonkeyPatch):
+    for strategy in ("auto", "ddp"):
+        monkeypatch.setenv("LT_STRATEGY", strategy)
+        assert world_of(2) == World(2)
+    monkeypatch.setenv("LT_STRATEGY", "fsdp")
+    expected = r"--strategy is fsdp, but every process of datafree holds whole networks \(ddp\); leave --strategy out"
+    with pytest.raises(InputError, match=expected):
+        world_of(2)
+
+
 class Processes:
     """Processes that are not connected."""
 

@@ -12,6 +12,10 @@ from datafree.types import InputError
 
 FABRIC_COMMAND = "LT_"
 """prefix of the variables with which `fabric run` sets the arguments of `Fabric`"""
+STRATEGY = "LT_STRATEGY"
+"""the variable of its option `--strategy`"""
+STRATEGIES = ("auto", "ddp")
+"""strategies that are supported"""
 
 
 @dataclass(frozen=True)
@@ -38,8 +42,13 @@ def world_of(devices: int) -> World:
         devices: The setting `devices`; 1 leaves the number to the launcher, if there is one.
 
     Raises:
-        InputError: If a launcher has started another number of processes.
+        InputError: If a launcher has started another number of processes, or wants to divide networks among them.
     """
+    strategy = os.environ.get(STRATEGY, "auto")
+    if strategy not in STRATEGIES:
+        raise InputError(
+            f"--strategy is {strategy}, but every process of datafree holds whole networks (ddp); leave --strategy out"
+        )
     found = launched()
     if found is None:
         return World(devices)
