@@ -126,6 +126,11 @@ class TestAtTheEnd:
         assert estimate["sentence"]
         assert set(estimate) == set(not_estimated("x").as_dict())
 
+    def test_its_time_is_listed_after_the_others(self, finished: Result):
+        times = finished.summary["times"]
+        assert list(times)[-1] == "estimate"
+        assert times["estimate"] > 0
+
     def test_its_folder_knows_the_history(self, finished: Result, tmp_path: Path):
         for folder in (finished.path, finished.path / "student"):
             found = history_in(folder)

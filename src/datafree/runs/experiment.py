@@ -160,9 +160,8 @@ def run(
         if fingerprint(whole_teacher(setup.teacher).model) != teacher_sha256:
             raise RuntimeError("the run changed the teacher; this is a bug of datafree, please report it")
         summary = summarize(setup, logger, console, watch)
-        if setup.fabric.is_global_zero and (estimate := estimate_of(setup, summary["seconds"], console)):
-            summary["estimate"] = estimate.as_dict()
-            say(logger.console, "estimate", estimate.sentence)
+        if setup.fabric.is_global_zero:
+            add_estimate(summary, setup, logger, console, watch)
         summary["verdict"] = verdict(summary, findings(logger.evidence(probe=probed)))
         if folder:
             folder.require_owner()
@@ -318,6 +317,18 @@ def require_finite(student: Classifier) -> None:
     for name, tensor in student.state_dict().items():
         if tensor.is_floating_point() and not bool(tensor.isfinite().all()):
             raise Diverged(f"{name} of the student is not finite after the last step; lower the learning rate")
+
+
+def add_estimate(
+    summary: dict[str, Any], setup: Setup, logger: RunLogger, console: Console | None, watch: Stopwatch
+) -> None:
+    """Add the estimate of the student to a summary, with its time, if there are no labelled images; and say it."""
+    with watch.measure("estimate"):
+        estimate = estimate_of(setup, summary["seconds"], console)
+    if estimate:
+        summary["estimate"] = estimate.as_dict()
+        summary["times"]["estimate"] = round(watch.seconds["estimate"], 2)
+        say(logger.console, "estimate", estimate.sentence)
 
 
 def summarize(setup: Setup, logger: RunLogger, console: Console | None, watch: Stopwatch) -> dict[str, Any]:
