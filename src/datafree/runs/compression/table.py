@@ -12,6 +12,7 @@ from torch import Tensor
 from datafree.callback import silent
 from datafree.classifier import Classifier
 from datafree.estimation.estimate import Settings, estimate
+from datafree.estimation.result import Estimate
 from datafree.evaluation import measure
 from datafree.export.comparison import milliseconds
 from datafree.export.writing import FILES
@@ -123,16 +124,27 @@ class Table:
         if self.real is not None:
             return None
         settings = Settings(seconds=seconds_within(parse_budget(self.config.budget).seconds))
+        accuracy = known_accuracy(self.config.checkpoint)
         with RunLogger(None, self.checkpoint, student, console=self.console) as logger:
-            found = estimate(
-                student,
-                self.checkpoint,
-                method=self.method,
-                accuracy=known_accuracy(self.config.checkpoint),
-                settings=settings,
-                callback=logger,
-            )
-        return found.retention
+
+            def found() -> Estimate:
+                return estimate(
+                    student,
+                    self.checkpoint,
+                    method=self.method,
+                    accuracy=accuracy,
+                    settings=settings,
+                    callback=logger,
+                )
+
+            result = found()
+            if (
+                result.retention is None
+            ):  # the pools that were made are kept, so that a second part of the time makes more
+                result = found()
+            if result.retention is None:
+                logger.note(result.sentence)
+        return result.retention
 
     def in_torch(self, name: str, model: Classifier, retention: float | None) -> StepRow:
         """Return the row of a network in torch."""
