@@ -47,7 +47,7 @@ class Stream:
         self.synthesizer, self.student, self.schedule, self.callback = synthesizer, student, schedule, callback
         self.numbers, self.part = numbers, part
         synthesizer.callback = callback
-        # Where each batch is handed out as a whole, nobody reads the ones before.
+        # Where each batch is handed out as a whole, the ones before are never read.
         self.pool = Pool(1 if schedule.refresh_every == 1 else schedule.pool_batches)
         self.parts = DividedPool(self.pool)
         self.storage = Storage()
