@@ -22,7 +22,7 @@ from datafree.types import InputError
 
 REAL = "the student saw real images, and such students are underrated by 20 points and more"
 WEIGHTS = "the student started from other weights, and such students are underrated by 20 points and more"
-TEACHER = "the student started from weights of the teacher, for which no estimate was tested"
+TEACHER = "the student started from weights of the teacher, and such students were underrated"
 UNKNOWN = "it is not known which images the student was trained on"
 
 
