@@ -15,6 +15,10 @@ SELECTIONS = [
 IDS = [" ".join((verb, *selected)) for verb, selected in SELECTIONS]
 
 
+REQUIRED = {"--steps": "export:onnx"}
+"""values of required options whose value is checked"""
+
+
 def words_of(verb: str, selected: tuple[str, ...]) -> tuple[list[str], list[str]]:
     """Arguments that give only what is required, and arguments that repeat every default."""
     command = commands()[verb]
@@ -24,7 +28,7 @@ def words_of(verb: str, selected: tuple[str, ...]) -> tuple[list[str], list[str]
     positionals: list[str] = []
     required, defaults = list(chosen), []
     for option in command.options[" ".join(selected)]:
-        value = option.choices[0] if option.choices else "x"
+        value = option.choices[0] if option.choices else REQUIRED.get(option.name, "x")
         if option.positional:
             positionals.append(value)
         elif option.required:

@@ -256,7 +256,9 @@ def test_the_entry_of_the_summary_is_json():
 
 
 def test_the_probe_changes_nothing_and_draws_nothing(teacher: Classifier, student: Classifier):
-    stream = Stream.of(toys.TINY["noise"], teacher, student, Schedule(warmup_batches=4, refresh_every=0, pool_batches=4))
+    stream = Stream.of(
+        toys.TINY["noise"], teacher, student, Schedule(warmup_batches=4, refresh_every=0, pool_batches=4)
+    )
     next(stream)
     before, numbers = toys.snapshot(student), torch.get_rng_state()
     values = probe(stream, teacher, student)

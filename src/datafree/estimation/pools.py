@@ -1,7 +1,7 @@
 """Pools of synthesized images on which teacher and student are compared, with the stability of each image.
 
 Synthesized images are easier than real ones: most are prototypes of their class. So each has copies in its pool: one with a
-rectangle of another image, and one that is rotated and scaled. The teacher decides on each copy anew.
+rectangle of another image, and one that is rotated and scaled. The teacher decides on each copy again.
 """
 
 from collections.abc import Mapping, Sequence
