@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 import pytest
+import torch
 
 from datafree.callback import Callback, silent
 from datafree.classifier import Classifier
@@ -148,7 +149,12 @@ def test_a_program_of_torchao_has_the_same_controls(digits_teacher: Path, tmp_pa
     product = quantize_network(job, classifier, tmp_path / "out")
     by_name = {row.name: row for row in product.rows}
     assert list(by_name) == ["float", "nothing (dynamic)", "random pixels", "noise", "real images", CHOSEN]
-    assert by_name["float"].agreement == 1 and by_name[CHOSEN].bytes < by_name["float"].bytes
+    assert by_name["float"].agreement == 1
+    # The graph of so small a network is larger than its weights, which are integers.
+    program = torch.export.load(tmp_path / "out" / "model.pt2")
+    tensors = [*program.state_dict.values(), *program.constants.values()]
+    stored = sum(tensor.numel() * tensor.element_size() for tensor in tensors if isinstance(tensor, torch.Tensor))
+    assert stored < sum(4 * parameter.numel() for parameter in classifier.parameters()) / 2
     assert by_name[CHOSEN].accuracy >= by_name["float"].accuracy - 0.03  # type: ignore[operator]
     assert by_name[CHOSEN].milliseconds and by_name["float"].milliseconds and by_name["noise"].milliseconds is None
     assert "torch.compile" in (tmp_path / "out" / "README.md").read_text()

@@ -4,6 +4,7 @@ References:
     | https://docs.pytorch.org/ao/stable/pt2e_quantization/pt2e_quant_x86_inductor.html
 """
 
+import io
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -198,8 +199,9 @@ def write(module: Any, program: Any, path: Path, images: Images, batch: int) -> 
         quantized = torch.export.export(module, example, dynamic_shapes=dynamic, strict=False)
         with atomic_file(path) as new:
             torch.export.save(quantized, new)
-    float_bytes = sum(tensor.numel() * tensor.element_size() for tensor in program.state_dict.values())
-    return path.stat().st_size, float_bytes
+        floating = io.BytesIO()
+        torch.export.save(program, floating)
+    return path.stat().st_size, len(floating.getbuffer())
 
 
 def load_program(path: Path) -> Callable[[Images], Logits]:
