@@ -86,9 +86,15 @@ def children() -> set[str]:
 
 def test_ctrl_c_ends_the_child_too():
     before = children()
-    threading.Timer(0.3, os.kill, (os.getpid(), signal.SIGINT)).start()
-    with pytest.raises(KeyboardInterrupt):
-        isolated(wait, "x", 64 * MIB, 20)
+    handler = signal.signal(
+        signal.SIGINT, signal.default_int_handler
+    )  # a shell that starts tests in the background ignores it
+    try:
+        threading.Timer(0.3, os.kill, (os.getpid(), signal.SIGINT)).start()
+        with pytest.raises(KeyboardInterrupt):
+            isolated(wait, "x", 64 * MIB, 20)
+    finally:
+        signal.signal(signal.SIGINT, handler)
     assert children() <= before
 
 
