@@ -64,6 +64,18 @@ def collect(
     }
 
 
+def earlier_table(file: Path, seeds: Sequence[int]) -> dict[str, Any] | None:
+    """Return the results in a JSON file; None if it does not exist or has other seeds.
+
+    Raises:
+        InputError: If the file is damaged.
+    """
+    if not file.is_file():
+        return None
+    earlier = from_plain(dict[str, Any], read_json(file), str(file))
+    return earlier if from_plain(list[int], earlier.get("seeds"), f"{file}: seeds") == list(seeds) else None
+
+
 def with_earlier_rows(result: dict[str, Any], file: Path, order: Sequence[str]) -> dict[str, Any]:
     """Return the results with the rows of an earlier file that were not run now, and the command that made each of those.
 
@@ -77,11 +89,11 @@ def with_earlier_rows(result: dict[str, Any], file: Path, order: Sequence[str]) 
     Raises:
         InputError: If the file is damaged.
     """
-    if not file.is_file():
+    earlier = earlier_table(file, result["seeds"])
+    if earlier is None:
         return result
-    earlier = from_plain(dict[str, Any], read_json(file), str(file))
     teacher = from_plain(dict[str, Any], earlier.get("teacher"), f"{file}: teacher")
-    if (teacher.get("sha256"), earlier.get("seeds")) != (result["teacher"]["sha256"], result["seeds"]):
+    if teacher.get("sha256") != result["teacher"]["sha256"]:
         return result
     kept = from_plain(dict[str, dict[str, Any]], earlier.get("rows"), f"{file}: rows")
     command = from_plain(str, earlier.get("command"), f"{file}: command")

@@ -11,7 +11,6 @@ which takes hardly more time than the first summand alone. Two separate gradient
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from inspect import signature
 from typing import Any
 
 import torch
@@ -22,9 +21,8 @@ from torch.overrides import TorchFunctionMode
 from datafree.classifier import LayerCall, record
 from datafree.losses.channels import by_channel, line_of_moments
 from datafree.losses.statistics import LayerMoments, batch_norm_moments
+from datafree.processes.batch_norm import batch_norm_arguments
 from datafree.processes.channels import channel_moments
-
-_BATCH_NORM = signature(F.batch_norm)
 
 
 @contextmanager
@@ -65,14 +63,13 @@ class _Observer(TorchFunctionMode):
         args: tuple[Any, ...] = (),
         kwargs: Mapping[str, Any] | None = None,
     ) -> Any:
+        kwargs = kwargs or {}
         if func is not F.batch_norm:
-            return func(*args, **(kwargs or {}))
-        given = _BATCH_NORM.bind(*args, **(kwargs or {}))
-        given.apply_defaults()
-        values = given.arguments
+            return func(*args, **kwargs)
+        values = batch_norm_arguments(args, kwargs)
         trained = any(values[name] is not None and values[name].requires_grad for name in ("weight", "bias"))
         if id(values["running_mean"]) not in self.known or values["training"] or trained:
-            return func(*args, **(kwargs or {}))
+            return func(*args, **kwargs)
         names = ("input", "running_mean", "running_var", "weight", "bias", "eps")
         output, mean, var = _ObservedBatchNorm.apply(*(values[name] for name in names))
         self.found[id(values["running_mean"])] = mean, var

@@ -35,6 +35,13 @@ MOST_GATHERED = 16
 _BATCH_NORM, _DROPOUT = signature(F.batch_norm), signature(F.dropout)
 
 
+def batch_norm_arguments(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the arguments of a call of `torch.nn.functional.batch_norm` by name, with the defaults of those not given."""
+    given = _BATCH_NORM.bind(*args, **kwargs)
+    given.apply_defaults()
+    return given.arguments
+
+
 def whole_batch_layers() -> Any:
     """Let batch norm and dropout of any network work on the whole batch inside a `with` block."""
     return _WholeBatchLayers() if count() > 1 else nullcontext()
@@ -50,10 +57,9 @@ class _WholeBatchLayers(TorchFunctionMode):
     ) -> Any:
         kwargs = kwargs or {}
         if func is F.batch_norm:
-            given = _BATCH_NORM.bind(*args, **kwargs)
-            given.apply_defaults()
-            if given.arguments["training"]:
-                return batch_norm(**given.arguments)
+            given = batch_norm_arguments(args, kwargs)
+            if given["training"]:
+                return batch_norm(**given)
         if func is F.dropout:
             given = _DROPOUT.bind(*args, **kwargs)
             given.apply_defaults()

@@ -28,7 +28,7 @@ from datafree.synthesis.augmentation import Augmentation
 from datafree.types import Batch, Images, Terms, require_at_least
 
 AUGMENT = Augmentation(shift=1, cutmix=0.5)
-"""how the images are changed in each step, as in distillation on drawn pictures"""
+"""how the images are changed in each step"""
 
 
 def recover(

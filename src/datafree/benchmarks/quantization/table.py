@@ -11,7 +11,7 @@ from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
 from datafree.benchmarks.quantization.cases import NOTHING
-from datafree.files import read_json
+from datafree.benchmarks.results import earlier_table
 from datafree.files.validation import from_plain
 from datafree.quantization.sessions import instruction_set
 from datafree.runs.reporting import drawing
@@ -59,10 +59,8 @@ def with_earlier_networks(result: dict[str, Any], file: Path, order: Sequence[st
     Raises:
         InputError: If the file is damaged.
     """
-    if not file.is_file():
-        return result
-    earlier = from_plain(dict[str, Any], read_json(file), str(file))
-    if earlier.get("seeds") != result["seeds"]:
+    earlier = earlier_table(file, result["seeds"])
+    if earlier is None:
         return result
     networks = from_plain(dict[str, dict[str, Any]], earlier.get("networks"), f"{file}: networks") | result["networks"]
     return {**result, "networks": {name: networks[name] for name in order if name in networks}}

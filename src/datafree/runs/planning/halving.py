@@ -65,10 +65,8 @@ def require_free(method: Method, teacher: Classifier) -> None:
     """
     if teacher.device.type != "cpu" or not method.passes:
         return
-    expected, free = (
-        method.batch_size * (pass_cost(teacher).kept + PIXEL_COPIES * 4 * prod(teacher.shape)),
-        free_memory(),
-    )
+    expected = method.batch_size * (pass_cost(teacher).kept + PIXEL_COPIES * 4 * prod(teacher.shape))
+    free = free_memory()
     if expected > free:
         raise OutOfMemory(f"a step takes about {in_words(expected)}, and {in_words(free)} of memory are free")
 
@@ -140,12 +138,10 @@ def with_batches_that_fit(
         part = parts[name or WHOLE]
         fitted = largest_batch(part.method, teacher, student)
         parts[part.name] = replace(part, method=fitted)
-        why = (
-            ""
-            if fitted == part.method
-            else f", because a step with {2 * fitted.batch_size} does not fit into the memory"
-        )
-        notes.append(f"the batch size of {name or 'the method'} is {fitted.batch_size}{why}")
+        note = f"the batch size of {name or 'the method'} is {fitted.batch_size}"
+        if fitted != part.method:
+            note += f", because a step with {2 * fitted.batch_size} does not fit into the memory"
+        notes.append(note)
     mixed = isinstance(method, Mixture)
     method = replace(method, parts=tuple(parts.values())) if mixed else parts[WHOLE].method
     return replace(experiment, method=method, fit_memory=()), tuple(notes)

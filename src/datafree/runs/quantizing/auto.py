@@ -52,10 +52,10 @@ class CalibrationConfig(Method):
         """
         recipe = recipe_for(network, flips=decides_flip(Auto(), network)).method
         if not isinstance(recipe, Mixture):
-            return mixed(
-                "noise", METHODS["noise"], images, images // 2
-            ), "half of them replaced by noise, since the network has no gradients"
-        refine = replace(recipe.parts[1].method, batch_size=min(recipe.parts[1].method.batch_size, max(1, images // 2)))
+            reason = "half of them replaced by noise, since the network has no gradients"
+            return mixed("noise", METHODS["noise"], images, images // 2), reason
+        refine = recipe.parts[1].method
+        refine = replace(refine, batch_size=min(refine.batch_size, max(1, images // 2)))
         each = time_synthesis(refine, network, network).batch / refine.batch_size
         count = min(images // 2, int(self.seconds / max(each, 1e-9)))
         if count < FEWEST:
