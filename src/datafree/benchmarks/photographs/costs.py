@@ -1,6 +1,6 @@
 """What the rows of the tables of photographs cost, as constants: plain counts follow from them on any machine.
 
-They were measured in the process's own seconds on one thread of a shared x86-64 machine, by `datafree.runs.planning.timing`.
+They were measured in the process's own seconds on one of two cores of an x86-64 machine, the other one busy, by `datafree.runs.planning.timing`.
 """
 
 from collections.abc import Mapping
@@ -13,9 +13,9 @@ from datafree.runs.planning.fitting import WHOLE, Fitted, fit, parts_of
 from datafree.runs.planning.timing import SynthesisTime
 from datafree.synthesis import Method, Schedule
 
-DRAWN, NOISE = 5e-4, 1e-4
+DRAWN, NOISE = 2.5e-4, 1.5e-4
 """seconds of a picture that is drawn, and of one of noise, at 16 x 16"""
-ADAPTIVE = 1.5
+ADAPTIVE = 1.8
 """an optimization step with the student, relative to one without it"""
 
 
@@ -73,8 +73,8 @@ class Costs:
 
 
 SIXTEEN = Costs(
-    side=16, student=0.105, selection=0.076, image=6.0e-4, generator={"dafl": 0.1, "fast": 0.1}, budget=300.0
+    side=16, student=0.063, selection=0.033, image=4.5e-4, generator={"dafl": 0.075, "fast": 0.11}, budget=150.0
 )
 THIRTY_TWO = Costs(
-    side=32, student=0.42, selection=0.30, image=2.4e-3, generator={"dafl": 0.4, "fast": 0.4}, budget=1200.0
+    side=32, student=0.25, selection=0.1, image=1.35e-3, generator={"dafl": 0.31, "fast": 0.47}, budget=600.0
 )
