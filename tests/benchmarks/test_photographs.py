@@ -66,8 +66,9 @@ def test_counts_follow_from_the_costs_by_hand():
     assert fitted.steps == (100 - 0.1) // 0.2
 
 
-def test_larger_images_cost_four_times_as_much():
-    assert THIRTY_TWO.student == 4 * SIXTEEN.student and THIRTY_TWO.image == 4 * SIXTEEN.image
+def test_larger_images_cost_three_to_four_times_as_much():
+    for large, small in ((THIRTY_TWO.student, SIXTEEN.student), (THIRTY_TWO.image, SIXTEEN.image)):
+        assert 3 <= large / small <= 4
 
 
 def test_auto_of_the_tables_is_what_the_method_auto_chooses(thin: Classifier):

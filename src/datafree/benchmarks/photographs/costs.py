@@ -1,6 +1,6 @@
 """What the rows of the tables of photographs cost, as constants: plain counts follow from them on any machine.
 
-They were measured in the process's own seconds on one of two cores of an x86-64 machine, the other one busy, by `datafree.runs.planning.timing`.
+They were measured by `datafree.runs.planning.timing` on one of two cores of an x86-64 machine, the other one busy.
 """
 
 from collections.abc import Mapping
