@@ -226,12 +226,14 @@ NAN = torch.tensor([float("nan")] + [0.5] * 639).view(10, 1, 8, 8)
         (change_shard(images=NAN), "the images of .* have values out of range"),
         (
             change_shard(images=torch.zeros(10, 1, 8, 8, dtype=torch.uint8)),
-            "the images of .* have a wrong type or shape",
+            "has a tensor of another kind than those of an image set",
         ),
         (change_shard(targets=torch.full((10,), 4)), "the targets of .* have values out of range"),
         (change_shard(targets=torch.full((10,), -1)), "the targets of .* have values out of range"),
         (change_shard(targets=torch.zeros(10, 4).fill_(2)), "the targets of .* have values out of range"),
-        (change_shard(targets=torch.zeros(10, dtype=torch.int32)), "the targets of .* have a wrong type or shape"),
+        (change_shard(targets=torch.zeros(10, dtype=torch.int32)), "has a tensor of another kind"),
+        (change_shard(targets=torch.zeros(9, dtype=torch.int64)), "the targets of .* have a wrong type or shape"),
+        (change_shard(targets=torch.zeros(10, 4, dtype=torch.int64)), "the targets of .* have a wrong type or shape"),
         (change_shard(logits=torch.zeros(10, 5)), "the logits of .* have a wrong type or shape"),
     ],
 )

@@ -1,30 +1,22 @@
-"""Read image sets: safetensors shards whose SHA-256 are in the index of the set. No link is followed."""
+"""Image sets in memory: a whole set that is small enough, or a batch whose classes are in another order."""
 
-import hashlib
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load as parse_tensors
 from torch import Tensor
 
-from datafree.files import open_regular
-from datafree.synthesis.image_sets.index import Index, read_index
+from datafree.synthesis.image_sets.index import read_index
+from datafree.synthesis.image_sets.stored import StoredSet
 from datafree.types import Batch, InputError
-
-SHARD_LIMIT = 2**30
-"""maximum size of a shard that is read"""
 
 
 @dataclass(frozen=True, kw_only=True)
-class ImageSet:
-    """Synthesized images and their metadata."""
+class About:
+    """The metadata of synthesized images."""
 
-    batch: Batch
-    """the images, targets and, if the method kept them, the teacher's logits"""
     classes: tuple[str, ...]
     """class names, in the order of the teacher's logits"""
     teacher_sha256: str
@@ -46,66 +38,47 @@ class ImageSet:
         return [self.parts[index] for index in self.part_of.tolist()] if self.part_of is not None else []
 
 
+@dataclass(frozen=True, kw_only=True)
+class ImageSet(About):
+    """Synthesized images in memory, and their metadata."""
+
+    batch: Batch
+    """the images, targets and, if the method kept them, the teacher's logits"""
+
+
 def read(folder: str | Path) -> ImageSet:
-    """Read an image set. No link in the folder is followed.
+    """Read a whole image set into memory; `StoredSet` leaves it on disk. No link in the folder is followed.
 
     Args:
         folder: A folder written by `write`.
 
     Raises:
-        InputError: If the folder is no image set, or a file is missing, damaged, a link, or belongs to another set.
+        InputError: If the folder is no image set, a file is missing, damaged, a link, or belongs to another set, or all
+            shards together are larger than half of the memory of this machine.
     """
     folder = Path(folder)
-    index = read_index(folder)
-    tensors = read_shards(folder, index.shards, names_in(index))
-    _require_valid(tensors, index, folder)
+    if 2 * sum(map(size_of, (folder / name for name in read_index(folder).shards))) > memory():
+        raise InputError(f"{folder} is too large for the memory of this machine; use a smaller set")
+    stored = StoredSet(folder)
+    everything, index = torch.arange(len(stored)), stored.index
     return ImageSet(
-        batch=Batch(tensors["images"], tensors["targets"], {}, tensors["logits"] if index.logits_kept else None),
+        batch=stored.read(everything),
         classes=index.classes,
         teacher_sha256=index.teacher_sha256,
         made_by=index.made_by,
         measured_images=index.measured_images,
         seconds=index.seconds,
         parts=index.parts,
-        part_of=tensors.get("parts"),
+        part_of=stored.tensors(everything, ("parts",))["parts"] if index.parts else None,
     )
 
 
-TENSORS = ("images", "targets", "logits")
-"""the tensors of a set; only the set of a mixture has `parts` too, and the set of a run may lack logits"""
-
-
-def names_in(index: Index) -> tuple[str, ...]:
-    """Return the names of the tensors in each shard of a set."""
-    logits, parts = (("logits",) if index.logits_stored else ()), (("parts",) if index.parts else ())
-    return ("images", "targets", *logits, *parts)
-
-
-def read_shards(folder: Path, hashes: Mapping[str, str], names: Sequence[str] = TENSORS) -> dict[str, Tensor]:
-    """Read all shards and concatenate their tensors.
-
-    Raises:
-        InputError: If a shard is missing, damaged, a link, larger than `SHARD_LIMIT` or belongs to another set, or all
-            shards together are larger than the memory of this machine.
-    """
-    shards, size = [], 0
-    for name, digest in hashes.items():
-        path = folder / name
-        with open_regular(path, SHARD_LIMIT, root=folder) as file:
-            size += os.fstat(file.fileno()).st_size
-            if 2 * size > memory():
-                raise InputError(f"{folder} is too large for the memory of this machine; use a smaller set")
-            content = file.read(SHARD_LIMIT)
-        if hashlib.sha256(content).hexdigest() != digest:
-            raise InputError(f"{path} is damaged or belongs to another set; synthesize the set again")
-        try:
-            shards.append(parse_tensors(content))
-        except (SafetensorError, ValueError, KeyError) as fault:
-            raise InputError(f"{path} is not a safetensors file; synthesize the set again") from fault
+def size_of(path: Path) -> int:
+    """Return the size of a file in bytes; 0 if there is none, which is said when it is opened."""
     try:
-        return {name: torch.cat([shard[name] for shard in shards]) for name in names}
-    except (KeyError, RuntimeError) as fault:
-        raise InputError(f"the shards of {folder} do not fit together; synthesize the set again") from fault
+        return path.lstat().st_size
+    except OSError:
+        return 0
 
 
 def memory() -> int:
@@ -114,34 +87,6 @@ def memory() -> int:
         return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     except (AttributeError, ValueError, OSError):
         return 2**63
-
-
-def _require_valid(tensors: Mapping[str, Tensor], index: Index, folder: Path) -> None:
-    """Check the types, shapes and values of an image set.
-
-    Raises:
-        InputError: Names the first tensor that is not as it should be.
-    """
-    images, targets, logits = tensors["images"], tensors["targets"], tensors.get("logits")
-    count, classes = index.images, len(index.classes)
-    soft = targets.is_floating_point()
-    valid = {
-        "images": images.ndim == 4 and images.is_floating_point() and len(images) == count and images.numel() > 0,
-        "targets": targets.shape == ((count, classes) if soft else (count,)) and (soft or targets.dtype == torch.int64),
-    }
-    if logits is not None:
-        valid["logits"] = logits.shape == (count, classes) and logits.is_floating_point()
-    if index.parts:
-        parts = tensors["parts"]
-        typed = parts.shape == (count,) and parts.dtype == torch.int64
-        valid["parts"] = typed and bool(((parts >= 0) & (parts < len(index.parts))).all())
-    for name, fits in valid.items():
-        finite = fits and bool(torch.isfinite(tensors[name]).all())
-        if not finite or (
-            name == "targets" and not 0 <= targets.min() <= targets.max() <= (1 if soft else classes - 1)
-        ):
-            why = "have a wrong type or shape" if not fits else "have values out of range"
-            raise InputError(f"the {name} of {folder} {why}; synthesize the set again")
 
 
 def reordered(batch: Batch, order: Sequence[int]) -> Batch:

@@ -4,6 +4,7 @@ Rows are read at their positions in the files, not through a mapping of the file
 memory of the process, and a fault of the disk would end it. What was read before comes from the page cache in both cases.
 """
 
+import hashlib
 import math
 import os
 from collections import OrderedDict
@@ -111,7 +112,22 @@ class Shards:
     def __init__(self, folder: Path, root: Path | None = None) -> None:
         self.folder, self.root = folder, root or folder
         self.open: OrderedDict[str, Opened] = OrderedDict()
+        self.checked: dict[str, tuple[int, ...]] = {}
         finalize(self, close_all, self.open)
+
+    def digest(self, file: str, limit: int) -> str:
+        """Return the SHA-256 of a file, which must not change from then on.
+
+        Args:
+            file: The name of the file.
+            limit: Its maximum size in bytes.
+
+        Raises:
+            InputError: If there is no such file, or it is a link or too large.
+        """
+        with open_regular(self.folder / file, limit, root=self.root) as opened:
+            self.checked[file] = identity(opened.fileno())
+            return hashlib.file_digest(opened, "sha256").hexdigest()
 
     def header(self, file: str) -> dict[str, Rows]:
         """Return the tensors of a file."""
@@ -137,6 +153,8 @@ class Shards:
             return self.open[file]
         opened = open_regular(self.folder / file, root=self.root)
         try:
+            if self.checked.get(file, found := identity(opened.fileno())) != found:
+                raise InputError(f"{self.folder / file} has changed while it was in use; start again")
             header = read_header(opened, str(self.folder / file))
         except BaseException:
             opened.close()
@@ -190,6 +208,12 @@ class Shards:
         for owner in map(int, owners.unique()):
             wanted = owners == owner
             self.read(files(owner), rows[wanted], outputs, places[wanted])
+
+
+def identity(descriptor: int) -> tuple[int, ...]:
+    """Return what changes if an open file is replaced or written to."""
+    status = os.fstat(descriptor)
+    return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
 
 
 def close_all(files: OrderedDict[str, Opened]) -> None:
