@@ -1,21 +1,37 @@
 """The table of estimates: naive estimates and scores by hand, and the table itself."""
 
 import json
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
+from rich.console import Console
 
 from datafree.benchmarks.estimates import scores, table
 from datafree.benchmarks.estimates.measuring import add_disagreement
 from datafree.benchmarks.estimates.naive import average_threshold, disagreement, mean_confidence, naive_estimates
 from datafree.benchmarks.estimates.students import FAMILIES
-from datafree.benchmarks.estimates.training import Snapshots, first_student, load_teacher
+from datafree.benchmarks.estimates.training import (
+    STUDENTS,
+    Snapshots,
+    Student,
+    around,
+    first_student,
+    is_made_by,
+    load_teacher,
+    train_network,
+    train_students,
+)
 from datafree.estimation.families import families_of, is_known
+from datafree.runs.training import TRAINING
+from datafree.runs.training import recipe as teacher_recipe
 from datafree.teachers import create
 from datafree.teachers.folders import save_folder
+from datafree.types import InputError
 
 
 class TestNaive:
@@ -146,10 +162,52 @@ class TestStudents:
 
     def test_the_settings_of_recipes_are_told_apart_and_earlier_ones_are_still_found(self):
         """Only first weights that are not random are added to what a training is compared by."""
-        recipe = FAMILIES["digits, convnet"].recipes["fast"]
-        assert "start" not in repr(recipe)
-        assert recipe.start == "random"
-        assert FAMILIES["digits, convnet"].recipes["pruned, deep-inversion"].start == "pruned"
+        family = FAMILIES["digits, convnet"]
+        for name, recipe in family.recipes.items():
+            before, after = around(family, recipe, 1)
+            text = f"{before}{recipe!r}{after}"
+            assert is_made_by(text, family, recipe, 1)
+            for older in (text.replace(", select=1", ""), text.replace(", ema=0.0", "")):
+                assert older != text
+                assert is_made_by(older, family, recipe, 1)
+            for other in (
+                text.replace("select=1", "select=2"),
+                text.replace("temperature=", "hotness="),
+                text.replace(" shorten 1", " shorten 2"),
+                text.replace("convnet_w16", "convnet_w32"),
+                f"{text} inherited",
+            ):
+                assert not is_made_by(other, family, recipe, 1)
+            assert [each for each in family.recipes if is_made_by(text, family, family.recipes[each], 1)] == [name]
+
+    def test_stored_students_and_teachers_are_found_again_after_a_setting_was_added(self, tmp_path: Path):
+        """The file of an earlier version lacks the setting; a different value is refused."""
+        family, options = FAMILIES["digits, convnet"], SimpleNamespace(shorten=1)
+        recipe = family.recipes["noise"]
+        folder = tmp_path / "digits-convnet" / "noise" / "seed-0"
+        folder.mkdir(parents=True)
+
+        def stored(edit: Callable[[str], str]) -> list[Student]:
+            before, after = around(family, recipe, 1)
+            (folder / STUDENTS).write_text(
+                json.dumps({"made_by": f"{before}{edit(repr(recipe))}{after}", "students": []})
+            )
+            return train_students("digits, convnet", "noise", 0, tmp_path, tmp_path, options)
+
+        assert stored(lambda text: text) == stored(lambda text: text.replace(", select=1", "")) == []
+        with pytest.raises(InputError, match="was trained with other settings"):
+            stored(lambda text: text.replace("steps=300", "steps=301"))
+
+        teacher = tmp_path / "teacher"
+        teacher.mkdir()
+        made = teacher_recipe(network=family.network, data="digits", training=family.training, seed=0)
+        del made["training"]["augment"]["relative_shift"]
+        (teacher / TRAINING).write_text(json.dumps(made))
+        train_network(family, "digits", teacher, options, Console(quiet=True))
+        for edit in ({"steps": 1}, {"unknown": 1}):
+            (teacher / TRAINING).write_text(json.dumps(made | {"training": made["training"] | edit}))
+            with pytest.raises(InputError, match="was trained with other settings"):
+                train_network(family, "digits", teacher, options, Console(quiet=True))
 
     def test_first_students(self):
         """A pruned student starts as its teacher, an inherited one with some of its channels, others at random."""

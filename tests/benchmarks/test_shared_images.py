@@ -76,6 +76,23 @@ def test_images_of_other_settings_are_an_error(table: Benchmark, tmp_path: Path,
         bench("shared", options, QUIET)
 
 
+def test_images_of_an_earlier_version_are_used(table: Benchmark, tmp_path: Path):
+    """The index of an earlier version lacks the settings that were added since."""
+    options = Bench(out=tmp_path / "runs", results=tmp_path / "results", seeds=(0,), rows=("short",))
+    first = bench("shared", options, QUIET)["rows"]["short"]
+    images = tmp_path / "runs/short/images-of-seed-0"
+    index = read_index(images)
+    older = index.made_by.replace(", flip=False", "")
+    assert older != index.made_by
+    write_index(replace(index, made_by=older), images)
+    assert bench("shared", options, QUIET)["rows"]["short"] == first
+    for other in (older.replace("seed 0", "seed 1"), older.replace("lr=", "rate=")):
+        assert other != older
+        write_index(replace(index, made_by=other), images)
+        with pytest.raises(InputError, match="images-of-seed-0 holds images of other settings"):
+            bench("shared", options, QUIET)
+
+
 @pytest.mark.parametrize(
     "others",
     [

@@ -104,6 +104,20 @@ def test_a_folder_is_continued_with_the_same_settings_only(tmp_path: Path):
         pass
 
 
+def test_a_setting_that_was_added_since_has_its_default(tmp_path: Path):
+    settings = to_json(CompressionConfig(checkpoint="a", steps="prune:0.5"))
+    with compression_folder(tmp_path, settings):
+        stored = read_json(tmp_path / SETTINGS)
+    del stored["images"]
+    write_json(tmp_path / SETTINGS, stored)
+    with compression_folder(tmp_path, settings):
+        pass
+    for edit in ({"images": 9}, {"pictures": 0}, {"schema": 0}):
+        write_json(tmp_path / SETTINGS, stored | edit)
+        with pytest.raises(InputError, match="other settings"), compression_folder(tmp_path, settings):
+            pass
+
+
 def test_a_folder_with_something_else_is_refused(tmp_path: Path):
     (tmp_path / "notes.txt").write_text("mine")
     with pytest.raises(InputError, match="already exists and is no compression"), compression_folder(tmp_path, {}):

@@ -64,7 +64,11 @@ def change(path: Path, edit: Callable[[Any], object]) -> None:
         ("teacher/config.json", lambda c: c["pretrained_cfg"].update(mean=[0.1]), "the mean of the teacher"),
         ("teacher/config.json", lambda c: c["pretrained_cfg"].update(std=[0.1]), "the std of the teacher"),
         ("teacher/config.json", lambda c: c["label_names"].reverse(), "the list of labels of the teacher"),
-        ("teacher/config.json", lambda c: c["pretrained_cfg"].update(crop_pct=0.5), "the preprocessing of the teacher"),
+        (
+            "teacher/config.json",
+            lambda c: c["pretrained_cfg"].update(crop_pct=0.5),
+            r"the preprocessing \(crop_pct\) of the teacher",
+        ),
         ("run/experiment.json", lambda c: c["application"].update(lr=0.5), "setting application.lr"),
         ("run/experiment.json", lambda c: c.update(seed=9), "setting seed"),
         ("run/experiment.json", lambda c: c["task"].update(student="convnet_w64"), "setting task.student"),

@@ -1,6 +1,5 @@
 """Running the rows of a table: teachers are trained, experiments are run, and what is finished is not run again."""
 
-import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -25,7 +24,7 @@ from datafree.runs.reporting import report
 from datafree.runs.run_folder import read_experiment
 from datafree.runs.serialization import from_json
 from datafree.runs.tasks import AmalgamationTask, ExtensionTask, SingleTeacherTask, Task
-from datafree.runs.training import TRAINING, example_teacher, recipe
+from datafree.runs.training import TRAINING, example_teacher, recipe, was_trained_with
 from datafree.synthesis import features
 from datafree.teachers import create, load_folder
 from datafree.teachers.folders import WEIGHTS
@@ -186,9 +185,8 @@ def train_network(
     arguments = parse_arguments(tuple(teacher_args), "teacher-args")
     made |= {"input": shape} if shape else {}
     made |= {"arguments": arguments} if arguments else {}
-    expected = json.loads(json.dumps(made))
     if (folder / TRAINING).is_file():
-        if not expected.items() <= read_training(folder).items():
+        if not was_trained_with(folder, made):
             raise InputError(f"{folder} was trained with other settings; remove it or give another --out")
         return
     example_teacher(

@@ -12,7 +12,8 @@ from rich.console import Console
 
 from datafree.benchmarks.table import Benchmark, Row
 from datafree.runs.planning.fitting import parts_of
-from datafree.runs.synthesis_job import origin_of, synthesize
+from datafree.runs.reading.described import describes
+from datafree.runs.synthesis_job import synthesize
 from datafree.sets.image_set import read
 from datafree.sets.saved import SavedConfig
 from datafree.synthesis import Method
@@ -101,7 +102,8 @@ def with_shared_images(
                 console=console,
             )
     image_set = read(folder)
-    if (image_set.made_by, len(image_set.batch)) != (origin_of(method, seed), images):
+    described = image_set.made_by.removesuffix(f", seed {seed}")
+    if described == image_set.made_by or len(image_set.batch) != images or not describes(described, method):
         raise InputError(f"{folder} holds images of other settings; remove it or give another --out")
     saved: Method = SavedConfig(images=str(folder), batch_size=method.batch_size)
     if isinstance(whole, Mixture):

@@ -64,7 +64,8 @@ def _description(classifier: Classifier) -> Iterator[tuple[str, Any]]:
     yield "input shape", list(classifier.shape)
     yield "list of labels", list(classifier.classes)
     yield "kind of labels", "multi-label" if classifier.multi_label else "single-label"
-    yield "preprocessing", asdict(classifier.preprocessing)
+    for name, value in asdict(classifier.preprocessing).items():  # one by one: those added later are not compared
+        yield f"preprocessing ({name})", value
     yield "architecture", _architecture(classifier.model)
 
 

@@ -1,5 +1,6 @@
 """Train an example teacher on real images and their labels."""
 
+import json
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -14,7 +15,8 @@ from datafree import teachers
 from datafree.callback import Callback, silent
 from datafree.classifier import Classifier
 from datafree.evaluation import evaluate
-from datafree.files import atomic_folder, write_json
+from datafree.files import atomic_folder, read_json, write_json
+from datafree.files.validation import from_plain
 from datafree.networks.input_fitting import require_accepts_images
 from datafree.progress import with_progress
 from datafree.real.data import RealImages, open_real
@@ -170,6 +172,28 @@ def require_input(input: Sequence[int]) -> None:
     if input and (len(input) != 3 or input[0] not in (1, 3) or not all(1 <= size <= 4096 for size in input)):
         given = " ".join(map(str, input))
         raise InputError(f"input is {given}; give channels (1 or 3), height and width, such as --input 3 32 32")
+
+
+def was_trained_with(folder: Path, settings: Mapping[str, Any]) -> bool:
+    """Return whether a trained network has these settings. One that was added since then has its default.
+
+    Args:
+        folder: The network, as `example_teacher` wrote it.
+        settings: The settings that decide; see `recipe`.
+
+    Raises:
+        InputError: If the file with its settings is damaged.
+    """
+    path = folder / TRAINING
+    found = from_plain(dict[str, Any], read_json(path), str(path))
+    expected = json.loads(json.dumps(settings))
+    try:
+        same = from_plain(TrainingConfig, found.get("training"), str(path)) == from_plain(
+            TrainingConfig, expected.pop("training"), "the settings"
+        )
+    except InputError:  # a setting that is not known today
+        return False
+    return same and expected.items() <= found.items()
 
 
 def recipe(*, network: str, data: str, training: TrainingConfig, seed: int) -> dict[str, Any]:

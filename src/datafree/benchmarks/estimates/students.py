@@ -9,6 +9,7 @@ from datafree.applications.pruning import PruningConfig
 from datafree.benchmarks.photographs import PHOTOGRAPHS_16
 from datafree.benchmarks.table import Benchmark
 from datafree.methods import METHODS
+from datafree.runs.serialization import serializable
 from datafree.runs.training import TrainingConfig
 from datafree.synthesis import Method, Schedule
 from datafree.synthesis.augmentation import Augmentation
@@ -19,6 +20,7 @@ pruned"""
 DIGITS_SHIFT, MNIST_SHIFT = Augmentation(shift=0.15), Augmentation(shift=1)
 
 
+@serializable
 @dataclass(frozen=True, kw_only=True)
 class Recipe:
     """How a student is made: a method, how much of it, and how long the student learns."""

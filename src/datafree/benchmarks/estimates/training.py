@@ -1,6 +1,5 @@
 """Training the students of the table of estimates. Each is saved after a part of its steps too, as another student."""
 
-import json
 import os
 import re
 from collections.abc import Sequence
@@ -25,8 +24,9 @@ from datafree.files.validation import from_plain
 from datafree.networks.inheritance import inherit
 from datafree.real.data import open_real
 from datafree.real.ledger import Ledger
+from datafree.runs.reading.described import describes
 from datafree.runs.tasks import create_student
-from datafree.runs.training import TRAINING, example_teacher, recipe
+from datafree.runs.training import TRAINING, example_teacher, recipe, was_trained_with
 from datafree.synthesis import Stream
 from datafree.teachers.folders import load_folder, save_folder
 from datafree.types import Batch, InputError, Terms
@@ -109,9 +109,7 @@ def train_network(family: Family, data: str, folder: Path, options: Any, console
     """
     training = replace(family.training, steps=max(1, family.training.steps // options.shorten))
     if (folder / TRAINING).is_file():
-        expected = recipe(network=family.network, data=data, training=training, seed=0)
-        found = from_plain(dict[str, Any], read_json(folder / TRAINING), str(folder / TRAINING))
-        if not json.loads(json.dumps(expected)).items() <= found.items():
+        if not was_trained_with(folder, recipe(network=family.network, data=data, training=training, seed=0)):
             raise InputError(f"{folder} was trained with other settings; remove it or give another --out")
         return
     example_teacher(
@@ -153,12 +151,9 @@ def train_students(
         return [run_of_table(name, recipe_name, seed, teacher_folder, out, options)]
     folder = out / slug(name) / slug(recipe_name) / f"seed-{seed}"
     settings = family.recipes[recipe_name]
-    made_by = f"{family.student} {family.lengths} {settings!r} shorten {options.shorten}"
-    if settings.start != "random":
-        made_by += f" {settings.start}"
     if (folder / STUDENTS).is_file():
         trained = from_plain(Trained, read_json(folder / STUDENTS), str(folder / STUDENTS))
-        if trained.made_by != made_by:
+        if not is_made_by(trained.made_by, family, settings, options.shorten):
             raise InputError(f"{folder} was trained with other settings; remove it or give another --out")
         return list(trained.students)
     teacher = load_teacher(family, teacher_folder).to(options.device)
@@ -183,8 +178,30 @@ def train_students(
                     per_class=tuple(value or 0.0 for value in found.per_class),
                 )
             )
-        write_json(new / STUDENTS, asdict(Trained(made_by, tuple(students))))
+        before, after = around(family, settings, options.shorten)
+        write_json(new / STUDENTS, asdict(Trained(f"{before}{settings!r}{after}", tuple(students))))
     return students
+
+
+def around(family: Family, settings: Recipe, shorten: int) -> tuple[str, str]:
+    """Return what the settings of some students say before their recipe, and after it."""
+    start = "" if settings.start == "random" else f" {settings.start}"
+    return f"{family.student} {family.lengths} ", f" shorten {shorten}{start}"
+
+
+def is_made_by(made_by: str, family: Family, settings: Recipe, shorten: int) -> bool:
+    """Return whether stored students have these settings. A setting that was added since then has its default.
+
+    Args:
+        made_by: The settings of the stored students.
+        family: Their family today.
+        settings: Their recipe today.
+        shorten: The divisor of the steps.
+    """
+    before, after = around(family, settings, shorten)
+    if not (made_by.startswith(before) and made_by.endswith(after)):
+        return False
+    return describes(made_by[len(before) : len(made_by) - len(after)], replace(settings, start="random"))
 
 
 def learn(settings: Recipe, family: Family, teacher: Classifier, shorten: int) -> dict[int, Classifier]:

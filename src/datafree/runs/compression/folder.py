@@ -11,6 +11,7 @@ from filelock import FileLock, Timeout
 from datafree.files import read_json, unwritable, write_json
 from datafree.files.temporary import delete_leftovers
 from datafree.files.validation import from_plain
+from datafree.runs.serialization import from_json
 from datafree.types import InputError
 
 SETTINGS, PLAN, RESULT, LOCK = "compression.json", "plan.json", "result.json", ".lock"
@@ -47,9 +48,20 @@ def compression_folder(path: Path, settings: Mapping[str, Any]) -> Iterator[None
     try:
         if not known:
             write_json(path / SETTINGS, expected)
-        elif from_plain(dict[str, Any], read_json(path / SETTINGS), str(path / SETTINGS)) != expected:
+        elif not same_settings(from_plain(dict[str, Any], read_json(path / SETTINGS), str(path / SETTINGS)), expected):
             raise InputError(f"{path} is a compression with other settings; repeat them, or give another --out")
         delete_leftovers(path)
         yield
     finally:
         lock.release()
+
+
+def same_settings(found: Mapping[str, Any], expected: Mapping[str, Any]) -> bool:
+    """Return whether stored settings equal those of today. A setting that was added since then has its default."""
+    if found == expected:
+        return True
+    try:
+        first, second = (from_json({k: v for k, v in each.items() if k != "schema"}) for each in (found, expected))
+    except InputError:  # a setting that is not known today
+        return False
+    return found.get("schema") == expected["schema"] and first == second
