@@ -36,6 +36,7 @@ def test_layers_have_the_names_of_torch(bench: Workbench, teacher: Classifier):
     ("bits", "form", "types"),
     [
         ("w8a8", "signed", {3}),
+        ("w8a8", "paired", {3}),
         ("w8a8", "reduced", {3}),
         ("w8a8", "unsigned", {2}),
         ("w4a8", "four-bit", {22}),
@@ -122,7 +123,7 @@ def test_a_network_is_quantised_without_data(teacher: Classifier, bars: Batch, b
         QuantizationConfig(recovery_steps=0, observer="minmax"),
         bench=bench,
     )
-    assert result.form in ("reduced", "unsigned", "signed") and result.observer == "minmax"
+    assert result.form in ("paired", "signed") and result.observer == "minmax"
     assert result.saturation is not None and (result.form == "signed") is (result.saturation.possible == 0)
     assert result.measured.agreement > 0.97 and result.measured.images == 128
     assert result.bytes == (tmp_path / "model.onnx").stat().st_size

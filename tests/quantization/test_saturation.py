@@ -6,17 +6,8 @@ import torch
 import torch.nn.functional as F
 
 from datafree.classifier import Classifier
-from datafree.quantization.saturation import (
-    HIGHEST,
-    LARGEST,
-    IntegerLayer,
-    as_columns,
-    missing_sums,
-    paired,
-    possible_pairs,
-    saturation,
-    too_large,
-)
+from datafree.quantization.pairs import HIGHEST, LARGEST, paired, too_large
+from datafree.quantization.saturation import IntegerLayer, as_columns, missing_sums, possible_pairs, saturation
 from datafree.quantization.schemes import BOUNDS, Scheme
 from datafree.quantization.workbench import Workbench
 from datafree.types import Batch
@@ -115,13 +106,13 @@ def test_saturation_of_a_convolution_equals_a_slow_reference():
 
 def test_a_network_saturates_with_signed_weights_only(bench: Workbench, ranges: Any, teacher: Classifier, bars: Batch):
     found = {}
-    for form in ("signed", "reduced", "unsigned"):
+    for form in ("signed", "paired", "reduced", "unsigned"):
         path = bench.build(Scheme(form=form), ranges, "minmax", (), f"saturation-{form}")
         found[form] = saturation(path, teacher, bars.images[:32])
     assert found["signed"].possible > 0 and found["signed"].pairs > found["signed"].possible
     assert found["signed"].changes is (found["signed"].saturated > 0)
     assert (found["signed"].logit_difference > 0) is found["signed"].changes
-    for form in ("reduced", "unsigned"):
+    for form in ("paired", "reduced", "unsigned"):
         assert found[form].possible == found[form].saturated == 0
         assert found[form].logit_difference == 0 and found[form].agreement == 1
     assert LARGEST == 255

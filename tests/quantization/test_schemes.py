@@ -1,3 +1,5 @@
+from typing import Any
+
 import pytest
 
 from datafree.quantization.choosing import QuantizationConfig
@@ -50,8 +52,14 @@ def test_impossible_settings_are_refused(settings: dict, message: str):
         QuantizationConfig(**settings)
 
 
+@pytest.mark.parametrize("form", ["paired", "unsigned"])
+def test_torchao_has_no_such_weights(form: Any):
+    with pytest.raises(InputError, match=f"torchao has no {form} weights; use --form signed or --form reduced"):
+        QuantizationConfig(engine="torchao", form=form)
+
+
 def test_what_is_tried_follows_from_the_settings():
-    assert QuantizationConfig().forms == ("signed", "reduced", "unsigned")
+    assert QuantizationConfig().forms == ("signed", "paired")
     assert QuantizationConfig(form="unsigned").forms == ("unsigned",)
     assert QuantizationConfig(bits="w4a8").forms == ("four-bit",)
     assert QuantizationConfig(bits="w8").forms == ("signed",)

@@ -1,6 +1,6 @@
 """Quantising a network: the observer, the form of the weights and the layers in float are chosen on images; then recovery."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal, get_args
@@ -26,8 +26,6 @@ MOST_IMAGES = 256
 FEWEST_IMAGES = 8
 SATURATION_PIXELS, FEWEST_SATURATED = 2**18, 2
 """values of the images on which saturation is computed, and the fewest images"""
-MARGIN = 0.1
-"""points of agreement that signed weights with 7 bits may lose against unsigned ones; more engines take signed weights"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,9 +38,9 @@ class QuantizationConfig:
     """onnx: a QDQ file by ONNX Runtime, for devices; torchao: a PT2E program for torch on x86"""
     observer: Literal["auto", "minmax", "percentile", "entropy"] = "auto"
     """how ranges of activations are found; auto: the one with the smallest divergence on the images"""
-    form: Literal["auto", "signed", "reduced", "unsigned"] = "auto"
-    """how 8-bit weights are stored; auto: signed if no sum can saturate on a processor without integer dot products, else 7
-    bits or unsigned"""
+    form: Literal["auto", "signed", "paired", "reduced", "unsigned"] = "auto"
+    """how 8-bit weights are stored; auto: signed if no sum can saturate on a processor without integer dot products, else
+    paired, whose scales are as fine as possible without it; reduced: 7 bits; unsigned: slower on x86"""
     float_layers: int = 2
     """most layers that stay in float, where more than --tolerance of the predictions change"""
     recovery_steps: int = 300
@@ -64,6 +62,8 @@ class QuantizationConfig:
         )
         if self.engine == "torchao" and self.bits != "w8a8":
             raise InputError(f"the engine torchao has no {self.bits} for convolutions on x86; use --engine onnx")
+        if self.engine == "torchao" and self.form in ("paired", "unsigned"):
+            raise InputError(f"the engine torchao has no {self.form} weights; use --form signed or --form reduced")
 
     @property
     def lr(self) -> float:
@@ -77,7 +77,7 @@ class QuantizationConfig:
             return ("four-bit",)
         if self.form != "auto":
             return (self.form,)
-        return ("signed",) if self.bits == "w8" else ("signed", "reduced", "unsigned")
+        return ("signed",) if self.bits == "w8" else ("signed", "paired")
 
     @property
     def observers(self) -> tuple[Observer, ...]:
@@ -85,10 +85,6 @@ class QuantizationConfig:
         if self.bits == "w8":
             return ("minmax",)
         return get_args(Observer) if self.observer == "auto" else (self.observer,)
-
-
-Trial = Callable[[Form, Observer], Measured]
-"""returns the comparison of a form of weights and an observer with the float network"""
 
 
 @dataclass(frozen=True)
@@ -206,7 +202,7 @@ def choose(bench: Workbench, calibration: Images, deciding: Images, config: Quan
     if len(by_observer) > 1:
         listed = ", ".join(f"{name} {measured.divergence:.4f}" for name, measured in by_observer.items())
         notes.append(f"observer: {observer}, with the smallest divergence ({listed})")
-    form, saturates, reason = choose_form(bench, config, calibration, observer, tried)
+    form, saturates, reason = choose_form(bench, config, calibration, observer)
     notes += [reason] if reason else []
     whole = tried(form, observer)
     names = [layer.name for layer in bench.layers]
@@ -224,7 +220,7 @@ def choose(bench: Workbench, calibration: Images, deciding: Images, config: Quan
 
 
 def choose_form(
-    bench: Workbench, config: QuantizationConfig, calibration: Images, observer: Observer, tried: Trial
+    bench: Workbench, config: QuantizationConfig, calibration: Images, observer: Observer
 ) -> tuple[Form, Saturation | None, str]:
     """Choose how 8-bit weights are stored, so that the file means the same on every processor.
 
@@ -248,11 +244,7 @@ def choose_form(
     )
     if len(forms) == 1:
         return "signed", found, f"weights: signed, as asked; {effect}"
-    reduced, unsigned = tried("reduced", observer), tried("unsigned", observer)
-    form: Form = "reduced" if reduced.loss <= unsigned.loss + MARGIN else "unsigned"
-    words = {"reduced": "signed with 7 bits", "unsigned": "unsigned with 8 bits"}[form]
-    agreements = f"agreement {reduced.agreement:.2%} with 7 bits, {unsigned.agreement:.2%} unsigned"
-    return form, found, f"weights: {words} ({agreements}), since {effect}"
+    return "paired", found, f"weights: signed, as fine as possible without large sums, since {effect}"
 
 
 def again(bench: Workbench, choice: Choice, calibration: Images, deciding: Images) -> Choice:

@@ -24,6 +24,7 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from datafree.classifier import Classifier, batch_norms
+from datafree.quantization.pairs import finest_scales, is_depthwise
 from datafree.quantization.schemes import Scheme
 from datafree.types import Images, Logits
 
@@ -89,7 +90,10 @@ class FakeQuantization(TorchFunctionMode):
         if func in LAYERS and len(args) >= 2:
             data, weight, *rest = args
             if id(weight) not in self.in_float:
-                data, weight = self.activation(data), fake_weight(weight, self.scheme)
+                data, weight = (
+                    self.activation(data),
+                    fake_weight(weight, self.scheme, is_depthwise(weight, data.shape[1])),
+                )
             self.newest = func(data, weight, *rest, **options)
             return self.newest
         if func is F.batch_norm and args[0] is not self.newest:  # it is not folded, and the engine rounds its input
@@ -128,11 +132,20 @@ def fake_activation(values: Tensor, low: Tensor, high: Tensor) -> Tensor:
     return torch.fake_quantize_per_tensor_affine(values, scale, zero, 0, LEVELS)
 
 
-def fake_weight(weight: Tensor, scheme: Scheme) -> Tensor:
-    """Round the weights of a layer, with one scale per output channel, the first dimension."""
+def fake_weight(weight: Tensor, scheme: Scheme, depthwise: bool = False) -> Tensor:
+    """Round the weights of a layer, with one scale per output channel, the first dimension.
+
+    Args:
+        weight: The weights.
+        scheme: The scheme of the engine.
+        depthwise: Whether the layer is a depthwise convolution, which has no pairs of products.
+    """
     lowest, highest = scheme.bounds
-    largest = weight.detach().flatten(1).abs().amax(1)
-    scale = (2 * largest / (highest - lowest)).clamp_min(SMALLEST)
+    if scheme.form == "paired":
+        scale = finest_scales(weight.detach(), depthwise=depthwise)
+    else:
+        scale = 2 * weight.detach().flatten(1).abs().amax(1) / (highest - lowest)
+    scale = scale.clamp_min(SMALLEST)
     zero = torch.full_like(scale, scheme.zero_point, dtype=torch.int32)
     return torch.fake_quantize_per_channel_affine(weight, scale, zero, 0, lowest, highest)
 

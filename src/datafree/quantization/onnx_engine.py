@@ -4,8 +4,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from datafree.quantization.calibration import calibration_method, operators
-from datafree.quantization.graphs import copy_metadata, silenced, with_float_output, without_activations
+from datafree.quantization.graphs import copy_metadata, layers_of, silenced, with_float_output, without_activations
+from datafree.quantization.pairs import finest_scales
 from datafree.quantization.schemes import Observer, Scheme
 from datafree.types import InputError
 
@@ -37,6 +40,8 @@ def quantize_static(
     if not scheme.quantises_activations:
         # A ReLU whose output is quantised is left out of the graph, since the quantisation clips it.
         options |= {"QuantizeBias": False, "QDQKeepRemovableActivations": True}
+    if scheme.form == "paired":
+        options["TensorQuantOverrides"] = paired_weights(graph)
     with silenced():
         try:
             quantization.quantize_static(
@@ -59,6 +64,36 @@ def quantize_static(
             finish(graph, path, scheme)
         except Exception as fault:  # the engine raises errors of its own and of onnx
             raise refusal(fault) from fault
+
+
+def paired_weights(graph: Path) -> dict[str, list[dict[str, Any]]]:
+    """Return the scales of all weights at which no sum of two products is too large, as ONNX Runtime takes them."""
+    import numpy as np
+    import onnx
+    from onnxruntime.quantization import QuantType
+
+    model = onnx.load(str(graph))
+    constants = {tensor.name: tensor for tensor in model.graph.initializer}
+    nodes = {node.name: node for node in model.graph.node}
+    scales: dict[str, tuple[int, torch.Tensor]] = {}
+    for layer in layers_of(graph):
+        weight = torch.from_numpy(onnx.numpy_helper.to_array(constants[layer.weight]).copy()).float()
+        axis = 0 if outputs_first(nodes[layer.node]) else weight.ndim - 1
+        found = finest_scales(weight.movedim(axis, 0), depthwise=layer.depthwise)
+        shared = scales.get(layer.weight)  # by two layers: the coarser scale is safe for both
+        found = found.where(found > 0, 1.0)  # a channel of zeros
+        scales[layer.weight] = axis, found if shared is None else torch.maximum(found, shared[1])
+    kind = {"quant_type": QuantType.QInt8, "zero_point": np.array(0, np.int8)}
+    return {
+        name: [{**kind, "axis": axis, "scale": np.array(scale, np.float32)} for scale in found.tolist()]
+        for name, (axis, found) in scales.items()
+    }
+
+
+def outputs_first(node: Any) -> bool:
+    """Return whether the first dimension of a node's weights is that of its outputs."""
+    transposed = any(attribute.name == "transB" and attribute.i for attribute in node.attribute)
+    return node.op_type == "Conv" or (node.op_type == "Gemm" and transposed)
 
 
 def quantize_dynamic(graph: Path, path: Path, in_float: Sequence[str] = ()) -> None:

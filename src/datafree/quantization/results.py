@@ -33,7 +33,8 @@ class Quantized:
     engine: str
     bits: str
     form: str
-    """how weights are stored: signed, reduced (signed with 7 bits), unsigned, or four-bit"""
+    """how weights are stored: signed, paired (signed, with scales at which no sum is too large), reduced (signed
+    with 7 bits), unsigned, or four-bit"""
     observer: str
     """how the ranges of activations were found; empty for weights only"""
     layers: int

@@ -1,16 +1,12 @@
 r"""Sums of products that saturate at 16 bits on processors without integer dot products, worked out exactly.
 
-A processor with AVX2 or AVX-512 but without VNNI multiplies unsigned activations by signed weights with the instruction
-`vpmaddubsw`, which adds two neighbouring products in 16 bits:
-
-.. math:: p_k = \operatorname{clip}\bigl(a_{2k} w_{2k} + a_{2k+1} w_{2k+1}, -2^{15}, 2^{15} - 1\bigr), \quad a \in [0, 255]
-
-With :math:`\lvert w \rvert \le 127` a sum may be twice as large as fits, so that the file means something else there.
-With :math:`\lvert w \rvert \le 64` no sum can be too large, since :math:`2 \cdot 255 \cdot 64 < 2^{15}`; nor with weights
-of 4 bits. For unsigned weights, ONNX Runtime uses instructions that add in 32 bits.
+Neighbouring products are added in 16 bits; see `pairs`. With :math:`\lvert w \rvert \le 127` a sum may be twice as large as
+fits, so that the file means something else there. With :math:`\lvert w \rvert \le 64` no sum can be too large, since :math:`2
+\cdot 255 \cdot 64 < 2^{15}`; nor with weights of 4 bits, nor with the scales of `finest_scales`. For unsigned weights, ONNX
+Runtime uses slower instructions that add in 32 bits.
 
 Both questions are answered without such a processor: which sums could be too large for any activations, and what the network
-computes on given images if they saturate. Neighbours are those of ONNX Runtime: rows, columns, then channels of a kernel.
+computes on given images if they saturate.
 """
 
 from dataclasses import asdict, dataclass
@@ -22,13 +18,10 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from datafree.classifier import Classifier
+from datafree.quantization.pairs import HIGHEST, LOWEST, paired, too_large
 from datafree.quantization.sessions import OnnxNetwork
 from datafree.types import Images
 
-LOWEST, HIGHEST = -(2**15), 2**15 - 1
-"""smallest and largest sum of two products"""
-LARGEST = 255
-"""largest activation"""
 PAIRS_AT_ONCE = 2**24
 """sums that are computed at once"""
 
@@ -156,18 +149,6 @@ def integer_layers(model: Any) -> list[IntegerLayer]:
             )
         )
     return layers
-
-
-def paired(weight: Tensor) -> Tensor:
-    """Return the weights of each output channel in pairs of neighbours, of shape `(channels, pairs, 2)`."""
-    rows = weight.movedim(1, -1).flatten(1)  # rows and columns of a kernel first, then channels
-    return F.pad(rows, (0, rows.shape[1] % 2)).unflatten(1, (-1, 2))
-
-
-def too_large(pairs: Tensor) -> Tensor:
-    """Return which pairs of weights, of shape `(..., 2)`, can have a sum that is too large."""
-    above = LARGEST * pairs.clamp_min(0).sum(-1) > HIGHEST
-    return above | (LARGEST * pairs.clamp_max(0).sum(-1) < LOWEST)
 
 
 def possible_pairs(layer: IntegerLayer) -> tuple[int, int]:

@@ -21,14 +21,15 @@ from datafree.types import InputError
 
 Bits = Literal["w8a8", "w4a8", "w8"]
 """weights and activations: 8 and 8 bits, 4 and 8 bits, or weights of 8 bits with activations in float"""
-Form = Literal["signed", "reduced", "unsigned", "four-bit"]
-"""how the integers of weights are stored; see `Scheme.bounds`"""
+Form = Literal["signed", "paired", "reduced", "unsigned", "four-bit"]
+"""how the integers of weights are stored; see `Scheme.bounds` and `pairs`"""
 Observer = Literal["minmax", "percentile", "entropy"]
 """how the range of an activation is found on images: all values; all but the most extreme ones; the range that loses the least
 information about their distribution"""
 
 BOUNDS: dict[Form, tuple[int, int]] = {
     "signed": (-127, 127),
+    "paired": (-127, 127),
     "reduced": (-64, 64),
     "unsigned": (0, 255),
     "four-bit": (-8, 7),

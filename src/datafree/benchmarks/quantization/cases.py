@@ -149,7 +149,7 @@ CASES: dict[str, Case] = {
             "auto": CalibrationConfig(),
         },
         images=64,
-        test_images=200,
+        test_images=1_000,
         labelled=False,
         recovered=(),
         bits=("w8a8",),

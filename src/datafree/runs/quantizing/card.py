@@ -25,6 +25,7 @@ logits = model(torch.zeros(2, {channels}, {height}, {width}))  # pixels in [0, 1
 }
 WORDS = {
     "signed": "signed, 8 bits",
+    "paired": "signed, 8 bits, with scales at which no sum of two products is too large",
     "reduced": "signed, 7 bits",
     "unsigned": "unsigned, 8 bits",
     "four-bit": "signed, 4 bits",
