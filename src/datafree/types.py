@@ -180,6 +180,8 @@ class Batch:
     """synthesized inputs of the teacher's second and later blocks; empty if the method makes images only"""
     part: str = ""
     """the part of a mixture that synthesized the images; empty without a mixture"""
+    stands_for: int = 0
+    """number of images of which these are some, if the others stay on disk; 0: these are all"""
 
     def __len__(self) -> int:
         return len(self.images)

@@ -3,9 +3,12 @@
 from dataclasses import dataclass
 from pathlib import Path
 
+import torch
+
 from datafree.classifier import Classifier
 from datafree.commands.options.parsing import Form, Positional
 from datafree.commands.runs import console, refuse_existing, upload
+from datafree.export.comparison import MOST
 from datafree.export.hub import require_repository
 from datafree.export.results import Exported
 from datafree.export.writing import LIBRARIES, SUFFIXES, Format, export, require_fit
@@ -13,8 +16,8 @@ from datafree.progress import emit
 from datafree.runs.hardware import set_threads
 from datafree.runs.reporting.console import say
 from datafree.runs.reporting.provenance import provenance_of
-from datafree.sets.image_set import read
 from datafree.sets.saved import require_fit as require_same_shape
+from datafree.synthesis.image_sets import StoredSet
 from datafree.teachers.options import TeacherOptions
 from datafree.types import Images, InputError
 
@@ -76,14 +79,14 @@ def export_network(arguments: list[str]) -> None:
 
 
 def saved_images(folder: str, classifier: Classifier) -> Images:
-    """Return the images of a set.
+    """Return the first images of a set, as many as are compared at most.
 
     Raises:
         InputError: If the folder is no image set, or its images have another shape than those of the network.
     """
-    image_set = read(folder)
-    require_same_shape(image_set, classifier, folder)
-    return image_set.batch.images
+    stored = StoredSet(folder)
+    require_same_shape(stored, classifier, folder)
+    return stored.read(torch.arange(min(MOST, len(stored)))).images
 
 
 def show(exported: Exported) -> None:

@@ -4,15 +4,16 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from datafree.callback import silent
 from datafree.classifier import Classifier
 from datafree.randomness import RandomNumbers
 from datafree.sets.collecting import Sources, Wanted, collect
-from datafree.sets.image_set import read
 from datafree.sets.saved import require_fit
 from datafree.synthesis import Method
+from datafree.synthesis.image_sets import StoredSet
 from datafree.types import Images, require_at_least
 
 Feed = dict[str, "np.ndarray[tuple[int, ...], np.dtype[np.float32]]"]
@@ -89,9 +90,9 @@ def images_of(source: Method | str | Path | Tensor, classifier: Classifier, coun
     if isinstance(source, Tensor):
         return source
     if isinstance(source, (str, Path)):
-        image_set = read(source)
-        require_fit(image_set, classifier, str(source))
-        return image_set.batch.images
+        stored = StoredSet(source)
+        require_fit(stored, classifier, str(source))
+        return stored.read(torch.arange(min(count, len(stored)))).images
     sources = Sources(
         teacher=classifier, student=None, callback=silent, note=lambda _: None, numbers=RandomNumbers(seed)
     )

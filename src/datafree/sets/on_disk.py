@@ -181,6 +181,9 @@ class DiskStorage(Storage):
     opened: list[DiskStore] = field(default_factory=list)
     """pools on disk, also those of the parts of a mixture"""
 
+    def borrows(self, size: int) -> bool:
+        return size > self.memory
+
     def store(self, size: int, total: int) -> Store:
         if total <= self.memory:
             return MemoryStore(size)

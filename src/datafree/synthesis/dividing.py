@@ -10,7 +10,11 @@ from datafree import processes
 from datafree.processes.exchange import Exchange, wanted_by
 from datafree.synthesis.method import Synthesizer
 from datafree.synthesis.pool import Pool
+from datafree.synthesis.storage import Borrowed
 from datafree.types import Batch, InputError
+
+SHOWN = 256
+"""images of a batch on disk that are shown and whose health is checked"""
 
 
 def synthesize_part(synthesizer: Synthesizer, student: nn.Module | None) -> tuple[Batch, bool]:
@@ -103,6 +107,13 @@ class DividedPool:
             raise InputError("batches of different sizes cannot be divided among processes; use --devices 1")
         self.is_whole = is_whole
         self.pool.add(batch)
+
+    def borrow(self, images: Borrowed) -> Batch:
+        """Store a batch of images that lie on disk, where every process reads all of them, and return some of them."""
+        self.is_whole = True
+        self.pool.borrow(images)
+        count = min(SHOWN, len(images))
+        return replace(self.pool.select(torch.arange(count) * len(images) // count), stands_for=len(images))
 
     @property
     def newest(self) -> Batch:

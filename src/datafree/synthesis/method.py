@@ -15,7 +15,7 @@ from datafree.callback import Callback, silent
 from datafree.classifier import Classifier, batch_norms
 from datafree.synthesis.outputs import inspect_teachers
 from datafree.synthesis.schedule import Schedule
-from datafree.synthesis.storage import Storage
+from datafree.synthesis.storage import Borrowed, Storage
 from datafree.types import Batch, InputError, Terms, require_at_least, require_choices
 
 
@@ -139,6 +139,11 @@ class Synthesizer(ABC):
     """whether `synthesize` makes only the part of this process, where several divide a batch; otherwise each makes it all"""
     reports_batches: ClassVar[bool] = True
     """whether the stream reports each batch to its callback; not if it was drawn from images that were reported before"""
+
+    @property
+    def stored_images(self) -> Borrowed | None:
+        """The images of every batch, if they lie on disk already and every batch has all of them; None otherwise."""
+        return None
 
     @abstractmethod
     def synthesize(self, student: nn.Module | None = None) -> Batch:

@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from datafree.synthesis.storage import Storage, Store
+from datafree.synthesis.storage import BORROWED, Borrowed, Repeated, Storage, Store
 from datafree.synthesis.storage import on_device as on_device
 from datafree.types import Batch
 
@@ -60,6 +60,13 @@ class Pool:
         self.written += count
         self.newest_size = count
 
+    def borrow(self, images: Borrowed) -> None:
+        """Store a batch of images that lie on disk and are read from there. Each batch of the pool has all of them."""
+        self.size = self.capacity * len(images)
+        self.store = Repeated(images, self.size)
+        self.written += len(images)
+        self.newest_size = len(images)
+
     @property
     def newest(self) -> Batch:
         """The batch that was added last."""
@@ -99,11 +106,18 @@ class Pool:
         counts = {"written": self.written, "newest_size": self.newest_size, "size": self.size}
         return counts | ({} if self.store is None else {"store": self.store.state_dict()})
 
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Restore the state returned by `state_dict`, also by that of earlier versions."""
+    def load_state_dict(self, state: dict[str, Any], borrowed: Borrowed | None = None) -> None:
+        """Restore the state returned by `state_dict`, also by that of earlier versions.
+
+        Args:
+            state: The state.
+            borrowed: The images that the pool has borrowed, if it has.
+        """
         self.written, self.newest_size, self.size = state["written"], state["newest_size"], state["size"]
         self.store = None
-        if self.size:
+        if borrowed is not None and BORROWED in state.get("store", {}):
+            self.store = Repeated(borrowed, self.size)
+        elif self.size:
             self.store = self.storage.reopen(self.size, state.get("store", state))
 
     def _positions(self, start: int, count: int) -> Tensor:

@@ -1,9 +1,10 @@
 """Where a pool keeps its images: in memory, or wherever a `Storage` of another room puts them."""
 
+import os
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -120,8 +121,67 @@ class MemoryStore(Store):
         return {"blocks": filled, "device": str(self.blocks[0]["images"].device) if self.blocks else "cpu"}
 
 
+class Repeated(Store):
+    """Images that lie on disk already, and are only read: the same ones again and again, as if they were written each time.
+
+    Args:
+        images: The images.
+        size: Number of images of the ring, a multiple of that of the images.
+    """
+
+    def __init__(self, images: "Borrowed", size: int) -> None:
+        self.images, self.size = images, size
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        return self.images.names
+
+    def write(self, tensors: Mapping[str, Tensor], start: int) -> None:
+        raise NotImplementedError("these images are only read")
+
+    def read(self, positions: Tensor, names: Sequence[str] = ()) -> dict[str, Tensor]:
+        return self.images.rows(positions % len(self.images), names)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return that the images are borrowed; the synthesizer names their files among its dependencies."""
+        return {BORROWED: True}
+
+
+BORROWED = "borrowed"
+"""entry of the state of a pool whose images lie elsewhere"""
+
+
+@runtime_checkable
+class Borrowed(Protocol):
+    """Images of an image set, as a pool reads them."""
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Names of the tensors."""
+        ...
+
+    @property
+    def image_bytes(self) -> int:
+        """Bytes of an image with its other tensors."""
+        ...
+
+    def __len__(self) -> int: ...
+
+    def rows(self, positions: Tensor, names: Sequence[str] = ()) -> dict[str, Tensor]:
+        """Return the rows at some positions; see `Store.read`."""
+        ...
+
+
 class Storage:
     """Decides where the pools of a run keep their images: here in memory."""
+
+    def borrows(self, size: int) -> bool:
+        """Return whether images that lie on disk already are read there each time, because they are too many for the memory.
+
+        Args:
+            size: Their size in bytes.
+        """
+        return 2 * size > memory()
 
     def store(self, size: int, total: int) -> Store:
         """Return a new store.
@@ -155,6 +215,14 @@ class Storage:
             parts: Number of parts.
         """
         return self
+
+
+def memory() -> int:
+    """Return the size of this machine's memory in bytes; if it is unknown, no limit."""
+    try:
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (AttributeError, ValueError, OSError):
+        return 2**63
 
 
 def usable(device: str) -> str:

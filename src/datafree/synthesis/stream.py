@@ -125,11 +125,15 @@ class Stream:
             with_student: Whether an adaptive method uses the student.
         """
         while self.batch_count < count:
-            self.is_synthesizing = True  # stays if synthesis fails, to say where
-            with self.numbers or nullcontext():
-                batch, is_whole = synthesize_part(self.synthesizer, self.student if with_student else None)
-            self.is_synthesizing = False
-            self.parts.add(batch, is_whole=is_whole)
+            images = self.synthesizer.stored_images
+            if images is not None and self.storage.borrows(len(images) * images.image_bytes):
+                batch, is_whole = self.parts.borrow(images), True
+            else:
+                self.is_synthesizing = True  # stays if synthesis fails, to say where
+                with self.numbers or nullcontext():
+                    batch, is_whole = synthesize_part(self.synthesizer, self.student if with_student else None)
+                self.is_synthesizing = False
+                self.parts.add(batch, is_whole=is_whole)
             self.batch_count += 1
             if self.synthesizer.reports_batches:
                 with processes.undivided() if is_whole else nullcontext():
@@ -156,7 +160,7 @@ class Stream:
         for name, digest in self.synthesizer.dependencies.items():
             require_unchanged(name, digest, state["dependencies"].get(name))
         self.step, self.batch_count = state["step"], state["batch_count"]
-        self.pool.load_state_dict(state["pool"])
+        self.pool.load_state_dict(state["pool"], self.synthesizer.stored_images)
         self.parts.is_whole = state.get("is_whole", True)
         self.synthesizer.load_state_dict(state["synthesizer"])
         if self.numbers:

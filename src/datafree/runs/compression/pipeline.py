@@ -7,9 +7,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import cast
 
+import torch
 from rich.console import Console
 
 from datafree.classifier import Classifier
+from datafree.export.comparison import MOST
 from datafree.export.writing import LIBRARIES, Format, export
 from datafree.export.writing import RESULT as EXPORTED
 from datafree.files import write_json
@@ -31,9 +33,10 @@ from datafree.runs.reporting.console import say
 from datafree.runs.reporting.provenance import provenance_of
 from datafree.runs.serialization import to_json
 from datafree.runs.settings import Experiment
-from datafree.sets.image_set import read
 from datafree.sets.saved import SavedConfig
 from datafree.synthesis import Method, Schedule
+from datafree.synthesis.image_sets import StoredSet
+from datafree.synthesis.image_sets.index import read_index
 from datafree.teachers import load
 from datafree.teachers.code import is_code, require_repeated
 from datafree.teachers.folders import LOCAL
@@ -166,7 +169,7 @@ def train(work: Compression, number: int, previous: str) -> None:
     if (folder / EXPERIMENT).is_file():
         resume(folder, work.console, teacher=code(config.checkpoint), student="".join(code(step.value)))
         return
-    images = len(read(work.pool).batch)
+    images = read_index(work.pool).images
     start = "" if previous == config.checkpoint else f"{LOCAL}{previous}"
     before = sum(each.trains for each in work.steps[: number - 1])
     experiment = Experiment(
@@ -193,7 +196,7 @@ def quantized(work: Compression, number: int, previous: str) -> None:
         config=QuantizationConfig(bits=step.value, recovery_steps=work.plan.recovery_steps),
         method=SavedConfig(images=str(work.pool)),
         network=previous,
-        images=max(FEWEST, len(read(work.pool).batch)),
+        images=max(FEWEST, read_index(work.pool).images),
         data=config.data,
         data_root=config.data_root,
         seed=config.seed,
@@ -216,7 +219,7 @@ def exported(work: Compression, number: int, previous: str) -> None:
         return
     network, format = work.network(previous), cast(Format, step.value)
     provenance = provenance_of(previous, network, weights=weights(work, previous), library=LIBRARIES[format])
-    images = read(work.pool).batch.images
+    images = StoredSet(work.pool).read(torch.arange(min(MOST, read_index(work.pool).images))).images
     export(network, folder, format, images=images, header=provenance.header, provenance=provenance.facts)
 
 

@@ -6,6 +6,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from datafree.synthesis.storage import BORROWED
+
 
 def redivided(states: Sequence[Any], rank: int, count: int) -> Any:
     """Return the state of the stream of one process of another number of processes.
@@ -25,13 +27,19 @@ def redivided(states: Sequence[Any], rank: int, count: int) -> Any:
             merged["descent"] = None
         if "pool" in first and "is_whole" in first:
             parts = [state["pool"] for state in (states[:1] if first["is_whole"] else states)]
-            stays_whole = bool(parts[0]["newest_size"] * len(parts) % count)
-            merged["pool"] = divided_pool(parts, 0, 1) if stays_whole else divided_pool(parts, rank, count)
+            borrowed = BORROWED in parts[0].get("store", {})  # every process reads all of the images where they are
+            stays_whole = borrowed or bool(parts[0]["newest_size"] * len(parts) % count)
+            merged["pool"] = whole_pool(parts) if stays_whole else divided_pool(parts, rank, count)
             merged["is_whole"] = count == 1 or stays_whole
         return merged
     if isinstance(first, list):
         return [redivided(list(entries), rank, count) for entries in zip(*states, strict=True)]
     return first
+
+
+def whole_pool(parts: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Return a pool that every process has as a whole."""
+    return dict(parts[0]) if BORROWED in parts[0].get("store", {}) else divided_pool(parts, 0, 1)
 
 
 def divided_pool(parts: Sequence[Mapping[str, Any]], rank: int, count: int) -> dict[str, Any]:

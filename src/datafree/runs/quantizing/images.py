@@ -41,10 +41,11 @@ def synthesized(method: Method, classifier: Classifier, count: int, seed: int, c
     require_capabilities(classifier, method)
     numbers = RandomNumbers(seed)
     if isinstance(method, SavedConfig):
-        images = method.build(classifier).synthesize().images
-    else:
-        sources = Sources(teacher=classifier, student=None, callback=callback, note=callback.note, numbers=numbers)
-        images = collect(method, sources, Wanted(images=count)).batch.images
+        saved = method.build(classifier)
+        with numbers:
+            return saved.rows(torch.randperm(saved.count)[:count] % len(saved), ("images",))["images"].cpu()
+    sources = Sources(teacher=classifier, student=None, callback=callback, note=callback.note, numbers=numbers)
+    images = collect(method, sources, Wanted(images=count)).batch.images
     with numbers:
         return images[torch.randperm(len(images))[:count]].detach().cpu()
 

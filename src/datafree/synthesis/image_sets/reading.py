@@ -1,6 +1,5 @@
 """Image sets in memory: a whole set that is small enough, or a batch whose classes are in another order."""
 
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -10,7 +9,8 @@ from torch import Tensor
 
 from datafree.synthesis.image_sets.index import read_index
 from datafree.synthesis.image_sets.stored import StoredSet
-from datafree.types import Batch, InputError
+from datafree.synthesis.storage import memory
+from datafree.types import Batch, InputError, Targets
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,14 +81,6 @@ def size_of(path: Path) -> int:
         return 0
 
 
-def memory() -> int:
-    """Return the size of this machine's memory in bytes; if it is unknown, no limit."""
-    try:
-        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    except (AttributeError, ValueError, OSError):
-        return 2**63
-
-
 def reordered(batch: Batch, order: Sequence[int]) -> Batch:
     """Return a batch whose classes are in another order.
 
@@ -96,7 +88,11 @@ def reordered(batch: Batch, order: Sequence[int]) -> Batch:
         batch: Images with targets and, possibly, the teacher's logits.
         order: For each class of the result, its index in the batch.
     """
+    logits = None if batch.teacher_logits is None else batch.teacher_logits[:, list(order)]
+    return replace(batch, targets=reordered_targets(batch.targets, order), teacher_logits=logits)
+
+
+def reordered_targets(targets: Targets, order: Sequence[int]) -> Targets:
+    """Return targets whose classes are in another order; see `reordered`."""
     columns = torch.tensor(order)
-    targets = columns.argsort()[batch.targets] if batch.targets.ndim == 1 else batch.targets[:, columns]
-    logits = None if batch.teacher_logits is None else batch.teacher_logits[:, columns]
-    return replace(batch, targets=targets, teacher_logits=logits)
+    return columns.argsort()[targets] if targets.ndim == 1 else targets[:, columns]

@@ -18,7 +18,7 @@ from datafree import processes
 from datafree.classifier import Classifier
 from datafree.files import sha256_of
 from datafree.synthesis.drawings import Artist
-from datafree.synthesis.image_sets import read
+from datafree.synthesis.image_sets import StoredSet
 from datafree.synthesis.image_sets.index import INDEX
 from datafree.synthesis.inversion.targets import TargetChoice as TargetChoice
 from datafree.synthesis.inversion.targets import nearest_targets, sample_targets
@@ -53,12 +53,11 @@ class Start:
         self.artist = Artist(teacher) if choice == "procedural" else None
         self.position = 0
         if folder:
-            self.image_set = read(folder)
+            self.image_set = StoredSet(folder)
             self.digest = sha256_of(
                 Path(folder) / INDEX, follow_links=False
             )  # covers all shards, whose hashes it lists
-            shape = tuple(self.image_set.batch.images.shape[1:])
-            if shape != teacher.shape:
+            if (shape := self.image_set.shape) != teacher.shape:
                 raise InputError(
                     f"{folder} has images of shape {shape}, but the teacher takes {teacher.shape}; use another set as start"
                 )
@@ -66,7 +65,7 @@ class Start:
     @property
     def measured_images(self) -> Mapping[str, int]:
         """Number of real images by source that the statistics behind the saved set were measured on."""
-        return self.image_set.measured_images if self.folder else {}
+        return self.image_set.index.measured_images if self.folder else {}
 
     @property
     def dependencies(self) -> Mapping[str, str]:
@@ -105,10 +104,10 @@ class Start:
             return noise(count, self.teacher, "natural")
         if self.artist:
             return self.teacher.normalize(self.artist.draw(count))
-        images = self.image_set.batch.images
-        indices = torch.arange(self.position, self.position + count) % len(images)
-        self.position = (self.position + count) % len(images)
-        return self.teacher.normalize(images[indices].to(self.teacher.device).float())
+        indices = torch.arange(self.position, self.position + count) % len(self.image_set)
+        self.position = (self.position + count) % len(self.image_set)
+        images = self.image_set.tensors(indices, ("images",))["images"]
+        return self.teacher.normalize(images.to(self.teacher.device).float())
 
     def state_dict(self) -> dict[str, Any]:
         """Return the position in the saved set, or the levels of procedural pictures, which were measured at random."""
