@@ -103,3 +103,26 @@ class TestImport:
         assert main([*words[:-1], str(tmp_path / "other"), "--network", "lenet5"]) == 2
         assert "two networks are given" in capsys.readouterr().err
         assert not (tmp_path / "other").exists()
+
+
+class TestImportedCard:
+    def test_says_where_the_weights_come_from_and_how_to_load_them(self, checkpoint: Path, tmp_path: Path):
+        out = tmp_path / "imported"
+        options = ["--network", "convnet_w16", "--input", "1", "8", "8", "--classes", "10"]
+        assert main(["import", str(checkpoint), *options, "--out", str(out)]) == 0
+        card = (out / "README.md").read_text()
+        assert card.startswith("---\nlibrary_name: timm\nlicense: unknown\n") and "base_model" not in card
+        assert "Imported from `last.pth` with datafree" in card and "9,162 parameters" in card
+        assert 'timm.create_model("local-dir:imported", pretrained=True)' in card and "student" not in card
+        assert "the licence of the checkpoint (`convnet_w16`: unknown)" in card
+        assert "Note: `mean and std of the teacher are" in card
+
+    def test_hostile_names_stay_inert(self, checkpoint: Path, tmp_path: Path):
+        out = tmp_path / "a'b <img src=x>"
+        (tmp_path / "names.txt").write_text("\n".join(["<b>", "`x`", *"23456789"]))
+        names = ["--class-names", str(tmp_path / "names.txt")]
+        options = ["--network", "convnet_w16", "--input", "1", "8", "8", *names]
+        assert main(["import", str(checkpoint), *options, "--out", str(out)]) == 0
+        card = (out / "README.md").read_text()
+        assert "# `a'b <img src=x>`" in card and "local-dir:network" in card
+        assert "Classes (10): `<b>`, `` `x` ``, `2`" in card

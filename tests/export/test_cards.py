@@ -80,3 +80,7 @@ def test_texts_are_plain_values(name: str):
         "license", "library_name", "pipeline_tag", "tags", "metrics", "model-index",
     }  # fmt: skip
     assert "\n" not in json.dumps(found["tags"][1]) and header.text().count("\n---") == 1
+
+
+def test_a_network_that_was_trained_here_has_no_licence_yet():
+    assert "Not chosen: correct the entry `license`" in Header(name="n", library="timm", source="").licence_sentence

@@ -6,8 +6,17 @@ import torch
 import torch.nn.functional as F
 
 from datafree.classifier import Classifier
-from datafree.quantization.pairs import HIGHEST, LARGEST, paired, too_large
-from datafree.quantization.saturation import IntegerLayer, as_columns, missing_sums, possible_pairs, saturation
+from datafree.quantization.saturation import (
+    HIGHEST,
+    LARGEST,
+    IntegerLayer,
+    as_columns,
+    missing_sums,
+    paired,
+    possible_pairs,
+    saturation,
+    too_large,
+)
 from datafree.quantization.schemes import BOUNDS, Scheme
 from datafree.quantization.workbench import Workbench
 from datafree.types import Batch

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from datafree import files, teachers
+from datafree import __version__, files, teachers
 from datafree.runs import training
 from datafree.runs.training import TrainingConfig, example_teacher
 from datafree.types import InputError
@@ -67,3 +67,15 @@ class TestInput:
             example_teacher(
                 network="lenet5", data="digits", out=tmp_path / "t", input=(1, 8, 8), training=TrainingConfig()
             )
+
+
+def test_the_card_of_a_teacher_says_what_was_measured(tmp_path: Path):
+    training = TrainingConfig(steps=2, batch_size=8)
+    held_out = example_teacher(network="convnet_w16", data="digits", out=tmp_path / "mine", training=training)
+    card = (tmp_path / "mine/README.md").read_text()
+    assert f"Trained on `digits` with datafree {__version__}. Held-out accuracy: {100 * held_out:.2f} %." in card
+    header = card.split("---")[1]
+    assert (
+        f'"value": {round(held_out, 6)}' in header and 'metrics: ["accuracy"]' in header and "base_model" not in header
+    )
+    assert 'timm.create_model("local-dir:mine", pretrained=True)' in card and "Not chosen" in card

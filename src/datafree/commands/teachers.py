@@ -1,7 +1,7 @@
 """`datafree inspect`, `import`: what a checkpoint is, and a folder from it."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -9,20 +9,26 @@ from typing import Any
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
+from datafree import __version__
 from datafree.classifier import Classifier
 from datafree.commands.options.parsing import Form, Positional
 from datafree.commands.runs import console, refuse_existing
+from datafree.export.cards import Header
 from datafree.methods import METHODS
 from datafree.runs.hardware import peak_memory, plain_faults, set_threads, to_device
 from datafree.runs.planning.budget import duration
 from datafree.runs.planning.expected import memory
 from datafree.runs.planning.half_precision import bf16_ratio, note_on_bf16
 from datafree.runs.planning.timing import time_synthesis
+from datafree.runs.reporting.card import library_of, network_card
+from datafree.runs.reporting.card_header import short_name
 from datafree.runs.reporting.console import plain, say
+from datafree.sets.privacy import literal
 from datafree.teachers import save_folder
 from datafree.teachers.candidates import LISTED, Candidate, candidates
 from datafree.teachers.inspection import STEPS, Inspection, inspect, network_name
 from datafree.teachers.options import TeacherOptions
+from datafree.teachers.origins import origin_of
 from datafree.types import InputError, require_one_of
 
 SHOWN_CLASSES = 5
@@ -185,10 +191,19 @@ def import_checkpoint(arguments: list[str]) -> None:
     spec = options.network or options.checkpoint
     weights = options.checkpoint if options.network else options.weights
     network = replace(options, weights=weights).load_network(spec)
-    save_folder(network, options.out)
+    save_folder(network, options.out, lambda config: imported_card(network, config, spec, weights, options.out))
     for label, text in imported(network, options):
         say(console, label, text)
     say(console, "teacher", options.out)
+
+
+def imported_card(network: Classifier, config: Mapping[str, Any], spec: str, weights: str, out: Path) -> str:
+    """Return the model card of an imported network: its weights are those of the checkpoint."""
+    library, origin = library_of(config), origin_of(spec, weights)
+    header = Header(name=out.name, library=library, tags=(library,), origins=(origin,), source="checkpoint")
+    source = literal(Path(weights).name) if weights else literal(short_name(spec))
+    facts = [f"Imported from {source} with datafree {__version__}; the weights are those of the checkpoint."]
+    return network_card(network, config, header, facts, out.name)
 
 
 def imported(network: Classifier, options: TeacherOptions) -> Iterator[tuple[str, str]]:

@@ -43,6 +43,8 @@ class Header:
     """words by which it is found, besides the task"""
     origins: Sequence[Origin] = ()
     """where the weights of its teachers come from"""
+    source: str = "teacher"
+    """what the network was made from; empty if it was trained on real images"""
     relation: Relation = ""
     """how it relates to them"""
     measured: Sequence[Measured] = ()
@@ -86,8 +88,10 @@ class Header:
 
     @property
     def licence_sentence(self) -> str:
-        """What the card says about the licence: that of the teachers, or a warning."""
-        count = "teachers" if len(self.origins) > 1 else "teacher"
+        """What the card says about the licence: that of what the network was made from, or a warning."""
+        if not self.source:
+            return "**Licence.** Not chosen: correct the entry `license` above before you publish this network."
+        count = f"{self.source}s" if len(self.origins) > 1 else self.source
         if self.licence != UNKNOWN:
             return f"**Licence.** {literal(self.licence)}, that of the {count}."
         known = ", ".join(f"{literal(origin.spec)}: {origin.licence}" for origin in self.origins)

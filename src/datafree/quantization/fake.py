@@ -24,7 +24,7 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from datafree.classifier import Classifier, batch_norms
-from datafree.quantization.pairs import finest_scales, is_depthwise
+from datafree.quantization.saturation import finest_scales, is_depthwise
 from datafree.quantization.schemes import Scheme
 from datafree.types import Images, Logits
 

@@ -8,7 +8,7 @@ import torch
 
 from datafree.quantization.calibration import calibration_method, operators
 from datafree.quantization.graphs import copy_metadata, layers_of, silenced, with_float_output, without_activations
-from datafree.quantization.pairs import finest_scales
+from datafree.quantization.saturation import finest_scales
 from datafree.quantization.schemes import Observer, Scheme
 from datafree.types import InputError
 

@@ -22,7 +22,7 @@ from datafree.types import InputError
 Bits = Literal["w8a8", "w4a8", "w8"]
 """weights and activations: 8 and 8 bits, 4 and 8 bits, or weights of 8 bits with activations in float"""
 Form = Literal["signed", "paired", "reduced", "unsigned", "four-bit"]
-"""how the integers of weights are stored; see `Scheme.bounds` and `pairs`"""
+"""how the integers of weights are stored; see `Scheme.bounds` and `saturation.finest_scales`"""
 Observer = Literal["minmax", "percentile", "entropy"]
 """how the range of an activation is found on images: all values; all but the most extreme ones; the range that loses the least
 information about their distribution"""

@@ -4,6 +4,7 @@ import json
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from datafree import teachers
 from datafree.callback import Callback, silent
 from datafree.classifier import Classifier
 from datafree.evaluation import evaluate
+from datafree.export.cards import Header, Measured
 from datafree.files import atomic_folder, read_json, write_json
 from datafree.files.validation import from_plain
 from datafree.networks.input_fitting import require_accepts_images
@@ -23,6 +25,9 @@ from datafree.real.data import RealImages, open_real
 from datafree.real.ledger import LEDGER, Ledger
 from datafree.runs.hardware import plain_faults, set_threads, to_device
 from datafree.runs.logger import RunLogger
+from datafree.runs.reporting.card import library_of, network_card
+from datafree.runs.reporting.card_header import data_name
+from datafree.sets.privacy import literal
 from datafree.synthesis.augmentation import Augmentation
 from datafree.synthesis.features import Moments
 from datafree.types import InputError, require_at_least, require_seed
@@ -157,10 +162,36 @@ def example_teacher(
     settings |= {"input": list(input)} if input else {}
     settings |= {"arguments": dict(arguments)} if arguments else {}
     with atomic_folder(out) as new:  # the teacher and what is known about it appear together
-        teachers.save_folder(classifier, new)
+        teachers.save_folder(classifier, new, partial(trained_card, classifier, data, held_out, folder=out.name))
         write_json(new / LEDGER, ledger.to_json())
         write_json(new / TRAINING, {**settings, "held_out": held_out, "seconds": round(time.monotonic() - start, 2)})
     return held_out
+
+
+def trained_card(classifier: Classifier, data: str, held_out: float, config: Mapping[str, Any], *, folder: str) -> str:
+    """Return the model card of a network that was trained on real images.
+
+    Args:
+        classifier: The network.
+        data: The images, as they were named.
+        held_out: Accuracy, or mean average precision, on their test split.
+        config: Its `config.json`.
+        folder: Name of its folder.
+    """
+    from datafree import __version__
+
+    images = "a folder of images" if data.startswith("folder:") else literal(data)
+    metric = "mean_average_precision" if classifier.multi_label else "accuracy"
+    header = Header(
+        name=folder,
+        library=library_of(config),
+        tags=(library_of(config),),
+        source="",
+        measured=(Measured(metric=metric, value=held_out, data=data_name({"data": data})),),
+    )
+    words = metric.replace("_", " ")
+    facts = [f"Trained on {images} with datafree {__version__}. Held-out {words}: {100 * held_out:.2f} %."]
+    return network_card(classifier, config, header, facts, folder)
 
 
 def require_input(input: Sequence[int]) -> None:

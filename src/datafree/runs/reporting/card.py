@@ -1,9 +1,12 @@
-"""The model card of a student: where it comes from, its size and accuracy, how to load it, and privacy."""
+"""Model cards of students, of trained and of imported networks: where they come from, how to load them, and privacy."""
 
 import json
-from collections.abc import Mapping
+import re
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+from datafree.classifier import Classifier, fingerprint
+from datafree.export.cards import Header
 from datafree.runs.reporting.card_header import header_of
 from datafree.runs.reporting.sentences import costs, pictures, pruning, results
 from datafree.runs.reporting.sentences import real_images as real_images
@@ -13,6 +16,8 @@ from datafree.teachers.folders import registering_module
 from datafree.teachers.libraries import torchvision_networks
 from datafree.teachers.libraries.image_processors import PROCESSOR
 
+STUDENT = "student"
+"""folder of a student's network, which the instructions for loading name"""
 LOADING = """\
 Load it in the folder that contains `student`:
 
@@ -76,6 +81,10 @@ Its layers are narrower than those of its architecture; `config.json` has their 
     model.load_state_dict(load_file(folder / "model.safetensors"))
     model.eval()
 """
+
+
+SHOWN = 20
+"""class names that a card lists"""
 
 
 def loading(config: Mapping[str, Any]) -> str:
@@ -173,4 +182,37 @@ Settings of the run:
 ```json
 {json.dumps(summary["experiment"], indent=2)}
 ```
+"""
+
+
+def network_card(
+    classifier: Classifier, config: Mapping[str, Any], header: Header, facts: Sequence[str], folder: str
+) -> str:
+    """Return the model card of a network that is no student, in Markdown.
+
+    Args:
+        classifier: The network.
+        config: Its `config.json`.
+        header: The header.
+        facts: Sentences about where its weights come from.
+        folder: Name of its folder.
+    """
+    named = folder if re.fullmatch(r"[\w.-]+", folder) else "network"
+    names = ", ".join(map(literal, classifier.classes[:SHOWN])) + (", ..." if len(classifier.classes) > SHOWN else "")
+    parameters = sum(parameter.numel() for parameter in classifier.model.parameters())
+    notes = "".join(f"\n{as_sentence(note)}" for note in classifier.notes)
+    return f"""{header.text()}
+# {literal(header.name)}
+
+{" ".join(facts)} It has {parameters:,} parameters; SHA-256 of its weights: `{fingerprint(classifier.model)}`.{notes}
+
+Classes ({len(classifier.classes)}): {names}.
+
+{loading(config).replace(STUDENT, named)}
+
+Inputs are pixels in [0, 1] of shape {classifier.shape}, normalised with the mean and std in `{normalised_in(config)}`.
+
+{header.licence_sentence}
+
+**Privacy.** Images that are synthesized from this network may reveal its training data.
 """

@@ -7,8 +7,7 @@ from torch import nn
 
 from datafree.classifier import Classifier
 from datafree.quantization.fake import fake_weight
-from datafree.quantization.pairs import finest_scales, is_depthwise, paired, too_large
-from datafree.quantization.saturation import integer_layers
+from datafree.quantization.saturation import finest_scales, integer_layers, is_depthwise, paired, too_large
 from datafree.quantization.schemes import Scheme
 from datafree.quantization.workbench import Workbench, logits_of
 from datafree.types import Batch
