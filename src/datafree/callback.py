@@ -26,6 +26,12 @@ class Callback:
     def on_step(self) -> None:
         """Handle a step inside of a batch. All registered objects are in a state from which the next step can follow."""
 
+    def on_measurement(self) -> None:
+        """Handle the end of a part of the work between two student steps, such as a batch that importance is measured on.
+
+        All registered objects are in a state from which the next part can follow.
+        """
+
     def on_batch(self, batch: Batch, count: int, due: int) -> None:
         """Handle a synthesized batch.
 

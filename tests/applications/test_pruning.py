@@ -3,7 +3,9 @@
 import copy
 import json
 import math
+import os
 import re
+import signal
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from itertools import repeat
@@ -15,6 +17,7 @@ import torch
 import torch.nn.functional as F
 import toys
 from torch import Tensor, nn
+from torture.forks import fork
 
 from datafree import teachers
 from datafree.applications.distillation import DistillationConfig
@@ -340,6 +343,34 @@ def test_a_resumed_run_equals_an_uninterrupted_one(
     resumed = resume(tmp_path / "run")
     assert toys.same(dict(resumed.student.state_dict()), dict(undisturbed.student.state_dict()))
     assert (tmp_path / "run" / "log.jsonl").read_text() == (undisturbed.path / "log.jsonl").read_text()
+
+
+def test_a_kill_while_importance_is_measured_costs_at_most_one_batch(
+    residual: Path, undisturbed: Result, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """Checkpoints are saved between its batches, also if no image is made there."""
+
+    def killed(self: RunLogger) -> None:
+        if self.step == 1:  # the first batch of the second round
+            self.save()
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    def child() -> None:
+        RunLogger.on_measurement = killed  # type: ignore[method-assign]
+        run(replace(experiment(residual, **ADAPTIVE), checkpoint_interval=1e6), tmp_path / "run")
+
+    assert fork(child).code == -signal.SIGKILL
+    counted: list[int] = []
+    real = Pruner.accumulate_importance
+
+    def count(self: Pruner, batch: Batch) -> None:
+        counted.append(self.round)
+        real(self, batch)
+
+    monkeypatch.setattr(Pruner, "accumulate_importance", count)
+    resumed = resume(tmp_path / "run")
+    assert counted == [1, 2, 2]  # each round has two batches
+    assert toys.same(dict(resumed.student.state_dict()), dict(undisturbed.student.state_dict()))
 
 
 def test_an_interruption_between_rounds_without_recovery_changes_nothing(

@@ -2,6 +2,7 @@
 
 import json
 import math
+import os
 import re
 import shutil
 import signal
@@ -16,7 +17,9 @@ import pytest
 import torch
 import toys
 from lightning_fabric import Fabric
+from torture.forks import fork
 
+import datafree.runs.experiment
 from datafree import teachers
 from datafree.applications.distillation import DistillationConfig
 from datafree.classifier import fingerprint
@@ -26,6 +29,7 @@ from datafree.methods.noise import NoiseConfig
 from datafree.real.ledger import Ledger
 from datafree.runs.experiment import Experiment, Result, method_name, resume, run
 from datafree.runs.hardware import place
+from datafree.runs.launching.due import Due
 from datafree.runs.logger import RunLogger, read_log
 from datafree.runs.reporting import report
 from datafree.runs.run_folder import read_experiment
@@ -200,6 +204,26 @@ test_experiment.run(test_experiment.experiment(Path(sys.argv[1]), "alternating")
     process = subprocess.run([sys.executable, "-c", program, digits_teacher, tmp_path / "run", *folders], timeout=100)
     assert process.returncode == -signal.SIGKILL
     assert essence(resume(tmp_path / "run")) == essence(uninterrupted["alternating"])
+
+
+def test_a_kill_during_the_evaluation_repeats_no_step(
+    digits_teacher: Path, uninterrupted: dict[str, Result], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """A checkpoint is saved after the last step, since the evaluation may take longer than the interval."""
+
+    def killed(*_: Any) -> None:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    def child() -> None:
+        datafree.runs.experiment.summarize = killed  # type: ignore[assignment]
+        Due.check = lambda self, *, early=False: early  # type: ignore[method-assign]
+        run(experiment(digits_teacher, "fresh noise"), tmp_path / "run")
+
+    assert fork(child).code == -signal.SIGKILL
+    logged: list[int] = []
+    monkeypatch.setattr(RunLogger, "log", lambda self, step, terms: logged.append(step))
+    assert essence(resume(tmp_path / "run")) == essence(uninterrupted["fresh noise"])
+    assert not logged
 
 
 @pytest.mark.parametrize("what", ["teacher", "set", "statistics"])

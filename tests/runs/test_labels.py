@@ -176,7 +176,7 @@ class TestRunsOfMixtures:
 
         saved, left = RunLogger.save, [batches]
 
-        def save(self: RunLogger, share: float = 1.0) -> None:
+        def save(self: RunLogger, *, early: bool = False) -> None:
             saved(self)
             left[0] -= 1
             if not left[0]:

@@ -18,7 +18,7 @@ def test_a_resumed_run_counts_what_is_left(digits_teacher: Path, tmp_path: Path,
     steps, original = [], RunLogger.log
     monkeypatch.setattr(display, "LINE_EVERY", 0.0)
 
-    def save(self: RunLogger, share: float = 1.0) -> None:
+    def save(self: RunLogger, *, early: bool = False) -> None:
         if self.folder and len(self.first_batches) and self.step == 6:
             self.save()
 

@@ -125,7 +125,7 @@ def amalgamate(
     source = iter(batches)
     with frozen(ensemble), processes.divided(dual.fabric):
         for step in callback.track(range(start, config.steps), "amalgamate"):
-            dual.enter_stage(step, source)
+            dual.enter_stage(step, source, callback)
             terms = dual.objective(next_batch(source, step, config.steps))
             callback.log(step + 1, dual.trainer.step(terms))
     dual.trainer.report(callback)
@@ -180,12 +180,12 @@ class DualGenerator:
             return step // block_steps, block_steps
         return self.block_stages, self.config.steps - block_steps * self.block_stages
 
-    def enter_stage(self, step: int, source: Iterator[Batch]) -> None:
+    def enter_stage(self, step: int, source: Iterator[Batch], callback: Callback = silent) -> None:
         """Start the stage of a step if it is not the current one."""
         stage, steps = self.stage_at(step)
         if stage != self.stage:
             if stage == self.block_stages and not self.branch_points:
-                self.regroup(self.config.branch_points or self.measure_branch_points(source))
+                self.regroup(self.config.branch_points or self.measure_branch_points(source, callback))
             self.start_stage(stage, steps)
 
     def start_stage(self, stage: int, steps: int) -> None:
@@ -250,12 +250,13 @@ class DualGenerator:
         last = len(self.blocks) - 1 - stage
         return [blocks(features, last) for blocks, features in zip(self.discriminators, filtered, strict=True)]
 
-    def measure_branch_points(self, source: Iterator[Batch]) -> tuple[int, ...]:
+    def measure_branch_points(self, source: Iterator[Batch], callback: Callback = silent) -> tuple[int, ...]:
         """Return for each teacher the number of blocks after which the loss to its own predictions is lowest."""
         self.student.eval()
         count = self.config.measure_batches
         while len(self.measured_losses) < count:
             self.measured_losses.append(self.branch_losses(next_batch(source, len(self.measured_losses), count)))
+            callback.on_measurement()
         losses = cast(Tensor, self.fabric.all_reduce(torch.stack(self.measured_losses).mean(0), reduce_op="mean"))
         return tuple((losses.argmin(0) + 1).tolist())
 

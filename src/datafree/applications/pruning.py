@@ -253,6 +253,7 @@ class Pruner:
         while self.round < rounds and not self.is_reached:
             for index in callback.track(range(self.batches_seen, count), "importance"):
                 self.accumulate_importance(next_batch(source, index, count))
+                callback.on_measurement()
             self.remove_filters()
             self.round += 1
             self.start_distillation(step)

@@ -41,6 +41,10 @@ class Reporter(Callback):
         self.pace.on_step()
         self.inner.on_step()
 
+    def on_measurement(self) -> None:
+        self.pace.spend("application")
+        self.inner.on_measurement()
+
     def on_batch(self, batch: Batch, count: int, due: int) -> None:
         self.pace.on_batch(batch.part)
         self.inner.on_batch(batch, count, due)

@@ -23,6 +23,8 @@ from datafree.progress.display import in_words
 from datafree.randomness import RandomState
 from datafree.runs.checkpoints import restore
 from datafree.runs.dependencies import compare
+from datafree.runs.launching.due import Due
+from datafree.runs.launching.together import INTERVAL as AGREEMENT
 from datafree.runs.launching.together import Stopped, Together
 from datafree.runs.reading.log import read_log as read_log
 from datafree.runs.reporting.console import say
@@ -42,9 +44,6 @@ HEALTH_EVERY = 50
 """batches between two health checks; the first eight batches are all checked"""
 MIN_LABELS_PER_IMAGE = 0.1
 """mean number of predicted labels per image below which images count as collapsed"""
-EARLY = 0.1
-"""part of the time between two checkpoints after which one is saved before the first step of the student, which may fail for
-lack of memory"""
 RANDOM = "random_state"
 NOT_PLAIN = ("states", "health", "first_batch", "first_batches")
 """entries of a checkpoint with tensors; `first_batch` is that of earlier versions"""
@@ -75,7 +74,7 @@ class RunLogger(Callback):
         teacher: The teacher, for health checks.
         student: The student, for health checks.
         console: Where progress is shown; default: nowhere.
-        checkpoint_interval: Seconds between two checkpoints.
+        checkpoint_interval: Seconds that a kill costs at most; see `Due`.
         dependencies: What the result depends on besides the state; saved in checkpoints, and compared when one is loaded.
         trackers: Where the values of the log are also written; they are closed with the logger.
         work: What there is to do, for the time left.
@@ -104,7 +103,10 @@ class RunLogger(Callback):
         self.together = together
         self.folder, self.teacher, self.student = folder, teacher, student
         self.console = console or Console(quiet=True)
-        self.checkpoint_interval, self.evaluation_interval = checkpoint_interval, evaluation_interval
+        self.evaluation_interval = evaluation_interval
+        self.due = Due(checkpoint_interval)
+        if together and together.count > 1:
+            self.due.slack = AGREEMENT
         self.evaluate, self.dependencies = evaluate, dependencies or {}
         self.states: dict[str, Stateful] = {RANDOM: RandomState()}
         self.step = 0
@@ -114,8 +116,7 @@ class RunLogger(Callback):
         self.images_synthesized = 0
         self.part_images: dict[str, int] = {}
         self.first_batches: dict[str, Batch] = {}
-        self.start = self.last_save = self.last_evaluation = time.monotonic()
-        self.save_seconds = 0.0
+        self.start = self.last_evaluation = time.monotonic()
         self.lines: list[str] = []
         self.file = open_for_appending(folder.path / LOG) if folder else None
         self.history: list[dict[str, Any]] = []
@@ -150,10 +151,15 @@ class RunLogger(Callback):
         self.pace.on_step()
         self.save_if_due()
 
+    def on_measurement(self) -> None:
+        self.keep_folder()
+        self.pace.spend("application")
+        self.save_if_due()
+
     def on_batch(self, batch: Batch, count: int, due: int) -> None:
         self.keep_folder()
         self.pace.on_batch(batch.part)
-        images = len(batch) * processes.count()
+        images = (batch.stands_for or len(batch)) * processes.count()
         self.images_synthesized += images
         if batch.part:
             self.part_images[batch.part] = self.part_images.get(batch.part, 0) + images
@@ -164,7 +170,7 @@ class RunLogger(Callback):
             self.warn_of_collapse()
             if self.folder:  # pools of an estimate, and sets, are checked at their end
                 self.warn_of_faults()
-        self.save_if_due(EARLY if count == due > 1 and not self.step else 1.0)
+        self.save_if_due(early=count == due > 1 and not self.step)  # the student's first step may lack memory
 
     def check_health(self, batch: Batch, count: int) -> None:
         """Log the loss terms and the health of a batch.
@@ -299,7 +305,7 @@ class RunLogger(Callback):
             and evaluation_age > self.evaluation_interval
         ):
             self.log_accuracy(step, self.evaluate)
-        self.save_if_due()
+        self.save_if_due(early=step == self.pace.work.steps)  # the evaluation at the end is not in checkpoints
 
     def log_accuracy(self, step: int, evaluate: Callable[[], float]) -> None:
         """Log the student's current accuracy. Its evaluation does not count in the seconds of the run."""
@@ -337,20 +343,24 @@ class RunLogger(Callback):
         if self.folder:
             self.folder.keep()
 
-    def save_if_due(self, share: float = 1.0) -> None:
-        """Save a checkpoint if the last one is old enough, in at most a twentieth of the time of the run; or stop the run.
+    def save_if_due(self, *, early: bool = False) -> None:
+        """Save a checkpoint if one is due, or stop the run.
+
+        Args:
+            early: Whether work follows that may fail, or that no checkpoint can hold.
 
         Raises:
             Stopped: If the run was asked to stop; a checkpoint was saved.
         """
-        age = time.monotonic() - self.last_save
-        due, stop = self.file is not None and age > share * max(self.checkpoint_interval, 20 * self.save_seconds), False
+        due, stop = self.due.check(early=early) and self.file is not None, False
         if self.together:
             due, stop = self.together.agree(due)
         if due:
             start = time.monotonic()
             self.save()
-            self.save_seconds = time.monotonic() - start
+            self.due.saved(start)
+            if note := self.due.note():
+                say(self.console, "note", note)  # not in the summary: it depends on the machine
         if stop:
             raise Stopped
 
@@ -374,4 +384,3 @@ class RunLogger(Callback):
             self.together.commit(self.folder, self.step, checkpoint)
         elif self.folder:
             self.folder.commit(self.step, checkpoint)
-        self.last_save = time.monotonic()

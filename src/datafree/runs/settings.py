@@ -35,7 +35,7 @@ class RuntimeConfig:
     deterministic: bool = False
     """use kernels of CUDA that give the same result each time, where there are some; on a CPU all are such kernels"""
     checkpoint_interval: float = 20.0
-    """seconds between two checkpoints"""
+    """seconds that a kill costs at most; longer if saving a checkpoint would take more than a tenth of them"""
     evaluation_interval: float = 0.0
     """seconds between two evaluations of the student during training; they are only logged and select nothing;
     0: evaluate at the end only"""
