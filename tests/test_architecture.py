@@ -29,7 +29,7 @@ MAX_FILES_PER_FOLDER = 14
 
 TOP_LEVEL = {
     *("errors", "types", "callback", "files", "randomness", "classifier", "ensemble", "matching", "losses"),
-    *("processes", "memory_format", "functions", "evaluation", "signals", "progress"),
+    *("processes", "memory_format", "functions", "notebook", "evaluation", "signals", "progress"),
 }
 ROOMS: dict[str, set[str]] = {
     "errors": set(),
@@ -41,7 +41,8 @@ ROOMS: dict[str, set[str]] = {
     "processes": {"errors"},
     "memory_format": {"randomness"},
     "functions": {"errors"},
-    "classifier": {"types", "functions", "memory_format"},
+    "notebook": {"errors"},
+    "classifier": {"types", "functions", "notebook", "memory_format"},
     "ensemble": {"types", "classifier"},
     "matching": {"types", "classifier"},
     "losses": {"types", "processes", "classifier"},

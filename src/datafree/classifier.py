@@ -18,12 +18,13 @@ from torch.nn.modules.conv import _ConvNd
 from datafree.functions import Function, FunctionNetwork
 from datafree.functions import probe_images as probe_images
 from datafree.memory_format import is_channels_last, use_channels_last
+from datafree.notebook import InNotebook
 from datafree.types import Decisions, Images, InputError, Logits, Preprocessing, Probabilities, Targets
 
 Recorded = TypeVar("Recorded")
 
 
-class Classifier(nn.Module):
+class Classifier(InNotebook, nn.Module):
     r"""A network with its normalisation, input shape and class names.
 
     .. math:: f(x) = \text{model} \Bigl( \frac{x - \mu}{\sigma} \Bigr)
@@ -186,7 +187,7 @@ class Classifier(nn.Module):
         first = torch.randint(len(self.classes), (count,), device=self.device)
         allowed = torch.tensor(self.target_classes or range(len(self.classes)), device=self.device)
         if self.target_classes:
-            first = allowed[torch.randperm(count, device=self.device) % len(allowed)]
+            first = allowed[torch.randperm(max(count, len(allowed)), device=self.device)[:count] % len(allowed)]
         if not self.multi_label:
             return first
         extra = torch.rand(count, len(self.classes), device=self.device) < extra_label_probability
@@ -261,9 +262,7 @@ class ClassSubset(nn.Module):
     def __init__(self, model: nn.Module, classes: Sequence[int] | Tensor) -> None:
         super().__init__()
         self.model = model
-        device = next(
-            model.parameters(), torch.empty(0)
-        ).device  # indices on another device wait for a copy at each call
+        device = next(model.parameters(), torch.empty(0)).device  # on another one, each call would wait for a copy
         indices = classes if isinstance(classes, Tensor) else torch.tensor(list(classes))
         self.register_buffer("classes", indices.to(device), persistent=False)
 
