@@ -15,6 +15,8 @@ from datafree.runs.reporting.pages.run import write_page
 LIMIT = 2_000_000
 """bytes of a page"""
 VIEWS = [(390, "light"), (390, "dark"), (1280, "light"), (1280, "dark")]
+SCREENS = [(390, 664), (1280, 720)]
+"""what a browser leaves of a phone and of a small laptop"""
 
 
 @pytest.fixture(scope="module")
@@ -55,11 +57,49 @@ def test_a_page_fits_every_screen(browser: Any, runs: Path, name: str):
         assert tab.evaluate("document.documentElement.scrollWidth") <= width
         assert tab.evaluate("[...document.images].every(image => image.complete && image.naturalWidth > 0)")
         colours.add((scheme, tab.evaluate("getComputedStyle(document.body).backgroundColor")))
-        if name != "classes":
-            box = tab.locator("#verdict").bounding_box()
-            assert box["y"] + min(box["height"], 120) <= 844
         tab.close()
     assert len(colours) == 2
+
+
+def shown_at_once(tab: Any, selector: str, width: int, height: int) -> bool:
+    """Whether the whole box of an element is in the window of a page that was opened and not scrolled."""
+    tab.set_viewport_size({"width": width, "height": height})
+    box = tab.locator(selector).bounding_box()
+    return (
+        box["width"] > 100
+        and box["height"] > 20
+        and box["x"] >= 0
+        and box["y"] >= 0
+        and box["x"] + box["width"] <= width
+        and box["y"] + box["height"] <= height
+        and tab.evaluate("scrollY") == 0
+    )
+
+
+@pytest.mark.parametrize(("width", "height"), SCREENS)
+def test_the_whole_verdict_is_visible_without_scrolling(browser: Any, runs: Path, width: int, height: int):
+    for name, path in pages(runs).items():
+        if name != "classes":
+            tab, _ = opened(browser, path, width)
+            assert shown_at_once(tab, "#verdict", width, height), name
+            tab.close()
+
+
+@pytest.mark.parametrize(("width", "height"), SCREENS)
+def test_the_word_of_a_run_with_every_fault_is_visible_without_scrolling(
+    browser: Any, tmp_path: Path, width: int, height: int
+):
+    """The findings may go on below the window, but the word and the figure are above them."""
+    summary, answers = made_up_runs.SHAPES["collapsed"]
+    finding = {"rule": "x", "level": "fault", "sentence": "A long sentence about a fault. " * 8, "advice": "Do that."}
+    verdict = {**summary["verdict"], "findings": [finding] * 12}
+    folder = made_up_runs.write(tmp_path / "run", {**summary, "verdict": verdict}, answers)
+    write_page(folder, read_summary(folder))
+    tab, _ = opened(browser, folder / "report.html", width)
+    assert tab.locator("#verdict li").count() == 12 and not shown_at_once(tab, "#verdict", width, height)
+    assert shown_at_once(tab, "#verdict .top", width, height)
+    assert "Collapsed" in tab.locator("#verdict .top").inner_text()
+    tab.close()
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
