@@ -107,7 +107,7 @@ def counting_images() -> Iterator[None]:
 
 def images_held(shape: tuple[int, ...]) -> int:
     """Return the number of images of a shape in all tensors that are alive; see `counting_images`."""
-    gc.collect()
+    gc.collect(1)
     held: dict[int, int] = {}
     for thing in gc.get_objects():
         if issubclass(type(thing), Tensor) and thing.ndim == 4 and thing.shape[1:] == shape:

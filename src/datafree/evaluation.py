@@ -236,7 +236,11 @@ class Crosscheck:
     """number of images"""
 
 
-def crosscheck(network: Classifier, batches: Iterable[Batch]) -> Crosscheck:
+DIVERSE = 1024
+"""images of which the diversity of a set is measured, at most"""
+
+
+def crosscheck(network: Classifier, batches: Iterable[Batch], count: int = 0) -> Crosscheck:
     """Check whether another network recognises synthesized images. No real images or labels are needed.
 
     References:
@@ -246,22 +250,24 @@ def crosscheck(network: Classifier, batches: Iterable[Batch]) -> Crosscheck:
     Args:
         network: A classifier of the same classes. Do not use the teacher: it recognises nearly all of its own images.
         batches: Synthesized images in [0, 1] and their targets; images of another size are resized.
+        count: Number of all images, if it is known: only those of which the diversity is measured are then kept in memory.
     """
-    logits, targets, normalized = [], [], []
+    logits, targets, normalized, seen, every = [], [], [], 0, -(-count // DIVERSE) or 1
     with frozen(network), torch.no_grad():
         for batch in batches:
             images = resized_to(batch.images.to(network.device), network)
             soft = batch.targets.ndim == 2 and not network.multi_label
             logits.append(network(images).cpu())
             targets.append((batch.targets.argmax(1) if soft else batch.targets).cpu())
-            normalized.append(network.normalize(images).cpu())
+            normalized.append(network.normalize(images[-seen % every :: every]).cpu())
+            seen += len(images)
     return _crosscheck_logits(network, torch.cat(logits), torch.cat(targets), torch.cat(normalized))
 
 
 def _crosscheck_logits(network: Classifier, logits: Logits, targets: Tensor, normalized: Images) -> Crosscheck:
     correct = (network.predict(logits) == targets).float()
     by_class = correct.mean(0).tolist() if network.multi_label else _mean_by_class(correct, targets, logits.shape[1])
-    every = -(-len(normalized) // 1024)
+    every = -(-len(normalized) // DIVERSE)
     return Crosscheck(
         recognised=correct.mean().item(),
         per_class=tuple(by_class),

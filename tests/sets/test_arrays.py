@@ -1,6 +1,9 @@
 """Arrays for other tools: by the name of the input, exact, in [0, 1] or normalised."""
 
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
+from zipfile import ZipFile
 
 import numpy as np
 import pytest
@@ -10,7 +13,7 @@ from datafree import teachers
 from datafree.classifier import Classifier
 from datafree.commands.main import main
 from datafree.sets import image_set
-from datafree.sets.arrays import ArrayLayout, write_bin, write_npz
+from datafree.sets.arrays import ArrayLayout, bin_file, npz_file
 from datafree.types import Batch, InputError
 
 IMAGES = torch.rand(5, 3, 8, 6, generator=torch.Generator().manual_seed(0))
@@ -22,22 +25,36 @@ def teacher() -> Classifier:
     return Classifier(network, shape=(3, 8, 6), classes=2, mean=(0.1, 0.2, 0.3), std=(0.5, 0.5, 0.25))
 
 
+def write(file: Callable[..., Any], teacher: Classifier, layout: ArrayLayout, folder: Path) -> None:
+    """Write the images in two pieces."""
+    with file(tuple(IMAGES.shape), teacher, layout, folder) as add:
+        add(IMAGES[:3])
+        add(IMAGES[3:])
+
+
+def test_the_array_is_what_numpy_writes(teacher: Classifier, tmp_path: Path):
+    write(npz_file, teacher, ArrayLayout(), tmp_path / "npz")
+    np.savez(tmp_path / "by_numpy.npz", images=IMAGES.numpy())
+    contents = [ZipFile(tmp_path / name).read("images.npy") for name in ("npz/calibration.npz", "by_numpy.npz")]
+    assert contents[0] == contents[1]
+
+
 @pytest.mark.parametrize("name", ["images", "input.1", "file", "pixel_values", "arr_0"])
 def test_npz_has_one_array_by_the_name_of_the_input(teacher: Classifier, tmp_path: Path, name: str):
-    write_npz(IMAGES, teacher, ArrayLayout(input_name=name), tmp_path / "npz")
+    write(npz_file, teacher, ArrayLayout(input_name=name), tmp_path / "npz")
     with np.load(tmp_path / "npz" / "calibration.npz", allow_pickle=False) as arrays:
         assert arrays.files == [name] and arrays[name].dtype == np.float32
         assert np.array_equal(arrays[name], IMAGES.numpy())
 
 
 def test_bin_is_raw(teacher: Classifier, tmp_path: Path):
-    write_bin(IMAGES, teacher, ArrayLayout(), tmp_path / "bin")
+    write(bin_file, teacher, ArrayLayout(), tmp_path / "bin")
     values = np.fromfile(tmp_path / "bin" / "images-5x3x8x6.bin", "<f4")
     assert np.array_equal(values.reshape(IMAGES.shape), IMAGES.numpy())
 
 
 def test_they_may_be_normalised(teacher: Classifier, tmp_path: Path):
-    write_npz(IMAGES, teacher, ArrayLayout(normalise=True), tmp_path / "npz")
+    write(npz_file, teacher, ArrayLayout(normalise=True), tmp_path / "npz")
     expected = (IMAGES - torch.tensor([0.1, 0.2, 0.3]).view(3, 1, 1)) / torch.tensor([0.5, 0.5, 0.25]).view(3, 1, 1)
     with np.load(tmp_path / "npz" / "calibration.npz") as arrays:
         assert np.allclose(arrays["images"], expected.numpy(), atol=1e-6)

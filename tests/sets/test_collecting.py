@@ -59,6 +59,15 @@ def test_the_targets_of_a_batch_are_balanced_over_the_chosen_classes(teacher: Cl
         teacher.target_classes = ()
 
 
+def test_a_batch_smaller_than_the_number_of_classes_reaches_all_of_them(teacher: Classifier):
+    teacher.target_classes = (3, 1, 0)
+    try:
+        seen = {int(label) for _ in range(40) for label in teacher.sample_targets(2)}
+        assert seen == {3, 1, 0} and all(len(set(teacher.sample_targets(2).tolist())) == 2 for _ in range(9))
+    finally:
+        teacher.target_classes = ()
+
+
 def test_further_labels_of_a_multi_label_teacher_are_chosen_ones(teacher: Classifier):
     several = Classifier(teacher.model, shape=toys.SHAPE, classes=toys.CLASSES, multi_label=True).eval()
     several.target_classes = (0, 2)

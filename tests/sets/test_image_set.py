@@ -98,7 +98,7 @@ def test_hugging_face_datasets_loads_the_folder(written: Path, ten: Batch, plain
 def test_the_card_names_the_method_and_the_teacher(written: Path, ten: Batch):
     card = (written / "README.md").read_text()
     assert "a recipe" in card and "No real image was used" in card and "SHA-256 `abc`" in card and "Privacy" in card
-    measured = image_set.card(replace(set_of(ten), measured_images={"digits": 1000}), ())
+    measured = image_set.card(replace(set_of(ten), measured_images={"digits": 1000}), 10, ())
     assert "1,000 real images of `digits`" in measured and "No real image was used" not in measured
 
 
@@ -271,7 +271,7 @@ def test_names_are_inert_in_the_card(ten: Batch):
     hostile = ImageSet(
         batch=soft, classes=HOSTILE, teacher_sha256="a`b", made_by="<b>`x`\n# y", measured_images={"`d`": 1}
     )
-    text = image_set.card(hostile, ())
+    text = image_set.card(hostile, 10, ())
     assert "\x1b" not in text and "\u202e" not in text and "\n# heading" not in text and "\n# y" not in text
     for shown in (
         "- `0000`: `[x](javascript:alert(1))`\n",

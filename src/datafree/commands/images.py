@@ -20,13 +20,15 @@ from datafree.methods import METHODS
 from datafree.progress import emit
 from datafree.runs import synthesis_job
 from datafree.runs.hardware import set_threads, to_device
+from datafree.runs.planning.sizes import parse_size
 from datafree.runs.reporting import report
 from datafree.runs.reporting.console import plain, say
 from datafree.sets.arrays import ArrayLayout
-from datafree.sets.image_set import Format, ImageSet, read, reordered
+from datafree.sets.image_set import Format, reordered
+from datafree.synthesis.image_sets import StoredSet
 from datafree.synthesis.mixture import Mixture
 from datafree.teachers.options import TeacherOptions
-from datafree.types import Batch, InputError
+from datafree.types import InputError
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,6 +53,9 @@ class Synthesize(TeacherOptions):
     name of the input, for ModelOpt and others), bin (raw float32, for trtexec)"""
     layout: Flat[ArrayLayout] = field(default_factory=ArrayLayout)
     """of the formats npz and bin"""
+    memory: str = ""
+    """memory that the images may take until all of them are there, such as 8GB; more lie on disk beside the output folder, and
+    the set is the same; default: half of the memory that is free"""
     push_to_hub: str = ""
     """repository of the Hugging Face hub that the folder is uploaded to at the end, as a data set; it is created as a private
     one"""
@@ -62,6 +67,10 @@ class Synthesize(TeacherOptions):
     """number of processes with one device each, which divide every batch"""
     threads: int = 1
     """CPU threads"""
+
+    def __post_init__(self) -> None:
+        if self.memory:
+            parse_size(self.memory)
 
 
 def synthesize_options(method: str) -> type[Any]:
@@ -130,28 +139,29 @@ def crosscheck(arguments: list[str]) -> None:
     """`datafree crosscheck`."""
     options: Crosscheck = CROSSCHECK.parse(arguments)
     set_threads(options.threads)
-    image_set = read(options.images)
+    stored = StoredSet(options.images)
     table = Table(box=SIMPLE_HEAD, pad_edge=False)
     table.add_column("network", overflow="fold")
     table.add_column("recognised", justify="right", no_wrap=True)
     table.add_column("worst class", justify="right", max_width=14, overflow="fold")
-    for column in (f"score,\n1 to {len(image_set.classes)}", "diversity", "images"):
+    for column in (f"score,\n1 to {len(stored.index.classes)}", "diversity", "images"):
         table.add_column(column, justify="right", no_wrap=True)
     notes: list[str] = []
     results: dict[str, Any] = {}
     for name in options.networks:
         network = teachers.load(name)
-        match = require_fit(network, name, image_set, options.images)
+        match = require_fit(network, name, stored, options.images)
         notes += [*network.notes, match.note]
         to_device(network, options.device)
-        result = evaluation.crosscheck(network, in_batches(reordered(image_set.batch, match.order)))
+        batches = (reordered(batch, match.order) for batch in stored.batches())
+        result = evaluation.crosscheck(network, batches, len(stored))
         results[name] = asdict(result)
         shares = zip(result.per_class, match.order, strict=True)
         least, label = min((share, label) for share, label in shares if share is not None)
         table.add_row(
             plain(name),
             report.percent(result.recognised),
-            plain(f"{report.percent(least)}, {image_set.classes[label]}"),
+            plain(f"{report.percent(least)}, {stored.index.classes[label]}"),
             f"{result.inception_score:.2f}",
             f"{result.diversity:.3f}",
             f"{result.images:,}",
@@ -162,23 +172,17 @@ def crosscheck(arguments: list[str]) -> None:
     emit(console, "result", networks=results)
 
 
-def in_batches(batch: Batch, size: int = 512) -> list[Batch]:
-    """Split a batch into smaller ones."""
-    pairs = zip(batch.images.split(size), batch.targets.split(size), strict=True)
-    return [Batch(images, targets, {}) for images, targets in pairs]
-
-
-def require_fit(network: Classifier, name: str, image_set: ImageSet, folder: Path) -> ClassMatch:
+def require_fit(network: Classifier, name: str, stored: StoredSet, folder: Path) -> ClassMatch:
     """Require that a network has the classes of an image set, in any order, and its channels. Return how they match.
 
     Raises:
         InputError: If it has not.
     """
-    channels = image_set.batch.images.shape[1]
+    channels = stored.shape[0]
     if channels != network.shape[0]:
         raise InputError(
             f"{folder} has {channels} channels but {name} has {network.shape[0]}; the numbers must be equal"
         )
-    if network.multi_label and image_set.batch.targets.ndim == 1:
+    if network.multi_label and not stored.soft:
         raise InputError(f"the images of {folder} have one label each, but {name} is a multi-label network")
-    return match_classes(network.classes, image_set.classes, name, str(folder))
+    return match_classes(network.classes, stored.index.classes, name, str(folder))

@@ -1,8 +1,6 @@
 """Devices, processes, precision, CPU threads and memory."""
 
 import ctypes
-import math
-import os
 import platform
 import re
 import resource
@@ -145,22 +143,6 @@ def plain_faults(batch_sizes: Sequence[str] = BATCH_SIZES, where: str = "") -> I
                 kind = OutOfMemory if pattern == MEMORY else InputError
                 raise kind(f"{what} ({reason}); {fix.format(smaller=smaller)}{where}") from fault
         raise
-
-
-def require_memory(size: int, what: str, fix: str) -> None:
-    """Check that something may fit into the memory of this machine.
-
-    Args:
-        size: Its size in bytes.
-        what: What it is, in the plural.
-        fix: What to do about it.
-
-    Raises:
-        InputError: If it is larger than the whole memory.
-    """
-    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") if hasattr(os, "sysconf") else math.inf
-    if size > memory:
-        raise InputError(f"{what} take {size / 1e9:,.0f} GB, but this machine has {memory / 1e9:,.0f} GB; {fix}")
 
 
 def place(model: Classifier, precision: str, fabric: Fabric) -> Classifier:

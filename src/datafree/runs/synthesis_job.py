@@ -1,8 +1,9 @@
 """Synthesize an image set without training a student."""
 
 import math
+import shutil
 from collections.abc import Sequence
-from contextlib import nullcontext
+from contextlib import ExitStack, nullcontext
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,19 +13,25 @@ from rich.console import Console
 from datafree.classifier import Classifier, fingerprint
 from datafree.matching import Resized, chosen_classes
 from datafree.randomness import RandomNumbers
-from datafree.runs.hardware import launch, plain_faults, require_memory, set_threads, to_device
+from datafree.runs.hardware import launch, plain_faults, set_threads, to_device
 from datafree.runs.launching.lost import ending_together
 from datafree.runs.launching.world import world_of
 from datafree.runs.logger import RunLogger
+from datafree.runs.planning.memory import pool_memory
+from datafree.runs.planning.sizes import parse_size
 from datafree.runs.tasks import create_student
 from datafree.sets import image_set
 from datafree.sets.arrays import ArrayLayout
 from datafree.sets.collecting import Collected, Sources, Wanted, collect
+from datafree.sets.collecting import origin_of as origin_of
+from datafree.sets.image_set import write_pieces
+from datafree.sets.on_disk import in_words
 from datafree.sets.pictures import require_pyarrow
+from datafree.sets.spool import Elsewhere, Spool
 from datafree.synthesis import Method
 from datafree.teachers.inspection import require_capabilities
 from datafree.teachers.options import TeacherOptions
-from datafree.types import Diverged, require_at_least, require_seed
+from datafree.types import InputError, require_at_least, require_seed
 
 
 def synthesize(
@@ -39,6 +46,7 @@ def synthesize(
     per_class: int = 0,
     format: Sequence[image_set.Format] = ("folder",),
     layout: ArrayLayout | None = None,
+    memory: str = "",
     seed: int = 0,
     device: str = "cpu",
     devices: int = 1,
@@ -58,6 +66,8 @@ def synthesize(
         per_class: Number of images of each class, instead of `images`; 0: classes are not counted.
         format: Exports in addition to the exact tensors: `folder` (PNG files by class), `parquet`, `npz`, `bin`.
         layout: What the input of the network is called in `npz` and `bin`, and what it takes.
+        memory: Memory that the images may take until all of them are there, such as 8GB; more lie on disk beside `out`.
+            Default: half of what is free.
         seed: Random seed.
         device: cpu, cuda, mps, or auto.
         devices: Number of processes with one device each, which divide every batch. The first one writes.
@@ -82,35 +92,57 @@ def synthesize(
     classifier = (options or TeacherOptions()).load_network(teacher)
     names = chosen_classes(classifier.classes, only, multi_label=True)  # one class may be enough
     wanted = Wanted(images=images, classes=tuple(map(classifier.classes.index, names)), per_class=per_class)
-    count, option = wanted.total(classifier), "--per-class" if per_class else "--images"
-    require_memory(4 * count * math.prod(classifier.shape), "the images", f"lower {option}")
+    require_disk(wanted, classifier, Path(out))
     learner = create_student(classifier, student).eval() if student else None
     for model in filter(None, (classifier, learner)):
         fabric.to_device(model) if fabric else to_device(model, device)
     require_capabilities(classifier, method)
-    with (
-        ending_together(fabric) if fabric else nullcontext(),
-        plain_faults(("--method.batch-size",)),
-        RunLogger(None, classifier, learner, console=console) as logger,
-    ):
-        for note in dict.fromkeys((*classifier.notes, *(learner.notes if learner else ()))):
-            logger.note(note)
-        sources = replace(sources_of(method, classifier, learner, logger), group=fabric)
-        collected = collect(method, sources, wanted)
-        logger.warn_of_collapse()
-        logger.warn_of_faults()
-    if not bool(collected.batch.images.isfinite().all()):
-        raise Diverged("some images have non-finite pixels; lower the learning rate of the method")
-    if fabric is None or fabric.is_global_zero:
-        synthesized = image_set_of(collected, classifier, origin_of(method, seed, student), logger.seconds())
-        image_set.write(synthesized, classifier, Path(out), format, layout or ArrayLayout())
-    return len(collected.batch)
+    writes = fabric is None or fabric.is_global_zero
+    limit = pool_memory(parse_size(memory) if memory else 0, classifier.device, fabric.world_size if fabric else 1)
+    with ExitStack() as stack:
+        with (
+            ending_together(fabric) if fabric else nullcontext(),
+            plain_faults(("--method.batch-size",)),
+            RunLogger(None, classifier, learner, console=console) as logger,
+        ):
+            for note in dict.fromkeys((*classifier.notes, *(learner.notes if learner else ()))):
+                logger.note(note)
+            storage = stack.enter_context(Spool(Path(out).parent, limit, logger.note)) if writes else Elsewhere()
+            sources = replace(sources_of(method, classifier, learner, logger), group=fabric, storage=storage)
+            collected = collect(method, sources, wanted)
+            logger.warn_of_collapse()
+            logger.warn_of_faults()
+        if writes:
+            about = about_of(collected, classifier, origin_of(method, seed, student), logger.seconds())
+            write_pieces(collected.images, about, classifier, out, format, layout or ArrayLayout())
+    return len(collected.images)
 
 
-def image_set_of(collected: Collected, classifier: Classifier, made_by: str, seconds: float) -> image_set.ImageSet:
-    """Return collected images as an image set that says which teacher and which method made them."""
-    return image_set.ImageSet(
-        batch=collected.batch,
+def require_disk(wanted: Wanted, teacher: Classifier, out: Path) -> None:
+    """Check that the images of a set may fit on the disk.
+
+    Args:
+        wanted: The images.
+        teacher: Their teacher, with its shape and classes.
+        out: The folder of the set.
+
+    Raises:
+        InputError: If they are larger than what is free.
+    """
+    size = wanted.total(teacher) * 4 * (math.prod(teacher.shape) + len(teacher.classes))
+    existing = next(folder for folder in (out.absolute(), *out.absolute().parents) if folder.is_dir())
+    free = shutil.disk_usage(existing).free
+    if size > free:
+        option = "--per-class" if wanted.per_class else "--images"
+        raise InputError(
+            f"the images take {in_words(size)}, but {in_words(free)} are free in {existing}; lower {option} or give another "
+            "--out"
+        )
+
+
+def about_of(collected: Collected, classifier: Classifier, made_by: str, seconds: float) -> image_set.About:
+    """Return the metadata of collected images, which say which teacher and which method made them."""
+    return image_set.About(
         classes=classifier.classes,
         teacher_sha256=fingerprint(classifier.model),
         made_by=made_by,
@@ -129,11 +161,3 @@ def sources_of(method: Method, teacher: Classifier, student: Classifier | None, 
     return Sources(
         teacher=teacher, student=visible, callback=logger, note=logger.note, numbers=RandomNumbers(torch.initial_seed())
     )
-
-
-def origin_of(method: Method, seed: int, student: str = "") -> str:
-    """Return the text by which an image set names its method, seed and, for adaptive methods, its student."""
-    text = f"{method!r}, seed {seed}"
-    if not method.adaptive:
-        return text
-    return f"{text}, student {student}" if student else f"{text}, without a student"

@@ -5,12 +5,15 @@
 """
 
 import re
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 from zipfile import ZipFile
 
 import numpy as np
-from numpy.lib.format import write_array
+from numpy.lib.format import write_array_header_1_0
 from torch import Tensor
 
 from datafree.classifier import Classifier
@@ -42,33 +45,40 @@ class ArrayLayout:
         return np.ascontiguousarray(taken.float().cpu().numpy())
 
 
-def write_npz(images: Images, teacher: Classifier, layout: ArrayLayout, folder: Path) -> None:
-    """Write `calibration.npz`: one array, by the name of the input.
+@contextmanager
+def npz_file(
+    shape: tuple[int, ...], teacher: Classifier, layout: ArrayLayout, folder: Path
+) -> Iterator[Callable[[Images], None]]:
+    """Write `calibration.npz`, one array by the name of the input, in a `with` block.
 
     Args:
-        images: Pixels in [0, 1].
+        shape: Of all images.
         teacher: Defines mean and std.
         layout: The name of the input, and what it takes.
         folder: The output folder.
+
+    Yields:
+        A function that writes the next images, with pixels in [0, 1].
     """
     folder.mkdir(exist_ok=True)
     with (
         ZipFile(folder / "calibration.npz", "w") as archive,
         archive.open(f"{layout.input_name}.npy", "w", force_zip64=True) as file,
     ):
-        write_array(file, layout.array(images, teacher), allow_pickle=False)
+        write_array_header_1_0(file, {"descr": "<f4", "fortran_order": False, "shape": shape})
+        yield lambda images: _write(file, layout.array(images, teacher))
 
 
-def write_bin(images: Images, teacher: Classifier, layout: ArrayLayout, folder: Path) -> None:
-    """Write `NAME-NxCxHxW.bin`: the values in float32, little-endian, without a header.
-
-    Args:
-        images: Pixels in [0, 1].
-        teacher: Defines mean and std.
-        layout: The name of the input, and what it takes.
-        folder: The output folder.
-    """
+@contextmanager
+def bin_file(
+    shape: tuple[int, ...], teacher: Classifier, layout: ArrayLayout, folder: Path
+) -> Iterator[Callable[[Images], None]]:
+    """Write `NAME-NxCxHxW.bin`, the values in float32, little-endian, without a header; see `npz_file`."""
     folder.mkdir(exist_ok=True)
-    array = layout.array(images, teacher)
-    sizes = "x".join(map(str, array.shape))
-    array.astype("<f4", copy=False).tofile(folder / f"{layout.input_name}-{sizes}.bin")
+    sizes = "x".join(map(str, shape))
+    with (folder / f"{layout.input_name}-{sizes}.bin").open("wb") as file:
+        yield lambda images: _write(file, layout.array(images, teacher))
+
+
+def _write(file: Any, array: "np.ndarray[tuple[int, ...], np.dtype[np.float32]]") -> None:
+    file.write(array.astype("<f4", copy=False).data.cast("B"))

@@ -2,7 +2,7 @@
 
 import copy
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor, nn
@@ -12,9 +12,12 @@ from datafree.classifier import Classifier
 from datafree.processes import Processes
 from datafree.randomness import RandomNumbers
 from datafree.sets.contact_sheet import labels_of
+from datafree.sets.pieces import FromPools, Pieces
 from datafree.synthesis import Method, Schedule, Stream
 from datafree.synthesis.dividing import Whole
-from datafree.synthesis.mixture import Mixture, join, next_counts
+from datafree.synthesis.mixture import Mixture, next_counts
+from datafree.synthesis.pool import Pool
+from datafree.synthesis.storage import Storage
 from datafree.types import Batch, InputError, require_at_least
 
 PATIENCE = 50
@@ -45,7 +48,7 @@ class Wanted:
 class Collected:
     """Images for a set, and how they were made."""
 
-    batch: Batch
+    images: Pieces
     """the images, targets and, if all parts kept them, the teacher's logits"""
     measured_images: Mapping[str, int]
     """see `Synthesizer.measured_images`"""
@@ -53,6 +56,11 @@ class Collected:
     """names of the parts of a mixture; empty for other methods"""
     part_of: Tensor | None = None
     """for each image the index of its part; None for other methods"""
+
+    @property
+    def batch(self) -> Batch:
+        """All images in memory."""
+        return self.images.read(0, len(self.images))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,6 +78,8 @@ class Sources:
     """the random numbers of all methods"""
     group: Processes | None = None
     """the processes that divide batches; each gets all images"""
+    storage: Storage = field(default_factory=Storage)
+    """where the images are until all of them are there"""
 
     def open(self, method: Method, pool_batches: int, part: str = "") -> Stream:
         """Return a stream that synthesizes on demand."""
@@ -107,12 +117,15 @@ def collect(method: Method, sources: Sources, wanted: Wanted) -> Collected:
     if isinstance(method, Mixture):
         return collect_parts(method, sources, wanted)
     if wanted.classes or wanted.per_class:
-        return select(method, sources, wanted)
+        pool, measured = select(method, sources, wanted)
+        return Collected(images=FromPools([pool], sources.teacher), measured_images=measured)
     count = -(-wanted.images // method.batch_size)
     stream = sources.open(method, count)
+    stream.pool.storage = sources.storage
     for index in sources.callback.track(range(method.burn_in + count), "synthesize"):
         stream.synthesize_until(index + 1)
-    return Collected(batch=stream.pool.all(), measured_images=stream.synthesizer.measured_images)
+    images = FromPools([stream.pool], sources.teacher)
+    return Collected(images=images, measured_images=stream.synthesizer.measured_images)
 
 
 def collect_parts(mixture: Mixture, sources: Sources, wanted: Wanted) -> Collected:
@@ -127,23 +140,24 @@ def collect_parts(mixture: Mixture, sources: Sources, wanted: Wanted) -> Collect
         if not count:
             of_class = " of each class" if wanted.per_class else ""
             raise InputError(f"the share of {part.name} is less than one image{of_class}; give more images")
-    collected = []
+    pools: list[Pool] = []
+    measured: dict[str, int] = {}
     for part, count, each in zip(mixture.parts, images, per_class, strict=True):
         own = replace(wanted, images=max(1, count), per_class=each)
-        collected.append(select(part.method, sources, own, part.name))
-    measured: dict[str, int] = {}
-    for one in collected:
-        measured |= one.measured_images
+        storage = sources.storage.of_part(part.name, len(mixture.parts))
+        pool, of_part = select(part.method, replace(sources, storage=storage), own, part.name)
+        pools.append(pool)
+        measured |= of_part
     return Collected(
-        batch=join([one.batch for one in collected], sources.teacher),
+        images=FromPools(pools, sources.teacher),
         measured_images=measured,
         parts=tuple(part.name for part in mixture.parts),
-        part_of=torch.cat([torch.full((len(one.batch),), place) for place, one in enumerate(collected)]),
+        part_of=torch.cat([torch.full((len(pool),), place) for place, pool in enumerate(pools)]),
     )
 
 
-def select(method: Method, sources: Sources, wanted: Wanted, part: str = "") -> Collected:
-    """Synthesize until exactly the wanted images are there.
+def select(method: Method, sources: Sources, wanted: Wanted, part: str = "") -> tuple[Pool, Mapping[str, int]]:
+    """Synthesize until exactly the wanted images are there; return them and the images that were measured for them.
 
     A method that aims at classes is told which. Of other methods, the images of other classes are dropped.
 
@@ -156,7 +170,8 @@ def select(method: Method, sources: Sources, wanted: Wanted, part: str = "") -> 
     stream = sources.aimed_at(wanted).open(method, 1, part)
     for index in sources.callback.track(range(method.burn_in), "synthesize"):
         stream.synthesize_until(index + 1)
-    missing, kept, idle = Missing(wanted, sources.teacher), [], 0
+    missing, kept, idle = Missing(wanted, sources.teacher), Pool(1, sources.storage), 0
+    kept.size = total
     while missing.total:
         stream.synthesize_until(stream.batch_count + 1)
         batch = stream.pool.newest
@@ -169,8 +184,8 @@ def select(method: Method, sources: Sources, wanted: Wanted, part: str = "") -> 
                 "deep-inversion"
             )
         if len(indices):
-            kept.append(taken(batch, indices))
-    return Collected(batch=join(kept, sources.teacher), measured_images=stream.synthesizer.measured_images)
+            kept.add(taken(batch, indices))
+    return kept, stream.synthesizer.measured_images
 
 
 class Missing:
@@ -204,3 +219,11 @@ def taken(batch: Batch, indices: Sequence[int]) -> Batch:
     """Return some images of a batch."""
     logits = None if batch.teacher_logits is None else batch.teacher_logits[indices]
     return Batch(batch.images[indices], batch.targets[indices], {}, logits)
+
+
+def origin_of(method: Method, seed: int, student: str = "") -> str:
+    """Return the text by which an image set names its method, seed and, for adaptive methods, its student."""
+    text = f"{method!r}, seed {seed}"
+    if not method.adaptive:
+        return text
+    return f"{text}, student {student}" if student else f"{text}, without a student"

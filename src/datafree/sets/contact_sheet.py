@@ -4,7 +4,7 @@ from typing import Any
 
 from torch import Tensor
 
-from datafree.types import Batch, Labels
+from datafree.types import Batch, Images, Labels
 
 
 def contact_sheet(batch: Batch, columns: int = 16, rows: int = 8, pixels: int = 48) -> Any:
@@ -19,13 +19,22 @@ def contact_sheet(batch: Batch, columns: int = 16, rows: int = 8, pixels: int = 
     Returns:
         A `PIL.Image.Image`.
     """
+    return sheet_of(batch.images[sampled(labels_of(batch), columns * rows)], columns, pixels)
+
+
+def sampled(labels: Labels, count: int) -> Tensor:
+    """Return the positions of up to `count` images, evenly sampled and sorted by class."""
+    order = labels.argsort(stable=True)
+    return order[:: max(1, len(order) // count)][:count]
+
+
+def sheet_of(images: Images, columns: int = 16, pixels: int = 48) -> Any:
+    """Return a picture of images in their order; see `contact_sheet`."""
     from PIL import Image
     from torchvision.transforms.v2.functional import to_pil_image
     from torchvision.utils import make_grid
 
-    order = labels_of(batch).argsort(stable=True)
-    order = order[:: max(1, len(order) // (columns * rows))][: columns * rows]
-    images = displayable(batch.images[order].cpu())
+    images = displayable(images.cpu())
     zoom = max(1, pixels // images.shape[-1])
     images = images.repeat_interleave(zoom, 2).repeat_interleave(zoom, 3)
     sheet = to_pil_image(make_grid(images, nrow=columns, padding=2, pad_value=1.0))

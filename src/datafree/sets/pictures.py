@@ -22,7 +22,7 @@ def png_files(images: Tensor) -> Iterator[bytes]:
         yield file.getvalue()
 
 
-def write_folder(batch: Batch, folder: Path, parts: Sequence[str] = ()) -> None:
+def write_folder(batch: Batch, folder: Path, parts: Sequence[str] = (), start: int = 0) -> None:
     """Write an image folder with one subfolder per class.
 
     Subfolders are named by class index, because a class name may not be a valid or safe file name.
@@ -32,10 +32,11 @@ def write_folder(batch: Batch, folder: Path, parts: Sequence[str] = ()) -> None:
         folder: The output folder.
         parts: For each image the part of the mixture that synthesized it, which becomes the end of the file name; empty for
             other methods.
+        start: Number of the first image in its set.
     """
     for index, (png, label) in enumerate(zip(png_files(batch.images), labels_of(batch).tolist(), strict=True)):
         part = f"-{parts[index]}" if parts else ""
-        path = folder / f"{label:04d}" / f"{index:06d}{part}.png"
+        path = folder / f"{label:04d}" / f"{start + index:06d}{part}.png"
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(png)
 
@@ -54,27 +55,68 @@ def require_pyarrow() -> tuple[Any, Any]:
     return pyarrow, parquet
 
 
-def write_parquet(
-    batch: Batch, soft_labels: Probabilities, classes: Sequence[str], folder: Path, parts: Sequence[str] = ()
-) -> None:
-    """Write a data set for `datasets.load_dataset`: columns `image`, `label`, `soft_label`, and `part` for a mixture.
+class ParquetWriter:
+    """Writes a data set for `datasets.load_dataset`: columns `image`, `label`, `soft_label`, and `part` for a mixture.
+
+    Use it in a `with` statement. Rows are in memory until their pictures have `GROUP_BYTES`, and become a row group then.
 
     Args:
-        batch: The images and their targets.
-        soft_labels: The teacher's probabilities, of shape `(n, k)`.
         classes: Class names, in the order of the labels.
         folder: The output folder.
-        parts: For each image the part of the mixture that synthesized it; empty for other methods.
+        has_parts: Whether a mixture synthesized the images.
 
     Raises:
         InputError: If pyarrow is not installed.
     """
-    pyarrow, parquet = require_pyarrow()
-    columns = {
-        "image": [{"bytes": png, "path": f"{index:06d}.png"} for index, png in enumerate(png_files(batch.images))],
-        "label": labels_of(batch).tolist(),
-        "soft_label": soft_labels.tolist(),
-    }
+
+    def __init__(self, classes: Sequence[str], folder: Path, has_parts: bool) -> None:
+        self.pyarrow, parquet = require_pyarrow()
+        types, features = columns_of(self.pyarrow, classes, has_parts)
+        self.schema = self.pyarrow.schema(types, {"huggingface": json.dumps({"info": {"features": features}})})
+        folder.mkdir()
+        self.file = parquet.ParquetWriter(folder / "train-00000-of-00001.parquet", self.schema)
+        self.rows: dict[str, list[Any]] = {name: [] for name in types}
+        self.count = self.bytes = 0
+
+    def __enter__(self) -> "ParquetWriter":
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *fault: Any) -> None:
+        if kind is None:
+            self.flush()
+        self.file.close()
+
+    def add(self, batch: Batch, soft_labels: Probabilities, parts: Sequence[str] = ()) -> None:
+        """Write the next images.
+
+        Args:
+            batch: The images and their targets.
+            soft_labels: The teacher's probabilities, of shape `(n, k)`.
+            parts: For each image the part of the mixture that synthesized it; empty for other methods.
+        """
+        for png in png_files(batch.images):
+            self.rows["image"].append({"bytes": png, "path": f"{self.count:06d}.png"})
+            self.count, self.bytes = self.count + 1, self.bytes + len(png)
+        self.rows["label"] += labels_of(batch).tolist()
+        self.rows["soft_label"] += soft_labels.tolist()
+        if parts:
+            self.rows["part"] += parts
+        if self.bytes > GROUP_BYTES:
+            self.flush()
+
+    def flush(self) -> None:
+        """Write the rows that are in memory."""
+        if self.rows["label"]:
+            self.file.write_table(self.pyarrow.table(self.rows, self.schema))
+        self.rows, self.bytes = {name: [] for name in self.rows}, 0
+
+
+GROUP_BYTES = 2**27
+"""bytes of pictures after which a row group ends"""
+
+
+def columns_of(pyarrow: Any, classes: Sequence[str], has_parts: bool) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return the types of the columns, and the features of `datasets`, by name."""
     features = {
         "image": {"_type": "Image"},
         "label": {"names": list(classes), "_type": "ClassLabel"},
@@ -82,9 +124,6 @@ def write_parquet(
     }
     picture = pyarrow.struct([("bytes", pyarrow.binary()), ("path", pyarrow.string())])
     types = {"image": picture, "label": pyarrow.int64(), "soft_label": pyarrow.list_(pyarrow.float32())}
-    if parts:
-        columns["part"], types["part"] = list(parts), pyarrow.string()
-        features["part"] = {"dtype": "string", "_type": "Value"}
-    schema = pyarrow.schema(list(types.items()), {"huggingface": json.dumps({"info": {"features": features}})})
-    folder.mkdir()
-    parquet.write_table(pyarrow.table(columns, schema), folder / "train-00000-of-00001.parquet")
+    if has_parts:
+        types["part"], features["part"] = pyarrow.string(), {"dtype": "string", "_type": "Value"}
+    return types, features

@@ -34,7 +34,7 @@ from datafree.synthesis.pool import Pool, on_device
 from datafree.synthesis.schedule import Schedule
 from datafree.synthesis.storage import Storage
 from datafree.synthesis.stream import Stream
-from datafree.types import Batch, InputError
+from datafree.types import Batch, InputError, Targets
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -291,9 +291,7 @@ def join(batches: Sequence[Batch], teacher: Classifier) -> Batch:
     """
     targets = [batch.targets for batch in batches]
     if len({target.ndim for target in targets}) > 1:
-        targets = [
-            target.float() if target.ndim > 1 else F.one_hot(target, len(teacher.classes)).float() for target in targets
-        ]
+        targets = [soft_targets(target, len(teacher.classes)) for target in targets]
     logits = [batch.teacher_logits for batch in batches if batch.teacher_logits is not None]
     return Batch(
         torch.cat([batch.images for batch in batches]),
@@ -301,6 +299,11 @@ def join(batches: Sequence[Batch], teacher: Classifier) -> Batch:
         {},
         torch.cat(logits) if len(logits) == len(batches) else None,
     )
+
+
+def soft_targets(targets: Targets, classes: int) -> Targets:
+    """Return targets as a matrix with a column for each class."""
+    return targets.float() if targets.ndim > 1 else F.one_hot(targets, classes).float()
 
 
 def shuffled(batch: Batch) -> Batch:

@@ -12,7 +12,7 @@ from datafree.classifier import Classifier, fingerprint
 from datafree.ensemble import whole_teacher
 from datafree.runs.reading.layout import POOL
 from datafree.runs.settings import Experiment
-from datafree.runs.synthesis_job import origin_of
+from datafree.sets.collecting import origin_of
 from datafree.sets.on_disk import DiskStorage, Origin
 from datafree.synthesis import Stream
 from datafree.synthesis.mixture import Mixture
@@ -25,19 +25,19 @@ MEMINFO = Path("/proc/meminfo")
 CGROUP = Path("/sys/fs/cgroup")
 
 
-def pool_memory(memory: int, fabric: Fabric) -> float:
+def pool_memory(memory: int, device: torch.device, processes: int) -> float:
     """Return the bytes that the pools of one process may take.
 
     Args:
         memory: The setting in bytes; 0 for a part of what is free.
-        fabric: The processes; those on one CPU share its memory.
+        device: The device of this process.
+        processes: Number of processes; those on one CPU share its memory.
     """
     if memory:
         return memory
-    device = fabric.device
     if device.type == "cuda":
         return SHARE * torch.cuda.mem_get_info(device)[0]
-    return SHARE * free_memory() / int(os.environ.get("LOCAL_WORLD_SIZE", fabric.world_size))
+    return SHARE * free_memory() / int(os.environ.get("LOCAL_WORLD_SIZE", processes))
 
 
 def free_memory() -> float:
@@ -94,7 +94,7 @@ def keep_pools(
         DiskStorage(
             root=run,
             folder=folder,
-            memory=pool_memory(experiment.memory_bytes, fabric),
+            memory=pool_memory(experiment.memory_bytes, fabric.device, fabric.world_size),
             origin=Origin(
                 classes=tuple(teacher.classes),
                 teacher_sha256=fingerprint(whole_teacher(teacher).model),
