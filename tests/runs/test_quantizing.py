@@ -1,21 +1,24 @@
 """A quantisation from a network to its folder, and the command."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
+from torch import nn
 
 from datafree.callback import Callback, silent
 from datafree.classifier import Classifier
 from datafree.commands.main import main
 from datafree.methods import METHODS
+from datafree.methods.deep_inversion import DeepInversionConfig
 from datafree.methods.procedural import ProceduralConfig
 from datafree.quantization import QuantizationConfig
 from datafree.quantization.results import Measured, Quantized
 from datafree.quantization.saturation import Saturation
 from datafree.quantization.sessions import OnnxNetwork
-from datafree.runs.quantizing.auto import CalibrationConfig
+from datafree.runs.quantizing.auto import CalibrationConfig, for_large_images
 from datafree.runs.quantizing.card import portability
 from datafree.runs.quantizing.controls import CHOSEN
 from datafree.runs.quantizing.images import held_out, other_method, resolved, synthesized
@@ -50,6 +53,18 @@ def test_by_default_some_of_the_drawn_pictures_are_refined(teacher):
     assert method_name(chosen) == "procedural:0.5,refine:0.5"
     images = synthesized(chosen, teacher, 16, 0, silent)
     assert len(images) == 16 and images.isfinite().all()
+
+
+def test_large_images_are_refined_at_half_their_size_first():
+    preset = METHODS["refine"]
+    large = Classifier(nn.Identity(), shape=(3, 128, 160), classes=2)
+    assert for_large_images(preset, large) == replace(preset, steps=(60, 20))
+    relative = for_large_images(replace(preset, statistics_norm="relative"), large)
+    assert isinstance(relative, DeepInversionConfig)
+    assert (relative.steps, relative.layers, relative.jitter) == ((60, 20), (5.0, 1.0), 16)
+    small = Classifier(nn.Identity(), shape=(3, 127, 160), classes=2)
+    assert for_large_images(preset, small) == preset
+    assert for_large_images(METHODS["noise"], large) == METHODS["noise"]
 
 
 def test_noise_takes_the_place_of_refined_pictures_that_are_too_slow(teacher):

@@ -9,6 +9,7 @@ from typing import ClassVar
 
 from datafree.classifier import Classifier
 from datafree.methods import METHODS
+from datafree.methods.deep_inversion import DeepInversionConfig
 from datafree.runs.planning.auto import Auto, decides_flip, recipe_for
 from datafree.runs.planning.timing import time_synthesis
 from datafree.synthesis import Method, Schedule, Synthesizer
@@ -17,6 +18,8 @@ from datafree.types import require_at_least
 
 FEWEST = 8
 """refined images that are worth their time"""
+LARGE, COARSE_TO_FINE = 128, (60, 20)
+"""shorter side from which images are refined at half their size first, and the optimization steps at both sizes"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,7 +57,7 @@ class CalibrationConfig(Method):
         if not isinstance(recipe, Mixture):
             reason = "half of them replaced by noise, since the network has no gradients"
             return mixed("noise", METHODS["noise"], images, images // 2), reason
-        refine = recipe.parts[1].method
+        refine = for_large_images(recipe.parts[1].method, network)
         refine = replace(refine, batch_size=min(refine.batch_size, max(1, images // 2)))
         each = time_synthesis(refine, network, network).batch / refine.batch_size
         count = min(images // 2, int(self.seconds / max(each, 1e-9)))
@@ -63,6 +66,20 @@ class CalibrationConfig(Method):
             return mixed("noise", METHODS["noise"], images, images // 2), reason
         refine = replace(refine, batch_size=min(refine.batch_size, count))
         return mixed("refine", refine, images, count), f"{count:,} of them refined with the network"
+
+
+def for_large_images(refine: Method, network: Classifier) -> Method:
+    """Return how large images are refined: coarse to fine, and smoother where the statistics are relative.
+
+    The settings for relative statistics are those of `benchmarks/imagenet_pictures.py`. EfficientNet-Lite0 in 8 bits agreed
+    with its float network on 73.6 % of real pictures with them, and on 70.2 % with the preset (16 images, one seed).
+    """
+    if not isinstance(refine, DeepInversionConfig) or (side := min(network.shape[1:])) < LARGE:
+        return refine
+    refine = replace(refine, steps=COARSE_TO_FINE)
+    if refine.statistics_norm == "absolute":
+        return refine
+    return replace(refine, betas=(0.5, 0.9), layers=(5.0, 1.0), tv=3.5e-3, l2=4e-5, jitter=side // 8)
 
 
 def mixed(name: str, method: Method, images: int, count: int) -> Mixture:
