@@ -5,6 +5,11 @@
 The sizes: 100,000 images of 32 x 32, which the page cache holds, and as many of 224 x 224 as are more than the memory of the
 machine (--large). Each measurement is a process of its own, so that its peak memory is its own. `mapped` draws from the same
 files through safetensors' mapping of them into memory. A step of the student is timed beside them, on one thread.
+
+    python benchmarks/pools.py --sets 4000 --memory 1e8 --out benchmarks/results/sets.json
+
+measures image sets of 224 x 224 instead, with two numbers of images: `datafree synthesize` by the cheapest method, noise,
+and a student that draws from the set with `--method saved`.
 """
 
 import argparse
@@ -16,6 +21,7 @@ import shutil
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -31,10 +37,12 @@ from datafree.files import write_json
 from datafree.methods import METHODS
 from datafree.runs.hardware import set_threads
 from datafree.runs.launching.world import create_fabric, world_of
+from datafree.runs.synthesis_job import synthesize
 from datafree.sets.on_disk import DiskStorage, Origin
+from datafree.sets.saved import SavedConfig
 from datafree.synthesis import Schedule, Stream
 from datafree.synthesis.pool import Pool
-from datafree.teachers import create
+from datafree.teachers import create, load, save_folder
 from datafree.types import Batch, Terms
 
 BATCH = 128
@@ -54,10 +62,15 @@ def batches(count: int, size: int) -> Any:
         yield Batch(base[: count - start] * (1 - start / count / 2), torch.zeros(min(256, count - start)).long(), {})
 
 
+def disk_storage(folder: Path, memory: float) -> DiskStorage:
+    """Return the storage of a run in a folder."""
+    origin = Origin(classes=("one", "two"), teacher_sha256="0" * 64, made_by=lambda part: "the benchmark of pools")
+    return DiskStorage(root=folder, folder=folder / "pool", memory=memory, origin=origin, note=lambda note: None)
+
+
 def fill(folder: Path, count: int, size: int, memory: float) -> dict[str, float]:
     """Write a pool, and return its rate and the memory that it took."""
-    origin = Origin(classes=("one", "two"), teacher_sha256="0" * 64, made_by=lambda part: "the benchmark of pools")
-    storage = DiskStorage(root=folder, folder=folder / "pool", memory=memory, origin=origin, note=lambda note: None)
+    storage = disk_storage(folder, memory)
     pool, start, spent, before = Pool(-(-count // 256), storage), time.monotonic(), 0.0, peak()
     for batch in batches(count, size):
         begin = time.monotonic()
@@ -147,6 +160,47 @@ def student_step(network: str, shape: tuple[int, int, int], batch: int) -> dict[
     return {"images_per_second": round(batch / median(steps), 1)}
 
 
+def teacher_of(folder: Path, size: int) -> Classifier:
+    """Return a teacher of narrow layers, which costs little beside what is measured, saved beside the set."""
+    if not (folder / "teacher").exists():
+        folder.mkdir(exist_ok=True)
+        save_folder(create("convnet_w16", shape=(3, size, size), arguments={"widths": [2, 2, 2]}), folder / "teacher")
+    return load(f"local-dir:{folder / 'teacher'}")
+
+
+def synthesize_set(folder: Path, count: int, size: int, memory: float) -> dict[str, float]:
+    """Synthesize a set of noise and write it."""
+    teacher_of(folder, size)
+    start, before = time.monotonic(), peak()
+    synthesize(
+        replace(METHODS["noise"], batch_size=64),
+        teacher=f"local-dir:{folder / 'teacher'}",
+        out=folder / "set",
+        images=count,
+        format=(),
+        memory=f"{memory:.0f}B",
+    )
+    seconds = time.monotonic() - start
+    return {"seconds": round(seconds, 1), "images_per_second": round(count / seconds), "memory": peak() - before}
+
+
+def train_on_set(folder: Path, size: int, memory: float) -> dict[str, float]:
+    """Open a set and draw batches from it, as a student does."""
+    teacher = teacher_of(folder, size)
+    start, before = time.monotonic(), peak()
+    stream = Stream.of(
+        SavedConfig(images=str(folder / "set")), teacher, None, Schedule(refresh_every=0, batch_size=BATCH)
+    )
+    stream.keep_pools_in(disk_storage(folder, memory))
+    next(stream)
+    opened, seconds = time.monotonic() - start, []
+    for _ in range(DRAWS):
+        begin = time.monotonic()
+        next(stream)
+        seconds.append(time.monotonic() - begin)
+    return {"seconds_to_open": round(opened, 1), **described(seconds, peak() - before)}
+
+
 def work(name: str, folder: Path, count: int, size: int, memory: float) -> dict[str, float]:
     """Carry out one measurement in this process."""
     set_threads(1)
@@ -156,6 +210,10 @@ def work(name: str, folder: Path, count: int, size: int, memory: float) -> dict[
             return fill(folder, count, size, memory)
         case "memory":
             return draw_from_memory(count, size)
+        case "synthesize":
+            return synthesize_set(folder, count, size, memory)
+        case "saved":
+            return train_on_set(folder, size, memory)
         case "student":
             small = size == 32
             return student_step("wrn_16_1" if small else "resnet18", (3, size, size), 128 if small else 8)
@@ -190,6 +248,7 @@ def main() -> None:
     parser.add_argument("--small", type=int, default=100_000, help="images of 32 x 32")
     parser.add_argument("--large", type=int, default=42_000, help="images of 224 x 224")
     parser.add_argument("--memory", type=float, default=10**9, help="bytes for a pool in memory")
+    parser.add_argument("--sets", type=int, default=0, help="images of a set of 224 x 224, measured instead of pools")
     parser.add_argument("--work", help=argparse.SUPPRESS)
     parser.add_argument("--count", type=int, help=argparse.SUPPRESS)
     parser.add_argument("--size", type=int, help=argparse.SUPPRESS)
@@ -197,7 +256,15 @@ def main() -> None:
     if given.work:
         print(json.dumps(work(given.work, given.folder, given.count, given.size, given.memory)))
         return
-    results: dict[str, Any] = {"machine": machine(), "batch": BATCH, "draws": DRAWS, "pools": []}
+    results: dict[str, Any] = {"machine": machine(), "batch": BATCH, "draws": DRAWS}
+    if given.sets:
+        for count in (given.sets // 4, given.sets):
+            results.setdefault("sets", []).append(
+                measure(count, 224, given.folder, given.memory, ["synthesize", "saved"])
+            )
+            write_json(given.out, results)
+        return
+    results["pools"] = []
     everything = ["write", "disk", "mapped", "memory", "student"]
     for count, size, names in (
         (given.small, 32, everything),

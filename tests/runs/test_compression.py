@@ -5,9 +5,11 @@ import subprocess
 import sys
 import time
 from dataclasses import asdict
+from io import StringIO
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 
 from datafree.applications.pruning import PruningConfig
 from datafree.commands.console.advice import Unfinished
@@ -210,6 +212,27 @@ def test_code_runs_only_if_it_is_named_again(tmp_path: Path):
         resume_compression(tmp_path / "out")
 
 
+def test_all_students_of_code_can_be_named_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    steps = "distill:a.py:net,prune:0.5,distill:b.py:net,distill:a.py:net"
+    settings = config(checkpoint="mine.py:net", steps=steps)
+    with compression_folder(tmp_path / "out", to_json(settings)):
+        pass
+    words = [*("--teacher", "mine.py:net", "--student", "a.py:net"), *("--student", "b.py:net")]
+    assert main(["resume", str(tmp_path / "out"), *words[:4]]) == 2
+    assert "add --student b.py:net" in capsys.readouterr().err
+    assert main(["resume", str(tmp_path / "out"), "--student", "c.py:net"]) == 2
+    assert "--student c.py:net is no code of this run" in capsys.readouterr().err
+    with pytest.raises(InputError, match=f"add {' '.join(words)}$"):
+        resume_compression(tmp_path / "out")
+    continued: list[tuple[object, ...]] = []
+    monkeypatch.setattr("datafree.runs.compression.pipeline.compress", lambda *given: continued.append(given) or [])
+    monkeypatch.setattr("datafree.commands.integers.compressing.show", lambda *_: None)
+    assert main(["resume", str(tmp_path / "out"), *words]) == 0
+    assert continued[0][0] == settings
+
+
 def test_what_to_do_after_an_interrupt(tmp_path: Path):
     left = Unfinished(tmp_path / "out", is_run=False, repeats=True, words=("--teacher", "mine.py:net"))
     assert left.advice == "run the command again"
@@ -240,6 +263,30 @@ def test_several_processes_are_refused(tmp_path: Path, capsys: pytest.CaptureFix
         pass
     assert main(["resume", str(tmp_path / "out"), "--devices", "2"]) == 2
     assert "a compression runs in one process; leave out --devices" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_the_runs_of_the_steps_estimate_what_the_table_says(digits_teacher: Path, tmp_path: Path):
+    """A run knows how the images of the pool were made; no step says that there is no estimate where the table has one."""
+    settings = config(
+        checkpoint=str(digits_teacher),
+        steps="distill:convnet_w16,prune:0.3",
+        method="procedural",
+        images=512,
+        budget="5m",
+        device="cpu",
+    )
+    with compression_folder(tmp_path / "out", to_json(settings)):
+        plan = Plan(method="procedural", images=512, steps=(100, 40), importance_batches=2, recovery_steps=20)
+        write_json(tmp_path / "out" / PLAN, asdict(plan))
+    console = Console(record=True, width=400, file=StringIO())
+    rows = compress(settings, tmp_path / "out", console)
+    text = console.export_text()
+    assert "Retention was not estimated" not in text
+    for row, name in zip(rows[1:], ("1-distill", "2-prune"), strict=True):
+        estimate = read_json(tmp_path / "out" / name / "summary.json")["estimate"]
+        assert row.estimate is not None and row.estimate == estimate["retention"]
+        assert " ".join(estimate["sentence"].split()) in " ".join(text.split())
 
 
 @pytest.mark.slow

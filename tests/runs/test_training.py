@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from datafree import __version__, files, teachers
+from datafree.commands.main import main
 from datafree.runs import training
 from datafree.runs.training import TrainingConfig, example_teacher
 from datafree.types import InputError
@@ -79,3 +80,33 @@ def test_the_card_of_a_teacher_says_what_was_measured(tmp_path: Path):
         f'"value": {round(held_out, 6)}' in header and 'metrics: ["accuracy"]' in header and "base_model" not in header
     )
     assert 'timm.create_model("local-dir:mine", pretrained=True)' in card and "Not chosen" in card
+
+
+class TestArguments:
+    """`datafree train --teacher-args`."""
+
+    def command(self, out: Path, *arguments: str) -> int:
+        words = ["train", "convnet_w16", "--data", "digits", "--steps", "1", "--device", "cpu", "--out", str(out)]
+        return main([*words, "--teacher-args", *arguments])
+
+    def test_they_reach_the_network_and_its_folder(self, tmp_path: Path):
+        assert self.command(tmp_path / "teacher", "widths=[4, 6, 8]") == 0
+        network = teachers.load_folder(tmp_path / "teacher")
+        first = next(parameter for parameter in network.parameters() if parameter.ndim == 4)
+        assert first.shape[0] == 4
+        assert files.read_json(tmp_path / "teacher" / "training.json")["arguments"] == {"widths": [4, 6, 8]}
+
+    @pytest.mark.parametrize(
+        ("argument", "fault"),
+        [
+            ("widths", "teacher-args has 'widths'; write NAME=VALUE"),
+            ("depth=3", "depth"),
+            ("widths=[4, 6]", "cannot be saved, because its layers are others"),
+        ],
+    )
+    def test_what_is_no_argument_is_refused(
+        self, argument: str, fault: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    ):
+        assert self.command(tmp_path / "teacher", argument) == 2
+        message = capsys.readouterr().err
+        assert fault in message and "Traceback" not in message and not (tmp_path / "teacher").exists()

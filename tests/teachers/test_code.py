@@ -1,6 +1,7 @@
 """Networks of the user's own code: run only if the command line names it, and refused in one sentence with file and line."""
 
 import json
+import shlex
 import sys
 from pathlib import Path
 from typing import Any
@@ -337,3 +338,35 @@ class TestResume:
         summary = json.loads((tmp_path / "run" / "summary.json").read_text())
         assert summary["student_sha256"] == whole.summary["student_sha256"]
         assert main(["report", str(tmp_path / "run")]) == 0
+
+    def test_several_teachers_and_a_student_of_code(
+        self, file: Path, tmp_path: Path, capsys: Any, monkeypatch: pytest.MonkeyPatch
+    ):
+        """The advice after an interrupt has the words of all networks of code, in an order of its own."""
+        weights = saved(file, tmp_path / "w.pt")
+        words = ["--teacher", f"{file}:classifier@{weights}", "--teacher", f"{file}:classifier"]
+        words += ["--student", f"{file}:build"]
+        words += ["--shared-labels", "same"]
+        sizes = "--method noise --method.batch-size 8 --batch-size 8 --steps 6 --device cpu".split()
+
+        def stop(*_: Any) -> None:
+            raise KeyboardInterrupt
+
+        assert main(["amalgamate", *words, *sizes, "--out", str(tmp_path / "whole")]) == 0, capsys.readouterr().err
+        with monkeypatch.context() as patch:
+            patch.setattr("datafree.runs.experiment.require_finite", stop)
+            assert main(["amalgamate", *words, *sizes, "--out", str(tmp_path / "run")]) == 75
+        advice = capsys.readouterr().err.rpartition("continue with: ")[2].strip()
+        given = words[:6]
+        assert advice == shlex.join(["datafree", "resume", str(tmp_path / "run"), *given])
+        for left_out in range(0, 6, 2):
+            some = given[:left_out] + given[left_out + 2 :]
+            assert main(["resume", str(tmp_path / "run"), *some]) == 2
+            assert f"add {shlex.join(given[left_out : left_out + 2])}" in capsys.readouterr().err
+        assert main(["resume", str(tmp_path / "run"), *given, "--student", f"{file}:narrow"]) == 2
+        assert "a run has one student; give --student once" in capsys.readouterr().err
+        assert main(["resume", str(tmp_path / "run"), *given[4:], *given[:4]]) == 0
+        hashes = [
+            json.loads((tmp_path / run / "summary.json").read_text())["student_sha256"] for run in ("whole", "run")
+        ]
+        assert hashes[0] == hashes[1]

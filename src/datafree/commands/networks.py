@@ -23,7 +23,7 @@ from datafree.runs.task_data import open_task_data
 from datafree.runs.tasks import Task
 from datafree.runs.training import TrainingConfig, example_teacher
 from datafree.synthesis import features
-from datafree.teachers.options import TeacherOptions
+from datafree.teachers.options import TeacherOptions, parse_arguments
 from datafree.types import InputError, require_at_least, require_seed
 
 
@@ -42,6 +42,8 @@ class Train:
     input: tuple[int, ...] = ()
     """channels, height and width of the teacher's images, to which the real images are converted (default: those of the
     network)"""
+    teacher_args: tuple[str, ...] = ()
+    """further arguments of the network, as NAME=VALUE: patch_size=2 act_layer=gelu"""
     training: Flat[TrainingConfig] = field(default_factory=TrainingConfig)
     """settings of the training"""
     seed: int = 0
@@ -110,7 +112,9 @@ def train_teacher(arguments: list[str]) -> None:
     """`datafree train`."""
     options: Train = TRAIN.parse(arguments)
     refuse_existing(options.out)
-    accuracy = example_teacher(**{f.name: getattr(options, f.name) for f in fields(options)}, console=console)
+    settings: dict[str, Any] = {f.name: getattr(options, f.name) for f in fields(options)}
+    further = parse_arguments(settings.pop("teacher_args"), "teacher-args")
+    accuracy = example_teacher(**settings, arguments=further, console=console)
     say(console, "teacher", f"{options.out}  held-out {report.percent(accuracy)}")
     emit(console, "result", teacher=str(options.out), held_out=accuracy)
 

@@ -67,8 +67,8 @@ class ResumeOptions(RunOptions):
     """folder of the run, or of a compression"""
     teacher: Repeated[tuple[str, ...]] = ()
     """teacher of the run that is your own code, as it was given then; repeat the option for each"""
-    student: str = ""
-    """student of the run if it is your own code, as it was given then"""
+    student: Repeated[tuple[str, ...]] = ()
+    """student of the run that is your own code, as it was given then; repeat the option for each of a compression"""
     devices: int = 0
     """number of processes; 0: as many as before. With another number the student differs from that of an uninterrupted run"""
     push_to_hub: str = ""
@@ -92,10 +92,13 @@ def resume_run(arguments: list[str]) -> None:
 
         continue_compression(options)
         return
-    path, student = options.run, (options.student,) if options.student else ()
-    words = code_words({"--teacher": options.teacher, "--student": student})
+    path = options.run
+    words = code_words({"--teacher": options.teacher, "--student": options.student})
     unfinished.append(Unfinished(path, is_run=True, words=tuple(words)))
-    finish(resume(path, console, teacher=options.teacher, student=options.student, devices=options.devices))
+    if len(options.student) > 1:
+        raise InputError("a run has one student; give --student once")
+    student = "".join(options.student)
+    finish(resume(path, console, teacher=options.teacher, student=student, devices=options.devices))
     upload(path / "student", options.push_to_hub)
 
 

@@ -30,6 +30,7 @@ from datafree.runs.reporting.card_header import data_name
 from datafree.sets.privacy import literal
 from datafree.synthesis.augmentation import Augmentation
 from datafree.synthesis.features import Moments
+from datafree.teachers.folders import require_savable
 from datafree.types import InputError, require_at_least, require_seed
 
 TRAINING = "training.json"
@@ -153,6 +154,8 @@ def example_teacher(
     )
     require_accepts_images(classifier, network, "give another --input or network")
     classifier.multi_label = real.multi_label
+    if arguments:
+        require_savable(classifier, "give other --teacher-args")
     to_device(classifier, device)
     with plain_faults(("--batch-size",)), RunLogger(None, classifier, None, console=console) as logger:
         train(classifier, real, training, logger)

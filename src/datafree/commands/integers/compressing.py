@@ -52,9 +52,8 @@ def continue_compression(options: ResumeOptions) -> None:
     """
     if options.devices > 1:
         raise InputError("a compression runs in one process; leave out --devices")
-    students = (options.student,) if options.student else ()
     unfinished.append(unfinished_in(options.run, read_settings(options.run)))
-    rows = resume_compression(options.run, console, checkpoint=options.teacher, students=students)
+    rows = resume_compression(options.run, console, checkpoint=options.teacher, students=options.student)
     show(rows, options.run, options.push_to_hub)
 
 

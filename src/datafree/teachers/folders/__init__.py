@@ -11,5 +11,6 @@ from datafree.teachers.folders.saving import architecture as architecture
 from datafree.teachers.folders.saving import arguments_of as arguments_of
 from datafree.teachers.folders.saving import is_registered as is_registered
 from datafree.teachers.folders.saving import registering_module as registering_module
+from datafree.teachers.folders.saving import require_savable as require_savable
 from datafree.teachers.folders.saving import save_folder as save_folder
 from datafree.teachers.folders.saving import untrained as untrained

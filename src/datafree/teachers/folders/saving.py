@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from datafree.classifier import Classifier, cpu_state_dict
 from datafree.files import atomic_folder, sha256_of
+from datafree.functions import first_line
 from datafree.networks.building import FORBIDDEN, OWN_OPTIONS, is_plain
 from datafree.networks.pruning_surgery import narrow, widths_from_config, widths_to_config
 from datafree.randomness import RandomNumbers
@@ -90,6 +91,27 @@ def _checked(classifier: Classifier, config: dict[str, Any], weights: dict[str, 
         load_weights(rebuilt.model, weights, "what was saved")
         require_same_function(classifier, rebuilt)
     return config
+
+
+def require_savable(classifier: Classifier, fix: str) -> None:
+    """Check before a training that a network with arguments of the user can be saved.
+
+    Args:
+        classifier: The network.
+        fix: What to do about it.
+
+    Raises:
+        InputError: If it would be loaded as another network.
+    """
+    config = config_of(classifier)
+    try:
+        if CODE not in config:
+            _checked(classifier, config, cpu_state_dict(classifier.model))
+    except (InputError, ValueError, RuntimeError) as fault:
+        why = first_line(fault).partition(";")[0]
+        raise InputError(
+            f"a network with these arguments cannot be saved, because its layers are others ({why}); {fix}"
+        ) from fault
 
 
 def config_of(classifier: Classifier) -> dict[str, Any]:
