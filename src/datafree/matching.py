@@ -141,6 +141,9 @@ def _chosen_class(classes: Sequence[str], label: str) -> str:
         return label
     if label.isascii() and label.isdecimal() and len(label) < 10 and int(label) < len(classes):
         return classes[int(label)]
-    near = "" if label.isdecimal() else suggestion(label, classes)
+    if near := "" if label.lstrip("+-").replace(",", "").isdecimal() else suggestion(label, classes):
+        raise InputError(f"there is no class {label!r}{near}")
+    if "," in label:
+        raise InputError(f"there is no class {label!r}; separate labels by spaces, as in {label.replace(',', ' ')}")
     listed = f", or a name among {', '.join(classes)}" if len(classes) <= MAX_LISTED else ""
-    raise InputError(f"there is no class {label!r}{near}; give an index from 0 to {len(classes) - 1}{listed}")
+    raise InputError(f"there is no class {label!r}; give an index from 0 to {len(classes) - 1}{listed}")

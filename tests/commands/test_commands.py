@@ -207,7 +207,7 @@ BAD: dict[str, tuple[list[str], str]] = {
     "ceiling without data": (["distill", "--method", "real", "--teacher", TEACHER, *LEARN], "name them with --data"),
     "a set without its folder": (
         ["distill", "--method", "saved", "--teacher", TEACHER, *LEARN],
-        "give it with --method.images",
+        "add it to the name, as in saved:FOLDER",
     ),
     "a folder without images": (
         ["distill", "--method", "saved", "--method.images", "{digits}", "--teacher", TEACHER, *LEARN],

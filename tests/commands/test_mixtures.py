@@ -110,6 +110,7 @@ WRONG = {
     "not a number": (["--method", "noise:nan,adi:1"], "the share of noise is nan, but it must be above 0"),
     "twice": (["--method", "noise:.5,noise:.5"], "noise is twice in the mixture; give it once, with the sum"),
     "real": (["--method", "real:.5,noise:.5"], "real images cannot be part of a mixture; use --method real alone"),
+    "race misspelt": (["--method", "auto:rac"], "unknown method 'auto:rac'; did you mean auto:race?"),
     "auto": (["--method", "auto:.5,noise:.5"], "auto chooses a whole method and cannot be part of a mixture"),
     "unknown": (["--method", "nois:.5,adi:.5"], "unknown method 'nois' in the mixture; did you mean noise?"),
     "setting without part": (

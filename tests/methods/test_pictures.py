@@ -113,7 +113,7 @@ def test_pictures_in_a_mixture_are_opened(folder: Path):
 @pytest.mark.parametrize(
     ("images", "channels", "message"),
     [
-        ("", 3, "the folder of the pictures is missing; give it as --method pictures:FOLDER"),
+        ("", 3, "the folder of the pictures is missing; add it to the name, as in pictures:FOLDER"),
         ("nowhere", 3, "nowhere is not a folder; give a folder of images"),
         (".", 5, "pictures have 1 or 3 channels, but the teacher takes 5; use --method procedural instead"),
     ],

@@ -117,11 +117,15 @@ class TestSomeClasses:
     def test_names_come_before_indices(self):
         assert chosen_classes(("cat", "2", "dog"), ("2", "0")) == ("2", "cat")
         assert chosen_classes(("cat", "dog"), ("dog",), multi_label=True) == ("dog",)
+        with pytest.raises(InputError, match="there is no class 'catt'; did you mean cat[?]$"):
+            chosen_classes(("cat", "dog"), ("catt", "dog"))
 
     @pytest.mark.parametrize(
         ("labels", "fault"),
         [
             (("3", "12"), "there is no class '12'; give an index from 0 to 9, or a name among 0, 1"),
+            (("3", "-1"), "there is no class '-1'; give an index from 0 to 9, or a name among 0, 1"),
+            (("3,7",), "there is no class '3,7'; separate labels by spaces, as in 3 7"),
             (("3", "3"), "the label '3' is given twice"),
             (("3",), "'3' is the only label, which is then always predicted; give two or more labels"),
         ],

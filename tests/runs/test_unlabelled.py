@@ -86,9 +86,18 @@ class TestFolder:
     def test_can_be_measured(self, pictures: Path, teacher: Classifier):
         assert measure_real_images(teacher, f"unlabelled:{pictures}", 5, 0).images == 5
 
-    @pytest.mark.parametrize(("name", "message"), [("empty", "contains no image file"), ("nowhere", "is not a folder")])
+    @pytest.mark.parametrize(
+        ("name", "message"),
+        [
+            ("empty", "contains no image file"),
+            ("fake", r"there is no readable image \(skipped 1 file in .*0.png\)\); give a folder of images"),
+            ("nowhere", "is not a folder"),
+        ],
+    )
     def test_without_images_is_refused(self, name: str, message: str, tmp_path: Path):
         (tmp_path / "empty").mkdir()
+        (tmp_path / "fake").mkdir()
+        (tmp_path / "fake" / "0.png").write_text("no image")
         with pytest.raises(InputError, match=message):
             open_real(f"unlabelled:{tmp_path / name}", "test", "evaluation", Ledger())
 

@@ -43,5 +43,7 @@ def test_a_task_names_the_student_it_chooses(digits_teacher):
     assert Task(teacher="t", student="lenet5").student_for(teacher) == "lenet5"
     task = Task(teacher=f"local-dir:{digits_teacher}", student="auto", max_parameters=10**4)
     assert task.student_for(task.load_teacher()) == "convnet_w16"
+    with pytest.raises(InputError, match="max-parameters and max-macs limit the student auto; leave them out, or use"):
+        Task(teacher="t", student="lenet5", max_macs=10**6)
     with pytest.raises(InputError, match="ratio is 0, but it must be at least"):
         Task(teacher="t", student="auto", ratio=0)

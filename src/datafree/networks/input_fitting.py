@@ -12,6 +12,8 @@ from datafree.types import InputError
 
 MIN_PATCHES = 8
 """minimum number of patches along the shorter side of an image; transformers and mixers need several to mix"""
+SMALLEST = 2
+"""height and width in pixels of the smallest images that can be optimized: the total variation needs neighbours"""
 
 
 def arguments_for_size(name: str, size: tuple[int, int], arguments: Mapping[str, Any]) -> dict[str, Any]:
@@ -95,6 +97,8 @@ def require_resolutions(shape: tuple[int, int, int], count: int, *networks: nn.M
         InputError: If an image would be smaller than two pixels, or a network does not accept a size.
     """
     channels, height, width = shape
+    if min(height, width) < SMALLEST:
+        raise InputError(f"images of shape {shape} are too small to be optimized; use --method procedural")
     if min(height, width) < 2**count:
         raise InputError(f"{count} resolutions are too many for images of shape {shape}; give fewer steps")
     for halvings in range(1, count):

@@ -56,7 +56,8 @@ class ImageFiles:
         """indices of the paths that are images"""
         self.paths = [paths[index] for index in headers]
         if not self.paths:
-            raise InputError(self.skipped.note or "there is no image file; give one subfolder of images per class")
+            why = f" ({note})" if (note := self.skipped.note) else ""
+            raise InputError(f"there is no readable image{why}; give a folder of images")
         sizes = [size for size, _ in headers.values()]
         size = shape[1:] if shape else sizes[0]
         if not shape and (other := next((i for i, own in enumerate(sizes) if own != size), None)):

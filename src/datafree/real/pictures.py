@@ -62,7 +62,7 @@ def open_pictures(folder: str, teacher: Classifier, ledger: Ledger) -> FolderPic
         InputError: If the folder is not given or has no pictures, or the teacher takes neither 1 nor 3 channels.
     """
     if not folder:
-        raise InputError("the folder of the pictures is missing; give it as --method pictures:FOLDER")
+        raise InputError("the folder of the pictures is missing; add it to the name, as in pictures:FOLDER")
     channels, height, width = teacher.shape
     if channels not in (1, 3):
         raise InputError(

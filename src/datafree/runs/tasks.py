@@ -88,6 +88,10 @@ class Task(SingleTeacherTask):
         require_at_least(0, others=self.others, max_parameters=self.max_parameters, max_macs=self.max_macs)
         require_at_least(1e-6, ratio=self.ratio)
         require_below_one(others=self.others)
+        if self.student != AUTO and (self.max_parameters or self.max_macs):
+            raise InputError(
+                "max-parameters and max-macs limit the student auto; leave them out, or use --student auto"
+            )
 
     def applied(self, method: Method) -> Method:
         """Return a method as it is used for this task: with labels, some batches show other classes."""

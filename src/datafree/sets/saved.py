@@ -66,7 +66,7 @@ class Saved(Synthesizer):
 
     def __init__(self, teacher: Classifier, config: SavedConfig) -> None:
         if not config.images:
-            raise InputError("the folder of the image set is missing; give it with --method.images")
+            raise InputError("the folder of the image set is missing; add it to the name, as in saved:FOLDER")
         self.teacher, self.config = teacher, config
         self.stored = StoredSet(config.images)
         self.about = self.stored.index

@@ -1,6 +1,6 @@
 """Networks that may be the student of a teacher, for users who name none: of the papers and of timm, by image size."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from datafree.classifier import Classifier
@@ -72,13 +72,32 @@ def candidates(
     found = sorted(usable(teacher), key=lambda candidate: candidate.parameters, reverse=True)
     small = [one for one in found if one.parameters <= limit and (not max_macs or one.macs <= max_macs)]
     if not small:
-        least = f"; the smallest is {found[-1].name} with {found[-1].parameters:,} parameters" if found else ""
-        bounds = f"{limit:,} parameters" + (f" and {max_macs:,} operations" if max_macs else "")
         raise InputError(
-            f"no network within {bounds} is known for images of {'x'.join(map(str, teacher.shape))}{least}; "
-            "name one with --student, or raise --max-parameters"
+            _why_none(teacher, found, limit, max_macs, "--max-parameters" if max_parameters else "--ratio")
         )
     return small
+
+
+def _why_none(teacher: Classifier, found: Sequence[Candidate], limit: int, max_macs: int, option: str) -> str:
+    """Say that no network is small enough, and which of the limits the smallest one exceeds.
+
+    Args:
+        teacher: The teacher.
+        found: Networks that accept its images, the largest first.
+        limit: Most parameters.
+        max_macs: Most multiply-accumulate operations; 0: no limit.
+        option: The option that sets the most parameters.
+    """
+    images = f"images of {'x'.join(map(str, teacher.shape))}"
+    if not found:
+        return f"no network of the list takes {images}; name one with --student"
+    least = found[-1]
+    exceeded = [option] * (least.parameters > limit) + ["--max-macs"] * (0 < max_macs < least.macs)
+    bounds = f"{limit:,} parameters" + (f" and {max_macs:,} operations" if max_macs else "")
+    return (
+        f"no network within {bounds} is known for {images}; the smallest is {least.name} with {least.parameters:,} "
+        f"parameters and {least.macs:,} operations; name one with --student, or raise {' and '.join(exceeded) or option}"
+    )
 
 
 def usable(teacher: Classifier) -> Iterator[Candidate]:

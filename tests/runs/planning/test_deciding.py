@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import torch
 import toys
+from torch import nn
 
 from datafree import teachers
 from datafree.applications.distillation import DistillationConfig
@@ -56,6 +57,18 @@ def test_a_teacher_without_gradients_gets_procedural_pictures():
     assert not forward.differentiable
     recipe = recipe_for(forward, flips=False)
     assert recipe.method == METHODS["procedural"] and "has no gradients" in recipe.reason
+
+
+def test_images_of_one_pixel_get_procedural_pictures():
+    layers = nn.Sequential(nn.Flatten(), nn.Linear(3, 4))
+    pixel = Classifier(layers, shape=(3, 1, 1), classes=4)
+    recipe = recipe_for(pixel, flips=False)
+    assert recipe.method == METHODS["procedural"] and "too small to be optimized" in recipe.reason
+    assert [other.name for other in race_of(pixel, recipe)] == ["procedural", "noise"]
+    with pytest.raises(
+        InputError, match=r"images of shape \(3, 1, 1\) are too small to be optimized; use --method proc"
+    ):
+        METHODS["deep-dream"].build(pixel)
 
 
 def test_layers_of_different_orders_of_magnitude_get_relative_statistics(teacher: Classifier):

@@ -93,6 +93,8 @@ def _parse_part(text: str, choices: Sequence[str]) -> Share:
         raise InputError(f"the mixture has a part without a name; {EXAMPLE}")
     if name == REAL:
         raise InputError("real images cannot be part of a mixture; use --method real alone, for the ceiling")
+    if name == AUTO and number not in ("", "race") and not _ends_in_number(text):
+        raise InputError(f"unknown method {text!r}; did you mean {AUTO}:race?")
     if name.partition(":")[0] == AUTO:
         raise InputError(f"{AUTO} chooses a whole method and cannot be part of a mixture; name the methods")
     if name not in choices:

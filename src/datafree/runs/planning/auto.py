@@ -12,12 +12,14 @@ import torch
 from datafree.classifier import Classifier, batch_norms
 from datafree.methods import METHODS
 from datafree.methods.deep_inversion import DeepInversionConfig
+from datafree.networks.input_fitting import SMALLEST
 from datafree.randomness import RandomNumbers
 from datafree.runs.planning.timing import timed_images
 from datafree.synthesis import Method, Schedule, Synthesizer
 from datafree.synthesis.augmentation import is_flip_invariant
 from datafree.synthesis.method import capabilities
 from datafree.synthesis.mixture import Mixture, Part
+from datafree.types import InputError
 
 REFINED = 0.6
 """share of refined pictures in a mixture with procedural ones; 0.4 was worse on CIFAR-10 at 16 x 16, 0.8 as good"""
@@ -81,6 +83,8 @@ def recipe_for(teacher: Classifier, *, flips: bool) -> Recipe:
     offers = capabilities(teacher)
     if "gradients" not in offers:
         return Recipe("procedural", procedural, "procedural pictures, since the teacher has no gradients")
+    if min(teacher.shape[1:]) < SMALLEST:
+        return Recipe("procedural", procedural, "procedural pictures, since the images are too small to be optimized")
     normalized = "batch-norm statistics" in offers
     relative = normalized and variance_spread(teacher) > SPREAD
     refine = replace(refinement(teacher.shape), flip=flips)
@@ -111,8 +115,18 @@ def refinement(shape: Sequence[int]) -> DeepInversionConfig:
 def race_of(teacher: Classifier, recipe: Recipe) -> list[Recipe]:
     """Return three recipes to compare: the one of the table, and the simplest others that support the teacher."""
     others = [Recipe(name, METHODS[name], "") for name in ("procedural", "fast", "noise", "deep-dream")]
-    usable = [other for other in others if other.method != recipe.method and not other.method.missing(teacher)]
+    usable = [other for other in others if other.method != recipe.method and supports(other.method, teacher)]
     return [recipe, *usable][:3]
+
+
+def supports(method: Method, teacher: Classifier) -> bool:
+    """Return whether a method can be built for a teacher; a generator refuses some image sizes."""
+    try:
+        with RandomNumbers(0):
+            method.build(teacher)
+    except InputError:
+        return False
+    return True
 
 
 def variance_spread(teacher: Classifier) -> float:
