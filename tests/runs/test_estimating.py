@@ -1,6 +1,7 @@
 """How a run knows whether its student can be estimated, how long that may take, and what it says at its end."""
 
 import math
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -14,8 +15,9 @@ from datafree.applications.continual import ExtensionConfig
 from datafree.applications.pruning import PruningConfig
 from datafree.applications.trainer import fabric_for
 from datafree.classifier import Classifier
+from datafree.estimation.families import families_of
 from datafree.estimation.result import not_estimated
-from datafree.files import write_json
+from datafree.files import read_json, write_json
 from datafree.methods.pictures import PicturesConfig
 from datafree.real.ledger import Entry, Ledger
 from datafree.runs.estimating import at_end
@@ -25,9 +27,12 @@ from datafree.runs.estimating.history import REAL, TEACHER, UNKNOWN, WEIGHTS, hi
 from datafree.runs.experiment import Result, run
 from datafree.runs.planning.setup import Setup
 from datafree.runs.settings import Experiment
+from datafree.runs.synthesis_job import synthesize
 from datafree.runs.task_data import TaskData
 from datafree.runs.tasks import AmalgamationTask, ExtensionTask
 from datafree.sets.saved import SavedConfig
+from datafree.synthesis.image_sets.index import read_index, write_index
+from datafree.synthesis.mixture import Mixture, Part
 
 
 def experiment(**changes: Any) -> Experiment:
@@ -84,6 +89,47 @@ class TestHistory:
     def test_an_amalgamation_makes_a_new_network(self):
         task = AmalgamationTask(teacher=("local-dir:a", "local-dir:b"))
         assert history_of(experiment(task=task), Ledger()).reason == ""
+
+    def test_the_images_of_a_saved_set_are_known_by_its_index(self, digits_teacher: Path, tmp_path: Path):
+        method = toys.TINY["deep-inversion"]
+        synthesize(method, teacher=f"local-dir:{digits_teacher}", out=tmp_path / "set", images=8, format=())
+        saved = SavedConfig(images=str(tmp_path / "set"))
+        found = history_of(experiment(method=saved), Ledger())
+        assert (found.reason, found.method) == ("", method)
+        parts = (
+            Part(name="drawn", method=toys.TINY["procedural"], share=0.5),
+            Part(name="saved", method=saved, share=0.5),
+        )
+        mixed = history_of(experiment(method=Mixture(parts=parts)), Ledger())
+        assert mixed.reason == "" and families_of(mixed.method) == {"procedural", "deep-inversion"}
+        index = read_index(tmp_path / "set")
+        for made_by, reason in (
+            ("SavedConfig(images='other'), seed 0", UNKNOWN),
+            ("my own pictures", UNKNOWN),
+            ("PicturesConfig(images='photos'), seed 0", REAL),
+            (f"{method!r}, seed 0, without a student", ""),
+        ):
+            write_index(replace(index, made_by=made_by), tmp_path / "set")
+            assert history_of(experiment(method=saved), Ledger()).reason == reason
+
+    def test_a_student_that_started_from_one_of_synthesized_images_is_like_both(self, finished: Result):
+        base = experiment(method=toys.TINY["zskd"])
+        task = replace(base.task, student=f"local-dir:{finished.path / 'student'}")
+        for application in (base.application, PruningConfig()):
+            found = history_of(replace(base, task=task, application=application), Ledger())
+            assert found.reason == ""
+            expected = families_of(base.method) | families_of(experiment().method)
+            assert families_of(found.method) == expected
+        assert history_of(replace(base, task=task), Ledger(), starts=0).reason == WEIGHTS
+
+    def test_a_student_that_started_from_itself_is_refused(self, finished: Result, tmp_path: Path):
+        """A folder from elsewhere may name itself as the start."""
+        shutil.copytree(finished.path, tmp_path / "run")
+        stored = read_json(tmp_path / "run" / "experiment.json")
+        stored["task"]["student"] = f"local-dir:{tmp_path / 'run' / 'student'}"
+        write_json(tmp_path / "run" / "experiment.json", stored)
+        found = history_in(tmp_path / "run")
+        assert found is not None and found.reason == WEIGHTS
 
     def test_real_images_in_the_ledger_count(self):
         entry = Entry(source="photos", split="train", images=3, purpose="student training (pictures)")

@@ -81,6 +81,7 @@ def resume(
     teacher: Sequence[str] = (),
     student: str = "",
     devices: int = 0,
+    estimate_seconds: float | None = None,
 ) -> Result:
     """Continue an interrupted run. The student equals that of an uninterrupted run.
 
@@ -90,6 +91,7 @@ def resume(
         teacher: The teachers that are code, exactly as in the run. Code that only the run folder names is not run.
         student: The student if it is code.
         devices: Number of processes, if it is another one than before; then the student differs.
+        estimate_seconds: Time for the estimate without data at the end; default: a part of what the run has taken.
 
     Raises:
         InputError: If the folder has no unfinished run, a file that the run depends on has changed, or the run uses code that
@@ -100,7 +102,7 @@ def resume(
     require_repeated(
         networks_in(experiment.task), {"--teacher": tuple(teacher), "--student": (student,) if student else ()}
     )
-    return run(experiment, path, console=console, resuming=True, devices=devices)
+    return run(experiment, path, console=console, resuming=True, devices=devices, estimate_seconds=estimate_seconds)
 
 
 def run(
@@ -111,6 +113,7 @@ def run(
     resuming: bool = False,
     started: float | None = None,
     devices: int = 0,
+    estimate_seconds: float | None = None,
 ) -> Result:
     """Run an experiment and write its results to a run folder.
 
@@ -121,6 +124,7 @@ def run(
         resuming: Continue from the newest checkpoint.
         started: When the command started, in seconds of `time.monotonic`, for the budget; default: now.
         devices: Number of processes of this part of the run; default: that of the experiment.
+        estimate_seconds: Time for the estimate without data at the end; default: a part of what the run has taken.
 
     Raises:
         ProcessLost: If another process of the run was lost; the last checkpoint is kept.
@@ -161,7 +165,7 @@ def run(
             raise RuntimeError("the run changed the teacher; this is a bug of datafree, please report it")
         summary = summarize(setup, logger, console, watch)
         if setup.fabric.is_global_zero:
-            add_estimate(summary, setup, logger, console, watch)
+            add_estimate(summary, setup, logger, console, watch, estimate_seconds)
         summary["verdict"] = verdict(summary, findings(logger.evidence(probe=probed)))
         if folder:
             folder.require_owner()
@@ -320,11 +324,16 @@ def require_finite(student: Classifier) -> None:
 
 
 def add_estimate(
-    summary: dict[str, Any], setup: Setup, logger: RunLogger, console: Console | None, watch: Stopwatch
+    summary: dict[str, Any],
+    setup: Setup,
+    logger: RunLogger,
+    console: Console | None,
+    watch: Stopwatch,
+    seconds: float | None,
 ) -> None:
     """Add the estimate of the student to a summary, with its time, if there are no labelled images; and say it."""
     with watch.measure("estimate"):
-        estimate = estimate_of(setup, summary["seconds"], console)
+        estimate = estimate_of(setup, summary["seconds"], console, seconds)
     if estimate:
         summary["estimate"] = estimate.as_dict()
         summary["times"]["estimate"] = round(watch.seconds["estimate"], 2)

@@ -23,7 +23,7 @@ from datafree.runs.compression.planning import BATCH_SIZE, Plan, application_for
 from datafree.runs.compression.pool import make_pool
 from datafree.runs.compression.settings import CompressionConfig, read_settings
 from datafree.runs.compression.steps import parse_steps
-from datafree.runs.compression.table import STUDENT, StepRow, Table, read_rows
+from datafree.runs.compression.table import STUDENT, StepRow, Table, estimate_seconds, read_rows
 from datafree.runs.experiment import resume, run
 from datafree.runs.hardware import set_threads
 from datafree.runs.quantizing.job import FEWEST, QuantizationJob, quantize_network
@@ -139,8 +139,8 @@ def resume_compression(
 
 def networks_in(config: CompressionConfig) -> dict[str, tuple[str, ...]]:
     """Return the checkpoint and the students of a compression, by the options of `datafree resume` that name them."""
-    students = tuple(step.value for step in parse_steps(config.steps) if step.kind == "distill")
-    return {"--teacher": (config.checkpoint,), "--student": students}
+    students = dict.fromkeys(step.value for step in parse_steps(config.steps) if step.kind == "distill")
+    return {"--teacher": (config.checkpoint,), "--student": tuple(students)}
 
 
 def result_folder(out: Path) -> Path:
@@ -167,7 +167,8 @@ def train(work: Compression, number: int, previous: str) -> None:
     """
     config, step, folder = work.config, work.steps[number - 1], work.folder(number)
     if (folder / EXPERIMENT).is_file():
-        resume(folder, work.console, teacher=code(config.checkpoint), student="".join(code(step.value)))
+        given = {"teacher": code(config.checkpoint), "student": "".join(code(step.value))}
+        resume(folder, work.console, **given, estimate_seconds=estimate_seconds(config))
         return
     images = read_index(work.pool).images
     start = "" if previous == config.checkpoint else f"{LOCAL}{previous}"
@@ -181,7 +182,7 @@ def train(work: Compression, number: int, previous: str) -> None:
         device=config.device,
         threads=config.threads,
     )
-    run(experiment, folder, console=work.console)
+    run(experiment, folder, console=work.console, estimate_seconds=estimate_seconds(config))
 
 
 def code(spec: str) -> tuple[str, ...]:

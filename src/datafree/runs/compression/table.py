@@ -24,12 +24,14 @@ from datafree.real.data import RealImages, open_real
 from datafree.real.ledger import Ledger
 from datafree.runs.compression.settings import CompressionConfig
 from datafree.runs.compression.steps import Step
+from datafree.runs.estimating.at_end import with_more_time
 from datafree.runs.estimating.duration import seconds_within
 from datafree.runs.estimating.history import known_accuracy
 from datafree.runs.logger import RunLogger
 from datafree.runs.planning.budget import parse_budget
 from datafree.runs.quantizing.controls import accuracies
 from datafree.runs.quantizing.images import held_out
+from datafree.runs.reading.summary import read_summary
 from datafree.synthesis import Method
 from datafree.teachers import load
 from datafree.types import Images
@@ -57,6 +59,21 @@ class StepRow:
     """estimated retention of the checkpoint's accuracy; None with labelled real images, or where it would be wrong"""
     accuracy: float | None
     """on held-out real images; None without any"""
+
+
+def estimate_seconds(config: CompressionConfig) -> float:
+    """Return the time for the pools of the estimates of a compression. The first one makes them; they are kept on disk."""
+    return seconds_within(parse_budget(config.budget).seconds)
+
+
+def estimated_by_run(folder: Path) -> float | None:
+    """Return the retention that the run of a step has estimated at its end; None if it has not.
+
+    Raises:
+        InputError: If its summary is damaged.
+    """
+    estimate = read_summary(folder).get("estimate")
+    return estimate["retention"] if estimate else None
 
 
 def read_rows(file: Path) -> list[StepRow]:
@@ -111,7 +128,7 @@ class Table:
             synthetic |= step.kind == "distill"  # from here on, all weights come from synthesized images
             if step.trains:
                 last = load(str(folder / STUDENT))
-                rows.append(self.in_torch(str(step), last, self.estimated(last) if synthetic else None))
+                rows.append(self.in_torch(str(step), last, estimated_by_run(folder)))
             elif (file := folder / FILES["onnx"]).is_file():
                 found = self.estimated(load(str(file))) if synthetic else None
                 rows.append(self.in_onnx(str(step), file, last, found))
@@ -123,7 +140,7 @@ class Table:
         """Return the estimated retention of a network whose weights come from synthesized images alone."""
         if self.real is not None:
             return None
-        settings = Settings(seconds=seconds_within(parse_budget(self.config.budget).seconds))
+        settings = Settings(seconds=estimate_seconds(self.config))
         accuracy = known_accuracy(self.config.checkpoint)
         with RunLogger(None, self.checkpoint, student, console=self.console) as logger:
 
@@ -137,11 +154,7 @@ class Table:
                     callback=logger,
                 )
 
-            result = found()
-            if (
-                result.retention is None
-            ):  # the pools that were made are kept, so that a second part of the time makes more
-                result = found()
+            result = with_more_time(found)
             if result.retention is None:
                 logger.note(result.sentence)
         return result.retention

@@ -31,14 +31,23 @@ def describes(text: str, settings: Any) -> bool:
         text: What `repr` returned for the settings. Untrusted.
         settings: Settings of today, of a class that `runs.serialization` knows.
     """
-    if text == repr(settings):
-        return True
+    return text == repr(settings) or settings_in(text) == settings
+
+
+def settings_in(text: str) -> Any:
+    """Return the settings that a text describes, with the defaults of today for those that it lacks; None if there are none.
+
+    The text is parsed and never run.
+
+    Args:
+        text: What `repr` returned for settings. Untrusted.
+    """
     if len(text) > LONGEST:
-        return False
+        return None
     try:
-        return from_json(_plain(ast.parse(text, mode="eval").body), "the text") == settings
+        return from_json(_plain(ast.parse(text, mode="eval").body), "the text")
     except (InputError, MemoryError, RecursionError, SyntaxError, ValueError, _Unreadable):
-        return False
+        return None
 
 
 def _plain(node: ast.expr) -> Any:
