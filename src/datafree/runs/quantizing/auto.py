@@ -28,7 +28,7 @@ class CalibrationConfig(Method):
 
     paper: ClassVar[str] = "none, a mixture"
 
-    seconds: float = 60.0
+    seconds: float = 120.0
     """time for the refined images; it decides how many there are, at most half of all"""
 
     def __post_init__(self) -> None:
