@@ -1,6 +1,6 @@
 """`datafree estimate`: how much of its teacher's accuracy a student keeps, without real images."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -17,6 +17,7 @@ from datafree.estimation.result import Estimate, not_estimated
 from datafree.progress.output import emit
 from datafree.real.ledger import Ledger
 from datafree.runs.estimating.history import UNKNOWN, History, history_in, known_accuracy
+from datafree.runs.estimating.quantized import is_quantized, quantized_file, quantized_history
 from datafree.runs.hardware import set_threads, to_device
 from datafree.runs.logger import RunLogger
 from datafree.runs.reporting import report
@@ -35,10 +36,10 @@ class EstimateOptions(TeacherOptions):
     """A student and its teacher."""
 
     student: str
-    """student: its folder, the folder of its run, or a network by its name"""
-    teacher: str
-    """teacher: a folder, a weights file, an ONNX file, a timm name, torchvision:NAME, transformers:NAME, hf-hub:NAME, or
-    FILE.py:FUNCTION"""
+    """student: its folder, the folder of its run or of its quantisation, or a network by its name"""
+    teacher: tuple[str, ...]
+    """teacher, or all teachers of an amalgamated student: a folder, a weights file, an ONNX file, a timm name,
+    torchvision:NAME, transformers:NAME, hf-hub:NAME, or FILE.py:FUNCTION"""
     method: str = ""
     """how the student's images were synthesized: methods separated by commas; default: as its run folder says"""
     teacher_accuracy: float = 0.0
@@ -76,11 +77,12 @@ def estimate_student(arguments: list[str]) -> None:
     """`datafree estimate`."""
     options: EstimateOptions = ESTIMATE.parse(arguments)
     set_threads(options.threads)
-    history = history_for(options)
-    teacher, student = options.load_network(options.teacher), teachers.load(student_folder(options.student))
-    for model in (teacher, student):
+    found_teachers, student = load_teachers(options), teachers.load(student_folder(options.student))
+    for model in (*found_teachers, student):
         to_device(model, options.device)
-    teacher = of_labels(teacher, student)
+    history = history_for(options, found_teachers[0])
+    teacher = of_labels(found_teachers, student)
+    several = len(found_teachers) > 1  # the accuracy of each says little about that of all
     with RunLogger(None, teacher, student, console=console) as logger:
         found = (
             not_estimated(history.reason)
@@ -89,7 +91,7 @@ def estimate_student(arguments: list[str]) -> None:
                 student,
                 teacher,
                 method=history.method,
-                accuracy=options.teacher_accuracy or known_accuracy(options.teacher),
+                accuracy=options.teacher_accuracy or (known_accuracy(options.teacher[0]) if not several else None),
                 real=real_pictures(options, student, teacher),
                 settings=Settings(
                     images=options.images, seconds=options.seconds, seed=options.seed, cache=options.cache
@@ -117,28 +119,54 @@ def show(found: Estimate, student: Classifier, teacher: Classifier) -> None:
 
 
 def student_folder(spec: str) -> str:
-    """Return the network of a student, which may be given as the folder of its run."""
+    """Return the network of a student, which may be given as the folder of its run or of its quantisation.
+
+    Raises:
+        InputError: If the quantised network is no ONNX file.
+    """
     path = Path(spec.removeprefix(LOCAL))
+    if is_quantized(path):
+        return str(quantized_file(path))
     inner = path / "student"
     return f"{LOCAL}{inner}" if inner.is_dir() and not (path / "config.json").is_file() else spec
 
 
-def history_for(options: EstimateOptions) -> History:
-    """Return how the student was made: as its run folder says, or as the user says.
+def load_teachers(options: EstimateOptions) -> list[Classifier]:
+    """Return the teachers.
+
+    Raises:
+        InputError: If one cannot be loaded, or several do not fit together.
+    """
+    return [options.load_network(spec) for spec in options.teacher]
+
+
+def history_for(options: EstimateOptions, teacher: Classifier) -> History:
+    """Return how the student was made: as its run folder or the folder of its quantisation says, or as the user says.
+
+    Args:
+        options: Names the student.
+        teacher: The teacher.
 
     Raises:
         InputError: If a method is unknown, or the run folder is damaged.
     """
-    found = history_in(Path(options.student.removeprefix(LOCAL)))
+    path = Path(options.student.removeprefix(LOCAL))
+    found = quantized_history(path, teacher) if is_quantized(path) else history_in(path)
     if options.method:
         stated = named_method(options.method)
-        return History(stated, found.reason if found else "")
+        return History(stated, found.reason if found and not found.reason.startswith(UNKNOWN) else "")
     return found or History(None, f"{UNKNOWN}; name their methods with --method")
 
 
-def of_labels(teacher: Classifier, student: Classifier) -> Classifier:
-    """Return a teacher with the classes of its student, if the student has only some of them."""
-    chosen = set(student.classes)
+def of_labels(found: Sequence[Classifier], student: Classifier) -> Classifier:
+    """Return a teacher with the classes of its student, if the student has only some of them; several teachers as one.
+
+    Raises:
+        InputError: If several teachers do not fit together.
+    """
+    if len(found) > 1:
+        return Ensemble(found, student.classes).eval()
+    teacher, chosen = found[0], set(student.classes)
     if len(chosen) < len(teacher.classes) and chosen <= set(teacher.classes):
         return Ensemble([teacher], student.classes).eval()
     return teacher
@@ -152,5 +180,5 @@ def real_pictures(options: EstimateOptions, student: Classifier, teacher: Classi
     """
     if not options.data:
         return None
-    task = Task(teacher=options.teacher, student=options.student, data=options.data)
+    task = Task(teacher=options.teacher[0], student=options.student, data=options.data)
     return open_task_data(task, "test", Ledger(), student).batches_for(student, teacher)
