@@ -19,9 +19,10 @@ from datafree.runs.experiment import method_name, resume, run
 from datafree.runs.logger import RunLogger
 from datafree.sets import image_set
 from datafree.sets.image_set import ImageSet
-from datafree.sets.saved import SavedConfig
+from datafree.sets.saved import SavedConfig, short
 from datafree.synthesis import Method, Schedule, Stream
 from datafree.synthesis.augmentation import Augmentation
+from datafree.synthesis.image_sets.index import Index
 from datafree.types import Batch, InputError
 
 AUGMENTED = DistillationConfig(steps=12, augment=Augmentation(shift=1.0, rotate=5.0))
@@ -183,7 +184,7 @@ def test_a_run_with_a_saved_set_can_be_resumed(digits_teacher: Path, tmp_path: P
     assert summary["student_sha256"] == whole["student_sha256"]
     assert summary["method"] == "saved"
     note, statistics = summary["notes"]
-    assert note.startswith("images synthesized by ") and note.endswith(", seed 0")
+    assert note == "images synthesized by Noise, seed 0"
     assert statistics.startswith("the running statistics of batch norm are averages over the last 8 of 12 steps")
 
 
@@ -192,6 +193,23 @@ def test_notes_warn_about_a_different_teacher_or_classes_without_names(twelve: S
     assert twelve.build(Classifier(teacher.model, shape=toys.SHAPE, classes=4)).notes == (different,)
     first, second = twelve.build(teacher).notes
     assert first == different and "matched by position" in second and "have no names" in second
+
+
+@pytest.mark.parametrize(
+    ("made_by", "parts", "said"),
+    [
+        ("NoiseConfig(batch_size=8, spectrum='white'), seed 3", (), "Noise, seed 3"),
+        ("AdaptiveConfig(steps=(2, 3)), seed 3, student x(y), seed", (), "Adaptive, seed 3, student x(y), seed"),
+        ("Mixture(parts=(Part(name='a', method=NoiseConfig()),)), seed 0", ("a", "b"), "a mixture of a and b, seed 0"),
+        ("dafl", (), "dafl"),
+        ("A(((", (), "A((("),
+    ],
+)
+def test_the_note_about_a_set_has_its_method_without_all_settings(made_by: str, parts: tuple[str, ...], said: str):
+    index = Index(
+        images=1, logits_kept=False, classes=("a",), teacher_sha256="", made_by=made_by, parts=parts, shards={"a": ""}
+    )
+    assert short(index) == said
 
 
 def named_set(batch: Batch, folder: Path, classes: tuple[str, ...], teacher: Classifier) -> SavedConfig:
@@ -246,7 +264,7 @@ def test_a_set_that_does_not_fit_the_teacher_is_refused_before_anything_is_writt
 
 
 def test_a_missing_folder_is_an_error(teacher: Classifier):
-    with pytest.raises(InputError, match=r"give it with --method\.images"):
+    with pytest.raises(InputError, match="as in saved:FOLDER"):
         SavedConfig().build(teacher)
     with pytest.raises(InputError, match="batch-size is -1"):
         SavedConfig(batch_size=-1)

@@ -14,6 +14,7 @@ from datafree import teachers
 from datafree.applications.distillation import DistillationConfig
 from datafree.applications.pruning import PruningConfig
 from datafree.commands.main import main
+from datafree.networks.head_surgery import widen
 from datafree.runs.experiment import resume, run
 from datafree.runs.tasks import AmalgamationTask, Task, networks_in
 from datafree.teachers.code import code_words, create_student, is_code, load_code, require_repeated
@@ -258,7 +259,7 @@ class TestStudents:
     def test_a_saved_student_is_loaded_with_its_arguments(self, file: Path, tmp_path: Path, teacher: Any):
         student = create_student(f"{file}:narrow", teacher, {"width": 3}).eval()
         teachers.save_folder(student, tmp_path / "student")
-        with pytest.raises(InputError, match=f"give --teacher {file}:narrow --weights .*model.safetensors"):
+        with pytest.raises(InputError, match=f"name the network as {file}:narrow@{tmp_path / 'student'}$"):
             teachers.load(str(tmp_path / "student"))
         loaded = teachers.load(f"{file}:narrow", weights=tmp_path / "student" / "model.safetensors")
         images = torch.rand(2, *SHAPE)
@@ -338,6 +339,19 @@ class TestResume:
         summary = json.loads((tmp_path / "run" / "summary.json").read_text())
         assert summary["student_sha256"] == whole.summary["student_sha256"]
         assert main(["report", str(tmp_path / "run")]) == 0
+
+    def test_a_network_whose_code_fixes_the_classes_is_extended_and_read_again(self, file: Path, tmp_path: Path):
+        spec, weights = f"{file}:fixed", saved(file, tmp_path / "w.pt")
+        network = load_code(spec, weights=weights, shape=SHAPE, classes=("a", "b", "c", "d"))
+        expected = widen(network, ("e", "f"))(torch.rand(3, *SHAPE, generator=torch.Generator().manual_seed(0)))
+        teachers.save_folder(network, tmp_path / "student")
+        again = teachers.load(spec, weights=tmp_path / "student" / "model.safetensors")
+        assert again.classes == ("a", "b", "c", "d", "e", "f")
+        assert any(
+            note.startswith("the last layer has 2 more classes than the code builds, as ") for note in again.notes
+        )
+        images = torch.rand(3, *SHAPE, generator=torch.Generator().manual_seed(0))
+        assert torch.allclose(again(images), expected, atol=1e-6)
 
     def test_several_teachers_and_a_student_of_code(
         self, file: Path, tmp_path: Path, capsys: Any, monkeypatch: pytest.MonkeyPatch

@@ -198,6 +198,13 @@ class TestTransformers:
         said = teachers.load(str(vit), mean=(0.5,), std=(0.5,)).notes
         assert not any("defaults" in note for note in said)
 
+    def test_what_the_user_says_in_place_of_the_folder_is_noted(self, vit: Path):
+        said = "the {} given with the teacher are used instead of those in " + str(vit)
+        assert said.format("mean and std") in teachers.load(str(vit), mean=(0.5,), std=(0.1,)).notes
+        assert said.format("classes") in teachers.load(str(vit), classes=("dog", "cat")).notes
+        equal = teachers.load(str(vit), mean=(0.1, 0.2, 0.3), std=(0.5,), classes=2, shape=(3, 16, 16))
+        assert not any("given with the teacher" in note for note in equal.notes)
+
     def test_without_the_package_its_installation_is_named(self, vit: Path, monkeypatch: pytest.MonkeyPatch):
         monkeypatch.setitem(__import__("sys").modules, "transformers", None)
         with pytest.raises(InputError, match=r"pip install 'datafree\[transformers\]'"):

@@ -243,5 +243,5 @@ def test_weights_of_a_folder_of_code_bring_their_settings(tmp_path: Path):
         torch.rand(2, 3, 4, 4),
     )
     assert torch.equal(loaded(images), saved(images)) and loaded.classes == ("a", "b", "c")
-    with pytest.raises(InputError, match=f"give --teacher {code}:build --weights"):
+    with pytest.raises(InputError, match=f"name the network as {code}:build@{tmp_path / 'net'}$"):
         teachers.load(str(tmp_path / "net"))

@@ -110,7 +110,7 @@ class Channels:
                 raise ValueError("its output does not depend on any layer")
         except Exception as fault:  # the network and the tracer may raise anything
             raise InputError(
-                f"the channels of this network cannot be traced ({_reason(fault)}); use a convolutional network"
+                f"the channels of this network cannot be removed ({_reason(fault)}); distil a smaller network instead"
             ) from fault
         self.groups = [self._group(group) for group in groups]
 
@@ -148,7 +148,7 @@ class Channels:
 
 def _reason(fault: Exception) -> str:
     if isinstance(fault, ZeroDivisionError):
-        return "it reorders its channels"
+        return "it shuffles them, as ShuffleNet does"
     return str(fault).splitlines()[0] if str(fault) else type(fault).__name__
 
 

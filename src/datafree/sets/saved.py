@@ -4,6 +4,7 @@ Streams and applications use it like any other method. It is not in `METHODS`, b
 synthesized images only; real images are opened by `datafree.real.data`, which counts them.
 """
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,7 +21,7 @@ from datafree.methods import METHODS
 from datafree.methods.pictures import PicturesConfig
 from datafree.synthesis import Method, Schedule, Synthesizer
 from datafree.synthesis.image_sets import StoredSet, reordered_targets
-from datafree.synthesis.image_sets.index import INDEX
+from datafree.synthesis.image_sets.index import INDEX, Index
 from datafree.types import Batch, InputError, Targets, require_at_least
 
 
@@ -103,7 +104,7 @@ class Saved(Synthesizer):
 
     @property
     def notes(self) -> tuple[str, ...]:
-        made_by = (f"images synthesized by {self.about.made_by}",) if self.about.made_by else ()
+        made_by = (f"images synthesized by {short(self.about)}",) if self.about.made_by else ()
         return (*made_by, *(warning for warning, applies in self.warnings.items() if applies))
 
     @property
@@ -189,6 +190,18 @@ STORED = {"teacher_logits": "logits"}
 """names of tensors in the shards, where they are others than in a pool"""
 TARGETS_AT_ONCE = 4096
 """targets that are read at once to find images of some classes"""
+
+
+MADE_BY = re.compile(r"(\w+?)(?:Config)?\(.*\)(, seed .*)", re.DOTALL)
+"""the text of `origin_of`: a method with all its settings, and the seed"""
+
+
+def short(index: Index) -> str:
+    """Return which method made a set, with its seed and without its settings, which the index of the set lists."""
+    match = MADE_BY.fullmatch(index.made_by)
+    if not match:
+        return index.made_by
+    return f"{'a mixture of ' + ' and '.join(index.parts) if index.parts else match[1]}{match[2]}"
 
 
 def place_of(targets: Targets, columns: Sequence[int]) -> Targets:

@@ -18,6 +18,7 @@ from datafree.synthesis.outputs import inspect_outputs
 from datafree.teachers.creation import create
 from datafree.teachers.folders.configuration import CONFIG, ModelConfig, parse, read_plain
 from datafree.teachers.libraries import transformers_networks
+from datafree.teachers.libraries.overriding import overridden
 from datafree.teachers.weights_files import Facts, load_network
 from datafree.types import InputError
 from datafree.weights.matching import Matching, match, require_finite
@@ -82,7 +83,7 @@ def read_folder(folder: Path, facts: Facts, by: Matching = "names") -> Classifie
         classifier = transformers_networks.load(folder, plain, weights_path, facts)
     else:
         classifier = _load_timm(parse(_of_wrapper(plain), str(path)), path, weights_path, facts, by)
-        notes += _overridden(parse(_of_wrapper(plain), str(path)), facts, path)
+        notes += overridden(facts, parse(_of_wrapper(plain), str(path)).facts, path)
     classifier.notes = (*notes, *classifier.notes)
     return classifier
 
@@ -93,7 +94,7 @@ def _needs_code(folder: Path, plain: Mapping[str, Any]) -> InputError:
     spec = str(code.get("spec") or "FILE.py:FUNCTION")[:200]
     return InputError(
         f"{folder} has the weights of a network that its own code builds ({str(code.get('class', spec))[:200]}), which is "
-        f"only run if you name it; give --teacher {spec} --weights {folder / WEIGHTS}"
+        f"only run if you name it; name the network as {spec}@{folder}"
     )
 
 
@@ -209,20 +210,3 @@ def _refusing(path: Path) -> Iterator[None]:
         raise
     except (ValueError, TypeError) as fault:
         raise InputError(f"{path} is not a timm model configuration ({fault}); save the network again") from fault
-
-
-def _overridden(config: ModelConfig, facts: Facts, path: Path) -> tuple[str, ...]:
-    """Return a note if the user says something else than the configuration."""
-    theirs = config.facts
-    words = {"classes": "classes", "channels": "channels", "size": "image size", "mean": "mean", "std": "std"}
-    changed = [word for name, word in words.items() if _differ(getattr(facts, name), getattr(theirs, name))]
-    return (
-        (f"the {' and '.join(changed)} given with the teacher are used instead of those in {path}",) if changed else ()
-    )
-
-
-def _differ(given: Any, theirs: Any) -> bool:
-    """Return whether a user says something else than a folder, which says something; a number agrees with as many names."""
-    if isinstance(given, int) and isinstance(theirs, tuple):
-        theirs = len(theirs)
-    return bool(given) and bool(theirs) and given != theirs

@@ -8,7 +8,7 @@ The weights are read by `weights.reading`; transformers only renames them.
 import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import fields, is_dataclass
+from dataclasses import fields, is_dataclass, replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -26,6 +26,7 @@ from datafree.teachers.libraries.image_processors import (
     read_processor,
     resizing,
 )
+from datafree.teachers.libraries.overriding import overridden
 from datafree.teachers.weights_files import Facts
 from datafree.types import InputError, suggestion
 from datafree.weights.reading import read_checkpoint
@@ -106,7 +107,9 @@ def load(folder: Path, plain: Mapping[str, Any], weights: Path, facts: Facts) ->
         preprocessing=facts.preprocessing,
         multi_label=facts.multi_label,
     )
-    classifier.notes = () if given.mean and given.std else notes
+    known = replace(found, mean=(), std=()) if notes else found  # a note says that the values are guessed
+    guessed = () if given.mean and given.std else notes
+    classifier.notes = (*guessed, *overridden(given, known, folder))
     return classifier
 
 
