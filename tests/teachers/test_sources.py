@@ -92,7 +92,7 @@ class TestFolders:
         config = json.loads((tmp_path / "net" / "config.json").read_text())
         assert config["code"]["spec"] == "net.py:build" and config["code"]["files"] == {"net.py": "0" * 64}
         assert toys.same(load_file(tmp_path / "net" / "model.safetensors"), cpu_state_dict(saved.model))
-        with pytest.raises(InputError, match=r"--teacher net.py:build --weights .*net/model.safetensors"):
+        with pytest.raises(InputError, match=r"name the network as net.py:build@.*net$"):
             teachers.load_folder(tmp_path / "net")
 
     @pytest.mark.parametrize(
