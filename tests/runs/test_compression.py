@@ -67,8 +67,9 @@ def test_steps_are_read_in_order():
         ("quantize:w1a8", "fewer than 4 bits"),
         ("export:onx", "unknown format"),
         ("quantize:w8a8,prune:0.5", "prune:0.5 comes after quantize, whose file cannot be trained"),
-        ("quantize:w8a8,quantize:w4a8", "quantize:w4a8 comes after quantize"),
         ("quantize:w8a8,export:timm", "export:timm comes after quantize, which makes an ONNX file"),
+        ("quantize:w8a8,quantize:w4a8", "quantize:w4a8 comes after quantize, .*; leave out one quantize"),
+        ("export:onnx,quantize:w8a8", "quantize:w8a8 comes after export, whose file cannot be quantised; put quantize"),
         ("export:onnx,distill:resnet18", "distill:resnet18 comes after export"),
         (",".join(["prune:0.1"] * 13), "there are 13 steps; give at most 12"),
     ],
@@ -256,6 +257,7 @@ def test_the_command_refuses_in_one_sentence(
 ):
     assert main(["compress", str(digits_teacher), "--out", str(tmp_path / "out"), "--device", "cpu", *words]) == 2
     assert message in capsys.readouterr().err
+    assert not (tmp_path / "out").exists(), "the command can be repeated with other settings"
 
 
 def test_several_processes_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]):

@@ -143,11 +143,12 @@ def converted(module: Any, images: Images, batch: int, reduced: bool, dynamic: b
     Raises:
         InputError: If torchao cannot quantise the graph.
     """
-    from torchao.quantization.pt2e.quantize_pt2e import convert_pt2e, prepare_pt2e
-    from torchao.quantization.pt2e.quantizer.x86_inductor_quantizer import (
-        X86InductorQuantizer,
-        get_default_x86_inductor_quantization_config,
-    )
+    with quiet():  # its import warns about torch's future
+        from torchao.quantization.pt2e.quantize_pt2e import convert_pt2e, prepare_pt2e
+        from torchao.quantization.pt2e.quantizer.x86_inductor_quantizer import (
+            X86InductorQuantizer,
+            get_default_x86_inductor_quantization_config,
+        )
 
     targets = [str(node.target) for node in module.graph.nodes]
     layers = sum(target.startswith(("aten.conv", "aten.linear")) for target in targets)

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -52,8 +52,20 @@ def compression_folder(path: Path, settings: Mapping[str, Any]) -> Iterator[None
             raise InputError(f"{path} is a compression with other settings; repeat them, or give another --out")
         delete_leftovers(path)
         yield
+    except InputError:
+        if not known and not (path / PLAN).exists():  # refused before anything was made
+            _remove_empty(path)
+        raise
     finally:
         lock.release()
+
+
+def _remove_empty(path: Path) -> None:
+    """Remove a folder that holds only settings, so that the command can be repeated with others."""
+    with suppress(OSError):
+        for name in (SETTINGS, LOCK):
+            (path / name).unlink(missing_ok=True)
+        path.rmdir()
 
 
 def same_settings(found: Mapping[str, Any], expected: Mapping[str, Any]) -> bool:

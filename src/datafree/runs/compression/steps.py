@@ -104,9 +104,9 @@ def require_order(steps: Sequence[Step]) -> None:
     before = ""
     for step in steps:
         if before in ("quantize", "export") and (step.trains or step.kind == "quantize"):
-            raise InputError(
-                f"{step} comes after {before}, whose file cannot be trained; put {step.kind} before {before}"
-            )
+            change = "trained" if step.trains else "quantised"
+            fix = f"put {step.kind} before {before}" if step.kind != before else f"leave out one {step.kind}"
+            raise InputError(f"{step} comes after {before}, whose file cannot be {change}; {fix}")
         if before == "quantize" and step.kind == "export" and step.value != "onnx":
             raise InputError(
                 f"{step} comes after quantize, which makes an ONNX file; use export:onnx, or export before"

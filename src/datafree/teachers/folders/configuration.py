@@ -125,7 +125,9 @@ def read_plain(path: Path) -> dict[str, Any]:
         InputError: If the file is missing or not an object in JSON.
     """
     if not path.exists():
-        raise InputError(f"{path} does not exist; give a folder with {CONFIG} and a weights file")
+        graph = path.parent / "model.onnx"  # of `datafree quantize` or `datafree export`
+        fix = f"give {graph}" if graph.is_file() else f"give a folder with {CONFIG} and a weights file"
+        raise InputError(f"{path} does not exist; {fix}")
     return from_plain(dict[str, Any], read_json(path, follow_links=True), str(path))
 
 
