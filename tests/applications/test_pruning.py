@@ -227,6 +227,12 @@ class TestWhatIsRemoved:
         with pytest.raises(InputError, match="nothing to prune"):
             prune(copy.deepcopy(network), network, repeat(bars), QUICK)
 
+    def test_a_multiple_that_leaves_every_filter_is_refused(self, teacher: Classifier, bars: Batch):
+        with pytest.raises(
+            InputError, match="no filter can be removed with min-kept 0.0 and multiple 1000; give smaller"
+        ):
+            prune(copy.deepcopy(teacher), teacher, repeat(bars), replace(QUICK, multiple=1000, min_kept=0.0))
+
     @pytest.mark.parametrize(("ratio", "least", "most"), [(0.9, 0.0, "0.875"), (0.6, 0.5, "0.5")])
     def test_a_ratio_that_would_empty_a_layer_is_refused_before_anything_starts(
         self, teacher: Classifier, ratio: float, least: float, most: str

@@ -215,6 +215,8 @@ class Pruner:
         if self.filters_to_remove(self.config.rounds) > removable:
             highest = math.floor(1000 * removable / self.initial_filters) / 1000
             limits = f"min-kept {self.config.min_kept}" + (f" and multiple {multiple}" if multiple > 1 else "")
+            if not highest:
+                raise InputError(f"no filter can be removed with {limits}; give smaller values")
             raise InputError(
                 f"ratio is {self.config.ratio}, but only {removable} of {self.initial_filters} filters can be removed "
                 f"with {limits}; give at most {highest}"
