@@ -5,6 +5,8 @@ draws (images, augmentation, dropout) is the same whether the images are synthes
 or the run is resumed.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import TracebackType
 from typing import Any
 
@@ -75,3 +77,24 @@ class RandomNumbers:
 
 active: list[RandomNumbers] = []
 """the sequences whose blocks are running, from the outermost to the innermost"""
+
+
+@contextmanager
+def seeded(seed: int) -> Iterator[None]:
+    """Draw from a sequence of its own inside a `with` block, which checkpoints hold as torch's global state.
+
+    Unlike with `RandomNumbers`, a run that is resumed inside the block continues the sequence.
+
+    Args:
+        seed: The random seed. The sequence is that of `RandomNumbers`.
+    """
+    before, numbers = RandomState().current(), RandomNumbers(seed)
+    if before["cuda"]:
+        torch.cuda.manual_seed_all(numbers.seed)
+    if before["mps"]:
+        torch.mps.manual_seed(numbers.seed)
+    RandomState().load_state_dict(numbers.state)
+    try:
+        yield
+    finally:
+        RandomState().load_state_dict(before)

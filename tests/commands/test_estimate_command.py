@@ -146,7 +146,7 @@ class TestQuantized:
         rows = {row["name"]: row for row in read_json(out / RESULT)["rows"]}
         truth = rows[CHOSEN]["accuracy"] / rows[FLOAT]["accuracy"]
         capsys.readouterr()
-        assert main(["--json", "estimate", "--student", str(out), "--teacher", str(digits_teacher)]) == 0
+        assert main(["estimate", "--student", str(out), "--teacher", str(digits_teacher), "--json"]) == 0
         lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
         found = next(line for line in lines if "retention" in line)
         assert found["retention"] == pytest.approx(truth, abs=0.05)

@@ -1,5 +1,6 @@
 """`run` carries out an experiment and writes the run folder; `resume` continues one."""
 
+import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass
@@ -23,14 +24,15 @@ from datafree.runs.hardware import (
 )
 from datafree.runs.launching.lost import ending_together
 from datafree.runs.launching.numerics import deterministic_kernels
+from datafree.runs.launching.racing import Trials
 from datafree.runs.launching.together import Together
 from datafree.runs.logger import RunLogger
 from datafree.runs.planning.expected import networks, note_on_length
 from datafree.runs.planning.halving import saying_what_to_lower
 from datafree.runs.planning.memory import keep_pools
-from datafree.runs.planning.setup import Setup, is_open, method_of, set_up
+from datafree.runs.planning.setup import Setup, has_race, is_open, method_of, set_up
 from datafree.runs.planning.work import work_of
-from datafree.runs.reading.layout import POOL
+from datafree.runs.reading.layout import POOL, RACE
 from datafree.runs.reporting.answers import answers_of_run
 from datafree.runs.reporting.assessment import about, assess_both
 from datafree.runs.reporting.assessment import assess as assess
@@ -137,7 +139,10 @@ def run(
         require_unused(out)
     watch = Stopwatch()
     with plain_faults(where=", in a new run"), watch.measure("loading"):
-        setup = set_up(experiment, resuming, started, devices)
+        if has_race(experiment) and max(experiment.devices, devices) == 1:
+            setup, resuming = after_race(experiment, out, resuming, started), True
+        else:
+            setup = set_up(experiment, resuming, started, devices)
     experiment = setup.experiment
     teacher_sha256 = fingerprint(whole_teacher(setup.teacher).model)
     with ExitStack() as stack:
@@ -145,6 +150,7 @@ def run(
         folder = None
         if setup.fabric.is_global_zero:
             folder = stack.enter_context(RunFolder(out, experiment_json(experiment, out, resuming), resume=resuming))
+            shutil.rmtree(out / RACE, ignore_errors=True)  # it is decided
         stack.enter_context(plain_faults(where=", in a new run"))
         stack.enter_context(double_precision(experiment.precision))
         stack.enter_context(deterministic_kernels(experiment.deterministic))
@@ -177,6 +183,26 @@ def run(
             folder.delete_checkpoints()
             delete_unlisted(folder.path / POOL)
     return Result(setup.student, summary, out)
+
+
+def after_race(experiment: Experiment, out: Path, resuming: bool, started: float | None) -> Setup:
+    """Carry out a race in a run folder, or continue it, and store what it has decided: then the run can be resumed.
+
+    Args:
+        experiment: The settings.
+        out: The run folder.
+        resuming: Whether the race was interrupted.
+        started: When the command started, in seconds of `time.monotonic`; default: now.
+
+    Raises:
+        InputError: If a setting is invalid or a file cannot be used.
+    """
+    with RunFolder(out, experiment_json(experiment, out, resuming), resume=resuming) as folder:
+        setup = set_up(
+            experiment, resuming, started, trials=Trials(out / RACE, experiment.checkpoint_interval, folder.keep)
+        )
+        folder.decide(to_json(setup.experiment))
+    return setup
 
 
 def synthesizes(experiment: Experiment) -> bool:

@@ -133,6 +133,11 @@ class RunFolder:
                 "start a new run with another --out"
             )
 
+    def decide(self, experiment: Mapping[str, Any]) -> None:
+        """Replace the settings of a run, of which some were to be decided, by the decided ones."""
+        self.require_owner()
+        write_json(self.path / EXPERIMENT, {"schema": SCHEMA, **experiment})
+
     def keep(self) -> None:
         """Keep the folder from now on, whatever happens: work was done in it."""
         self._worked = True

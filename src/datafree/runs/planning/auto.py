@@ -15,6 +15,7 @@ from datafree.methods.deep_inversion import DeepInversionConfig
 from datafree.networks.input_fitting import SMALLEST
 from datafree.randomness import RandomNumbers
 from datafree.runs.planning.timing import timed_images
+from datafree.runs.serialization import serializable
 from datafree.synthesis import Method, Schedule, Synthesizer
 from datafree.synthesis.augmentation import is_flip_invariant
 from datafree.synthesis.method import capabilities
@@ -33,6 +34,7 @@ PICTURES = 256
 """pictures on which mirroring is judged, at most"""
 
 
+@serializable
 @dataclass(frozen=True, kw_only=True)
 class Auto(Method):
     """The method that suits the teacher. A run stores the one that was chosen."""

@@ -14,8 +14,10 @@ from datafree.applications.trainer import Fabric
 from datafree.callback import Callback, silent
 from datafree.classifier import Classifier, frozen
 from datafree.matching import resized_to
-from datafree.randomness import RandomNumbers
+from datafree.randomness import seeded
 from datafree.runs.estimating.duration import seconds_within
+from datafree.runs.launching.racing import Counts, Trials
+from datafree.runs.logger import RunLogger
 from datafree.runs.planning.auto import Auto, Recipe, decides_flip, race_of, recipe_for
 from datafree.runs.planning.budget import Budget, duration, parse_budget
 from datafree.runs.planning.fitting import WHOLE, Fitted, fit, parts_of
@@ -59,6 +61,8 @@ class Request:
     """whether the student is estimated without labelled images at the end"""
     elapsed: Callable[[], float]
     """returns the seconds since the command started"""
+    trials: Trials | None = None
+    """where the trials of a race are kept; None: nowhere"""
 
 
 @dataclass(frozen=True)
@@ -156,9 +160,7 @@ def race(recipes: list[Recipe], request: Request, budget: Budget) -> tuple[Recip
     start = request.elapsed()
     students, images = [], []
     for recipe in recipes:
-        own = replace(request, elapsed=lambda: 0.0, test_images=0, estimated=False)
-        fitted = fit_to(recipe.method, own.schedule, own, replace(part, seconds=part.seconds + SAVING))
-        student, pool = trial(fitted, request)
+        student, pool = kept_trial(recipe, request, part)
         students.append(student)
         images.append(pool)
     scores = [
@@ -170,18 +172,41 @@ def race(recipes: list[Recipe], request: Request, budget: Budget) -> tuple[Recip
     listed = ", ".join(f"{recipe.name} {score:.1%}" for recipe, score in zip(recipes, scores, strict=True))
     reason = f"{recipes[best].name}, the best of a race by the agreement on the images of the others ({listed})"
     left = replace(budget, steps=round(budget.steps * (1 - len(recipes) * RACE))) if budget.steps else budget
-    if request.elapsed() - start > budget.seconds:
+    earlier = request.trials.earlier if request.trials else 0.0
+    if request.elapsed() - start + earlier > budget.seconds:
         raise InputError(f"a budget of {budget} is too short for a race; give a longer --budget")
+    left = replace(left, seconds=left.seconds - earlier)
     return replace(recipes[best], reason=reason), left
 
 
-def trial(fitted: Fitted, request: Request, callback: Callback = silent) -> tuple[Classifier, Images]:
+def kept_trial(recipe: Recipe, request: Request, part: Budget) -> tuple[Classifier, Images]:
+    """Train a student with a recipe for a part of the budget, and return it with images of the method.
+
+    It is kept on disk where the trials of the race are, and continued if it was interrupted.
+    """
+
+    def measured() -> Counts:
+        own = replace(request, elapsed=lambda: 0.0, test_images=0, estimated=False)
+        fitted = fit_to(recipe.method, own.schedule, own, replace(part, seconds=part.seconds + SAVING))
+        return Counts(fitted.method, fitted.schedule, fitted.steps)
+
+    trials = request.trials
+    if trials is None:
+        return trial(measured(), request)
+    counts = trials.counts(recipe.name, measured)
+    return trials.carry_out(recipe.name, counts, request.teacher, lambda callback: trial(counts, request, callback))
+
+
+def trial(fitted: Counts, request: Request, callback: Callback = silent) -> tuple[Classifier, Images]:
     """Train a copy of the student, and return it with images of the method."""
     student = deepcopy(request.student)
     application = replace(request.application, steps=fitted.steps)
-    with RandomNumbers(1):
+    with seeded(1):
         stream = Stream.of(request.apply(fitted.method), request.teacher, request.visible, fitted.schedule, callback)
-        application.build()(student, request.teacher, stream, **request.inputs(), fabric=request.fabric)
+        if isinstance(callback, RunLogger):
+            callback.also_register(stream=stream)
+        inputs = {**request.inputs(), "fabric": request.fabric, "callback": callback}
+        application.build()(student, request.teacher, stream, **inputs)
         images = [next(stream).images for _ in range(max(1, RACE_IMAGES // request.schedule.batch_size))]
     return student.eval(), torch.cat(images)[:RACE_IMAGES]
 

@@ -13,6 +13,7 @@ from datafree.classifier import Classifier, ClassSubset
 from datafree.matching import Resized
 from datafree.runs.estimating.history import history_of
 from datafree.runs.hardware import launch, place, set_threads
+from datafree.runs.launching.racing import Trials
 from datafree.runs.planning.auto import Auto
 from datafree.runs.planning.deciding import Request, decide
 from datafree.runs.planning.halving import with_batches_that_fit
@@ -57,7 +58,13 @@ class Setup:
         return {"new": new_classes.random_batches(application.new_batch_size)}
 
 
-def set_up(experiment: Experiment, resuming: bool = False, started: float | None = None, devices: int = 0) -> Setup:
+def set_up(
+    experiment: Experiment,
+    resuming: bool = False,
+    started: float | None = None,
+    devices: int = 0,
+    trials: Trials | None = None,
+) -> Setup:
     """Start the processes of an experiment, load its networks, open its real images, and decide what its budget leaves open.
 
     Args:
@@ -65,6 +72,7 @@ def set_up(experiment: Experiment, resuming: bool = False, started: float | None
         resuming: Whether the run exists: nothing is downloaded, and nothing is decided.
         started: When the command started, in seconds of `time.monotonic`; default: now.
         devices: Number of processes, instead of that of the experiment; 0: the same.
+        trials: Where the trials of a race are kept; None: nowhere.
 
     Raises:
         InputError: If a setting is invalid or a file cannot be used.
@@ -84,11 +92,11 @@ def set_up(experiment: Experiment, resuming: bool = False, started: float | None
         require_capabilities(teacher, method_of(experiment))
     setup = Setup(experiment, fabric, teacher, student, open_data(experiment.task, student, teacher))
     fitting: tuple[str, ...] = ()
-    if experiment.fit_memory and not resuming:
+    if experiment.fit_memory and (not resuming or is_open(experiment)):
         experiment, fitting = fabric.broadcast(with_batches_that_fit(experiment, teacher, setup.visible_student))
         setup = replace(setup, experiment=experiment)
     if is_open(experiment):
-        open_setup = decided(setup, started)
+        open_setup = decided(setup, started, trials)
         return replace(open_setup, decisions=(*fitting, *open_setup.decisions))
     bounded, notes = (experiment, ()) if resuming else with_bounded_pools(experiment, teacher.shape)
     return replace(setup, experiment=bounded, decisions=(*fitting, *notes))
@@ -97,6 +105,11 @@ def set_up(experiment: Experiment, resuming: bool = False, started: float | None
 def is_open(experiment: Experiment) -> bool:
     """Return whether the method or the counts of an experiment are to be decided."""
     return bool(experiment.budget) or isinstance(experiment.method, Auto)
+
+
+def has_race(experiment: Experiment) -> bool:
+    """Return whether a race decides the method of an experiment."""
+    return isinstance(experiment.method, Auto) and experiment.method.race
 
 
 def with_named_student(experiment: Experiment, student: Classifier) -> Experiment:
@@ -108,7 +121,7 @@ def with_named_student(experiment: Experiment, student: Classifier) -> Experimen
     return replace(experiment, task=chosen)
 
 
-def decided(setup: Setup, started: float) -> Setup:
+def decided(setup: Setup, started: float, trials: Trials | None = None) -> Setup:
     """Return a setup whose experiment has a method and plain counts in place of `auto` and the budget.
 
     Raises:
@@ -132,6 +145,7 @@ def decided(setup: Setup, started: float) -> Setup:
             test_images=len(test) if test else 0,
             estimated=not (test and test.labelled) and not history_of(experiment, setup.data.ledger).reason,
             elapsed=lambda: time.monotonic() - started,
+            trials=trials,
         )
     )
     plain = replace(

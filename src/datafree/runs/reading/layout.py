@@ -17,7 +17,9 @@ EXPERIMENT, SUMMARY, LOG = "experiment.json", "summary.json", "log.jsonl"
 LOCK, OWNER = ".lock", ".owner"
 POOL = "pool"
 """folder of the images of a run whose pool is larger than the memory for it"""
-FOLDERS = ("checkpoints", "synthetic", "student", "tensorboard", POOL)
+RACE = "race"
+"""folder of the trials of a race, until it is decided"""
+FOLDERS = ("checkpoints", "synthetic", "student", "tensorboard", POOL, RACE)
 NAMES = (EXPERIMENT, SUMMARY, LOG, LEDGER, "report.html", LOCK, OWNER, *FOLDERS)
 """everything that a run writes to its folder"""
 
