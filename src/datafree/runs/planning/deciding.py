@@ -179,7 +179,7 @@ def race(recipes: list[Recipe], request: Request, budget: Budget) -> tuple[Recip
     return replace(recipes[best], reason=reason), left
 
 
-def kept_trial(recipe: Recipe, request: Request, part: Budget) -> tuple[Classifier, Images]:
+def kept_trial(recipe: Recipe, request: Request, part: Budget) -> tuple[Any, Any]:
     """Train a student with a recipe for a part of the budget, and return it with images of the method.
 
     It is kept on disk where the trials of the race are, and continued if it was interrupted.
