@@ -6,7 +6,7 @@ from datafree.benchmarks.demo import STUDENT, TEACHER, demo_application, demo_so
 from datafree.benchmarks.photographs.recipe import AUTO, drawn, mixture
 from datafree.benchmarks.table import Benchmark, Row
 from datafree.methods import METHODS
-from datafree.runs.planning.auto import refinement
+from datafree.runs.planning.auto import LEARNING_RATES, refinement
 from datafree.runs.training import TrainingConfig
 from datafree.synthesis import Schedule
 
@@ -49,9 +49,10 @@ def norm_rows() -> dict[str, Row]:
 
 
 def drawn_rows() -> dict[str, Row]:
-    """Return procedural pictures, and what `auto` makes of them, with the augmentation that they come with."""
+    """Return procedural pictures, and what `auto` makes of them, with their augmentation and the learning rate of `auto`."""
     procedural = METHODS["procedural"]
-    application = replace(demo_application(1200), **procedural.distillation)
+    lr = LEARNING_RATES["batch or group norm"]
+    application = replace(demo_application(1200), lr=lr, **procedural.distillation)
     recipe = mixture(refinement((1, 8, 8)), 4, BATCH_SIZE)
     return {
         "procedural": Row(method=procedural, schedule=drawn(BATCH_SIZE), application=application),

@@ -378,3 +378,8 @@ def student_start(task: Any) -> StudentStart | None:
             entries = from_plain(tuple[Entry, ...], read_json(place / LEDGER, follow_links=True), LEDGER)
             return StudentStart(str(folder), Ledger(list(entries)).images_seen_in_training())
     return StudentStart(str(folder), None)
+
+
+def starts_fresh(task: Any) -> bool:
+    """Return whether the student of a task starts from random weights, all of them."""
+    return bool(getattr(task, "student", "")) and not getattr(task, "inherit", False) and student_start(task) is None

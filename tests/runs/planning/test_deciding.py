@@ -18,10 +18,10 @@ from datafree.commands.main import main
 from datafree.methods import METHODS
 from datafree.runs.experiment import run
 from datafree.runs.planning import deciding
-from datafree.runs.planning.auto import Auto, race_of, recipe_for, refinement, variance_spread
+from datafree.runs.planning.auto import Auto, learning_rate, race_of, recipe_for, refinement, variance_spread
 from datafree.runs.planning.timing import STEPS, SynthesisTime, time_of_batch, time_student, time_synthesis
 from datafree.runs.settings import Experiment, read_settings
-from datafree.runs.tasks import Task
+from datafree.runs.tasks import Task, starts_fresh
 from datafree.synthesis import Schedule
 from datafree.synthesis.mixture import Mixture, Part
 from datafree.types import InputError
@@ -161,6 +161,48 @@ def test_the_counts_of_auto_by_hand(teacher: Classifier, student: Classifier):
     assert decision.seconds == pytest.approx(120, abs=0.2)
     assert any("600 steps of the student" in note for note in decision.notes)
     assert any("(about 2 min)" in note for note in decision.notes)
+
+
+class TestLearningRate:
+    @pytest.mark.parametrize(
+        ("layers", "expected"),
+        [
+            ((nn.BatchNorm2d(4),), (1e-2, "batch or group norm")),
+            ((nn.GroupNorm(2, 4),), (1e-2, "batch or group norm")),
+            ((nn.BatchNorm2d(4), nn.LayerNorm(4)), (2e-3, "layer norm")),
+            ((nn.ReLU(),), (4e-3, "no normalisation")),
+        ],
+    )
+    def test_follows_the_normalisation_of_the_student(self, layers: tuple[nn.Module, ...], expected: tuple[float, str]):
+        assert learning_rate(nn.Sequential(nn.Conv2d(1, 4, 3), *layers)) == expected
+
+    @pytest.mark.usefixtures("clockwork")
+    def test_is_chosen_for_random_weights_and_said(self, teacher: Classifier, student: Classifier):
+        decision = deciding.decide(request(teacher, student, fresh=True))
+        assert decision.application.lr == 1e-2  # type: ignore[attr-defined]
+        assert "learning rate: 0.01, since the student has batch or group norm" in decision.notes
+
+    @pytest.mark.usefixtures("clockwork")
+    @pytest.mark.parametrize(
+        "changes",
+        [
+            {"fresh": False},
+            {"application": DistillationConfig(lr=5e-3)},
+            {"method": METHODS["procedural"]},
+        ],
+    )
+    def test_is_kept(self, teacher: Classifier, student: Classifier, changes: dict[str, Any]):
+        wanted = request(teacher, student, **({"fresh": True} | changes))
+        decision = deciding.decide(wanted)
+        assert decision.application.lr == wanted.application.lr  # type: ignore[attr-defined]
+        assert not any(note.startswith("learning rate") for note in decision.notes)
+
+
+def test_students_that_start_fresh(digits_teacher: Path):
+    assert starts_fresh(Task(teacher=str(digits_teacher), student="convnet_w8"))
+    assert not starts_fresh(Task(teacher=str(digits_teacher)))  # a copy of the teacher
+    assert not starts_fresh(Task(teacher=str(digits_teacher), student="convnet_w8", inherit=True))
+    assert not starts_fresh(Task(teacher="x", student=f"local-dir:{digits_teacher}"))
 
 
 @pytest.mark.usefixtures("clockwork")

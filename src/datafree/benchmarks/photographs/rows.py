@@ -14,7 +14,7 @@ from datafree.synthesis.augmentation import Augmentation
 from datafree.synthesis.inversion import StartChoice
 from datafree.synthesis.mixture import Mixture
 
-STEPS, BATCH_SIZE, LR = 1500, 128, 5e-3
+STEPS, BATCH_SIZE, LR = 1500, 128, 1e-2
 """steps of the student, their images, and the learning rate in every row"""
 BATCHES, INVERSION_STEPS = 8, 100
 """batches that are refined, and their optimization steps, for equal student steps"""

@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from datafree.applications.base import Application, AugmentedLearning
+from datafree.applications.distillation import DistillationConfig
 from datafree.applications.trainer import Fabric
 from datafree.callback import Callback, silent
 from datafree.classifier import Classifier, frozen
@@ -18,7 +19,7 @@ from datafree.randomness import seeded
 from datafree.runs.estimating.duration import seconds_within
 from datafree.runs.launching.racing import Counts, Trials
 from datafree.runs.logger import RunLogger
-from datafree.runs.planning.auto import Auto, Recipe, decides_flip, race_of, recipe_for
+from datafree.runs.planning.auto import Auto, Recipe, decides_flip, learning_rate, race_of, recipe_for
 from datafree.runs.planning.budget import Budget, duration, parse_budget
 from datafree.runs.planning.fitting import WHOLE, Fitted, fit, parts_of
 from datafree.runs.planning.pools import in_memory
@@ -51,6 +52,8 @@ class Request:
     visible: nn.Module
     """the student as an adaptive method sees it: with the image size and the classes of the teacher"""
     fabric: Fabric
+    fresh: bool = False
+    """whether the student starts from random weights"""
     apply: Callable[[Method], Method] = lambda method: method
     """returns a method as the task applies it, such as to one teacher at a time"""
     inputs: Callable[[], Mapping[str, Any]] = dict
@@ -86,12 +89,14 @@ def decide(request: Request) -> Decision:
     """
     budget = parse_budget(request.budget or default_budget(request.teacher.device))
     recipe, request = choose(request)
+    request, pace = with_learning_rate(request)
     if isinstance(recipe, list):
         recipe, budget = race(recipe, request, budget)
     fitted = fit_to(recipe.method, request.schedule, request, budget)
     notes = [f"method: {recipe.reason}"] if recipe.reason else []
     limit = f"the budget of {budget} is enough for" if budget.seconds < math.inf else "the run takes"
     notes.append(f"{limit} {words(fitted)}")
+    notes += [pace] if pace else []
     application = replace(request.application, steps=fitted.steps)
     return Decision(fitted.method, fitted.schedule, application, fitted.seconds, (*notes, *fitted.notes))
 
@@ -114,6 +119,21 @@ def choose(request: Request) -> tuple[Recipe | list[Recipe], Request]:
     recipes = race_of(request.teacher, recipe) if auto.race else recipe
     schedule = replace(recipe.method.schedule, batch_size=request.schedule.batch_size)
     return recipes, replace(request, application=application, schedule=schedule)
+
+
+def with_learning_rate(request: Request) -> tuple[Request, str]:
+    """Return the request with the learning rate that `auto` chooses for the student, and the reason in one sentence.
+
+    It is chosen for a distillation from random weights, if it is the default; any other one is kept.
+    """
+    application = request.application
+    if not (isinstance(request.method, Auto) and request.fresh and isinstance(application, DistillationConfig)):
+        return request, ""
+    lr, reason = learning_rate(request.student)
+    if lr == DistillationConfig.lr or application.lr != DistillationConfig.lr:
+        return request, ""
+    chosen = replace(request, application=replace(application, lr=lr))
+    return chosen, f"learning rate: {lr:g}, since the student has {reason}"
 
 
 def fit_to(method: Method, schedule: Schedule, request: Request, budget: Budget) -> Fitted:

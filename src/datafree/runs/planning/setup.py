@@ -20,7 +20,7 @@ from datafree.runs.planning.halving import with_batches_that_fit
 from datafree.runs.planning.pools import with_bounded_pools
 from datafree.runs.settings import Experiment
 from datafree.runs.task_data import TaskData, open_data, require_data
-from datafree.runs.tasks import Task
+from datafree.runs.tasks import Task, starts_fresh
 from datafree.synthesis import Method
 from datafree.teachers.candidates import AUTO, RATIO
 from datafree.teachers.folders import architecture
@@ -140,6 +140,7 @@ def decided(setup: Setup, started: float, trials: Trials | None = None) -> Setup
             student=setup.student,
             visible=setup.visible_student,
             fabric=setup.fabric,
+            fresh=starts_fresh(experiment.task),
             apply=experiment.task.applied,
             inputs=setup.extra_inputs,
             test_images=len(test) if test else 0,
