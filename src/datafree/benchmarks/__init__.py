@@ -8,7 +8,7 @@ from datafree.benchmarks.amalgamation import (
 )
 from datafree.benchmarks.continual import CIFAR10_CONTINUAL, CIFAR10_CONTINUAL_RESNET18, MNIST_CONTINUAL, MNIST_SEQUENCE
 from datafree.benchmarks.digits import DIGITS, DIGITS_NORMS
-from datafree.benchmarks.mnist import ABLATION, MEASURED, MNIST
+from datafree.benchmarks.mnist import ABLATION, DRAWN, MEASURED, MNIST
 from datafree.benchmarks.photographs import (
     PHOTOGRAPHS,
     PHOTOGRAPHS_16,
@@ -24,6 +24,7 @@ BENCHMARKS: dict[str, Benchmark] = {
     "digits": DIGITS,
     "digits-norms": DIGITS_NORMS,
     "mnist": MNIST,
+    "mnist-drawn": DRAWN,
     "dafl-ablation": ABLATION,
     "mnist-measured": MEASURED,
     "mnist-continual": MNIST_CONTINUAL,
