@@ -5,6 +5,8 @@ from dataclasses import asdict, dataclass, field
 from html import escape
 from typing import Any, Literal
 
+REFUSED = "Retention was not estimated: "
+"""how the sentence about a student begins that is not estimated"""
 Word = Literal["good", "doubtful", "collapsed", "not estimated"]
 
 GOOD, DOUBTFUL = 0.90, 0.75
@@ -74,7 +76,7 @@ def not_estimated(reason: str, **values: Any) -> Estimate:
         reason: Why, as the second half of a sentence.
         values: Further fields.
     """
-    return Estimate(retention=None, word="not estimated", sentence=f"Retention was not estimated: {reason}.", **values)
+    return Estimate(retention=None, word="not estimated", sentence=f"{REFUSED}{reason}.", **values)
 
 
 def interval(total: float, deviation: float = 0.0) -> tuple[float, float]:

@@ -4,6 +4,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
+from datafree.estimation.result import REFUSED
 from datafree.evaluation import score
 from datafree.runs.reporting.sentences import verdict_lines as verdict_lines
 from datafree.runs.verdict.rules import Finding
@@ -40,7 +41,9 @@ def judge(summary: Mapping[str, Any]) -> tuple[Word, str]:
             "not estimated",
             f"the student answers as the teacher on {same}, but how often both are right is not known",
         )
-    return "not estimated", reason or "no real images were given, so it is not known how good the student is"
+    return "not estimated", reason.removeprefix(
+        REFUSED
+    ) or "no real images were given, so it is not known how good the student is"
 
 
 def judge_measured(student: Mapping[str, Any], teacher: Mapping[str, Any], classes: int) -> tuple[Word, str]:

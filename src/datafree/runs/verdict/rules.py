@@ -106,7 +106,8 @@ def of(part: str) -> str:
         "`class_balance` of the latest batches, divided by what their number of images can reach",
         "0.5 or more",
         "The teacher predicts the same class on nearly all images, so the student learns little about the others.",
-        "use another method, or raise the weight that balances the classes (`--method.entropy`, `--method.targets balanced`)",
+        "use another method; or balance the classes: with a generator by `--method.entropy`, with an inversion by "
+        "`--method.targets balanced`",
         while_it_runs=True,
     )
 )
@@ -131,7 +132,7 @@ def one_class(evidence: Evidence) -> Iterator[tuple[Level, float, str]]:
         "0.2 or less",
         "Images repeat each other, so there are fewer of them than it seems: a generator has collapsed, or all images start "
         "from the same picture.",
-        "use another seed, lower `--method.lr`, or reset the generator more often (`--method.reset-every`)",
+        "use another seed; with a generator, lower `--method.lr`, or reset it more often (`--method.reset-every`)",
         while_it_runs=True,
     )
 )
