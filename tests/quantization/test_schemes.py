@@ -2,7 +2,7 @@ from typing import Any
 
 import pytest
 
-from datafree.quantization.choosing import QuantizationConfig
+from datafree.quantization.choosing import QuantizationConfig, without_gain
 from datafree.quantization.schemes import BOUNDS, Scheme, parse_bits
 from datafree.types import InputError
 
@@ -70,3 +70,17 @@ def test_what_is_tried_follows_from_the_settings():
 def test_four_bit_weights_are_trained_faster():
     assert QuantizationConfig().lr == 1e-4 and QuantizationConfig(bits="w4a8").lr == 1e-3
     assert QuantizationConfig(bits="w4a8", recovery_lr=3e-4).lr == 3e-4
+
+
+@pytest.mark.parametrize(
+    ("sizes", "times", "notes"),
+    [
+        ((100, 40), (1.0, 1.2), ()),
+        ((100, 100), (1.0, 0.5), ("size: not smaller than in float, since the graph is larger than the weights",)),
+        ((100, 40), (2.0, 5.0), ("latency: 2.5 times that of float on this machine",)),
+        ((100, 40), (), ()),
+    ],
+)
+def test_what_is_not_gained_is_said(sizes: tuple[int, int], times: tuple[float, ...], notes: tuple[str, ...]):
+    names = ("float", "quantized")
+    assert without_gain(dict(zip(names, sizes, strict=True)), dict(zip(names, times, strict=False))) == notes

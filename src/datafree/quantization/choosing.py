@@ -1,6 +1,7 @@
 """Quantising a network: the observer, the form of the weights and the layers in float are chosen on images; then recovery."""
 
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal, get_args
@@ -26,6 +27,9 @@ MOST_IMAGES = 256
 FEWEST_IMAGES = 8
 SATURATION_PIXELS, FEWEST_SATURATED = 2**18, 2
 """values of the images on which saturation is computed, and the fewest images"""
+
+SLOWER = 1.2
+"""latency relative to float from which it is said that nothing is gained"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -163,12 +167,13 @@ def quantize(
             recovered = Workbench(classifier, folder / "recovered", trained)
             after = again(recovered, choice, calibration, deciding)
             bench, choice, before = better(bench, choice, recovered, after, config.recovery_steps)
-        for note in choice.notes:
-            callback.note(note)
         file = rebuilt(bench, choice, calibration)
         with atomic_file(path) as new:
             new.write_bytes(file.read_bytes())
-        return described(bench, choice, path, before, deciding)
+        result = described(bench, choice, path, before, deciding)
+    for note in result.notes:
+        callback.note(note)
+    return result
 
 
 def better(
@@ -267,6 +272,8 @@ def described(bench: Workbench, choice: Choice, path: Path, before: Measured | N
     ours, theirs = fast(part), plain(part)
     same = bench.classifier.predict(ours) == bench.classifier.predict(theirs)
     floating = OnnxNetwork(bench.float_file, batch=bench.batch)
+    times = milliseconds({"float": floating, "quantized": fast}, deciding[:1])
+    sizes = {"float": bench.float_file.stat().st_size, "quantized": path.stat().st_size}
     return Quantized(
         path=path,
         engine="onnx",
@@ -277,13 +284,32 @@ def described(bench: Workbench, choice: Choice, path: Path, before: Measured | N
         in_float=choice.in_float,
         measured=choice.measured,
         before_recovery=before,
-        bytes=path.stat().st_size,
-        float_bytes=bench.float_file.stat().st_size,
-        milliseconds=milliseconds({"float": floating, "quantized": fast}, deciding[:1]),
+        bytes=sizes["quantized"],
+        float_bytes=sizes["float"],
+        milliseconds=times,
         instruction_set=instruction_set(),
         saturation=choice.saturation,
         kernel_difference=float((ours - theirs).abs().max()),
         kernel_agreement=float(same.float().mean()),
         classifier=bench.weights,
-        notes=choice.notes,
+        notes=(*choice.notes, *without_gain(sizes, times)),
+    )
+
+
+def without_gain(sizes: Mapping[str, int], times: Mapping[str, float]) -> tuple[str, ...]:
+    """Return what did not become better, in sentences: the size, and the time of an image on this machine.
+
+    Args:
+        sizes: Bytes of the files `float` and `quantized`.
+        times: Milliseconds of both.
+    """
+    larger = sizes["quantized"] >= sizes["float"]
+    slower = times.get("quantized", 0.0) > SLOWER * times.get("float", math.inf)
+    return (
+        *(["size: not smaller than in float, since the graph is larger than the weights"] if larger else []),
+        *(
+            [f"latency: {times['quantized'] / times['float']:.1f} times that of float on this machine"]
+            if slower
+            else []
+        ),
     )
