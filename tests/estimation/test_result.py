@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from datafree.estimation.result import Estimate, interval, lost_classes, not_estimated, sentence_for, word_for
+from datafree.estimation.result import UNTESTED, Estimate, interval, lost_classes, not_estimated, sentence_for, word_for
 
 
 @pytest.mark.parametrize(
@@ -79,3 +79,10 @@ class TestNotebook:
         shown = not_estimated("class <script>alert(1)</script> is unknown")._repr_html_()
         assert "<script>" not in shown
         assert "&lt;script&gt;" in shown
+
+
+def test_colour_images_are_said_to_be_untested():
+    arguments = (0.55, (0.04, 0.92), "collapsed", [], None, 576)
+    assert "keeps at most about 55 %" in sentence_for(*arguments) and UNTESTED not in sentence_for(*arguments)
+    colour = sentence_for(*arguments, grey=False)
+    assert "keeps about 55 %" in colour and colour.endswith(UNTESTED)

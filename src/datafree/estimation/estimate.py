@@ -270,6 +270,7 @@ def judge(found: Agreement, teacher: Classifier, accuracy: float | None, counts:
     per_class = list(found.per_class) if images >= FEWEST_PER_CLASS * len(teacher.classes) else []
     lost = lost_classes(per_class, teacher.classes) if per_class else []
     word, known = word_for(total), None if accuracy is None else total * accuracy
+    grey = teacher.shape[0] == 1
     return Estimate(
         retention=total,
         low=ends[0],
@@ -278,8 +279,8 @@ def judge(found: Agreement, teacher: Classifier, accuracy: float | None, counts:
         accuracy=known,
         per_class=per_class,
         lost_classes=lost,
-        upper_bound=total < BOUND,
-        sentence=sentence_for(total, ends, word, lost, known, images),
+        upper_bound=total < BOUND and grey,
+        sentence=sentence_for(total, ends, word, lost, known, images, grey=grey),
         **counts,  # type: ignore[arg-type]
     )
 

@@ -5,6 +5,10 @@ from dataclasses import asdict, dataclass, field
 from html import escape
 from typing import Any, Literal
 
+UNTESTED = (
+    " Estimates were tested on grey images; the only student of photographs that was tried was underrated by 20 points."
+)
+"""said besides of colour images: a student of a teacher of CIFAR-10 at 32 x 32 keeps 75 % and was estimated at 55 %"""
 REFUSED = "Retention was not estimated: "
 """how the sentence about a student begins that is not estimated"""
 Word = Literal["good", "doubtful", "collapsed", "not estimated"]
@@ -101,11 +105,18 @@ def word_for(total: float) -> Word:
 
 
 def sentence_for(
-    total: float, ends: tuple[float, float], word: Word, lost: Sequence[str], accuracy: float | None, images: int
+    total: float,
+    ends: tuple[float, float],
+    word: Word,
+    lost: Sequence[str],
+    accuracy: float | None,
+    images: int,
+    *,
+    grey: bool = True,
 ) -> str:
-    """Return the result in one sentence or two."""
+    """Return the result in one sentence or two, and for colour images a third one: the estimate was tested on grey images."""
     low, high = (f"{100 * end:.0f}" for end in ends)
-    bound = "at most " if total < BOUND else ""
+    bound = "at most " if total < BOUND and grey else ""
     what = f"The student keeps {bound}about {100 * total:.0f} % of its teacher's accuracy ({low} to {high} %)"
     if accuracy is not None:
         what += f", which is {bound}about {100 * accuracy:.0f} %"
@@ -114,7 +125,7 @@ def sentence_for(
     if lost:
         named = ", ".join(lost[:MAX_NAMED]) + (f" and {len(lost) - MAX_NAMED} more" if len(lost) > MAX_NAMED else "")
         text += f" Class {named} was lost." if len(lost) == 1 else f" Classes {named} were lost."
-    return text
+    return text if grey else text + UNTESTED
 
 
 def lost_classes(per_class: Sequence[float], names: Sequence[str]) -> list[str]:
