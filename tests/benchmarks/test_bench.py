@@ -270,6 +270,7 @@ class TestTransfer:
         names = ("group norm: noise", "layer norm: noise")
         result = bench("digits-norms", replace(options, out=folder / "norms", rows=names), QUIET)
         assert tuple(result["rows"]) == names
+        assert result["teacher"]["network"] == "resnet_w16"  # that of the first row
         folders = sorted((folder / "norms").glob("teacher*"))
         assert [path.name for path in folders] == [
             "teacher-resnet_w16-norm-group",

@@ -39,8 +39,9 @@ def collect(
         jobs: Number of runs at a time.
     """
     students = {name: each[0] for name, each in summaries.items() if not table.rows[name].reference}
-    same_teacher = [run for name, run in students.items() if table.rows[name].teacher in ("", table.teacher)]
-    example = next(iter(same_teacher or students.values()))
+    same_teacher = [name for name in students if table.rows[name].teacher in ("", table.teacher)]
+    first = next(iter(same_teacher or students))  # in a table of several teachers, that of the first row
+    example = students[first]
     sizes = {run["student"]["parameters"] for run in students.values()}
     own_classes = example["teacher"].get("old_classes_accuracy")
     return {
@@ -49,7 +50,7 @@ def collect(
         "seeds": list(seeds),
         "teacher": {
             "count": len(table.teacher_data) or 1,
-            "network": table.teacher,
+            "network": table.rows[first].teacher or table.teacher,
             "sha256": example["teacher_sha256"],
             "accuracy": _percent(score(example["teacher"]) if own_classes is None else own_classes),
             "parameters": example["teacher"]["parameters"],
