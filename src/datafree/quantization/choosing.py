@@ -209,7 +209,7 @@ def choose(bench: Workbench, calibration: Images, deciding: Images, config: Quan
         notes.append(f"observer: {observer}, with the smallest divergence ({listed})")
     form, saturates, reason = choose_form(bench, config, calibration, observer)
     notes += [reason] if reason else []
-    whole = tried(form, observer)
+    whole = by_observer[observer] if form == first else tried(form, observer)
     names = [layer.name for layer in bench.layers]
     chosen, measured, found = layers_in_float(
         names,

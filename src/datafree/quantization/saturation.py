@@ -17,7 +17,7 @@ Neighbours are those of ONNX Runtime: rows, columns, then channels of a kernel. 
 With weights of 4 bits no sum is too large either. For unsigned weights, ONNX Runtime uses slower instructions that add in
 32 bits.
 
-Both questions are answered without such a processor: which sums could be too large for any activations, and what the network
+Two questions are answered without such a processor: which sums could be too large for any activations, and what the network
 computes on given images if they saturate.
 """
 
