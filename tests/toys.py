@@ -10,6 +10,7 @@ from itertools import repeat
 from pathlib import Path
 from typing import Any
 
+import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -20,6 +21,7 @@ from datafree.methods import METHODS
 from datafree.networks.head_surgery import widen
 from datafree.networks.zoo import ConvNet
 from datafree.runs.experiment import Experiment
+from datafree.runs.logger import RunLogger
 from datafree.runs.tasks import Task
 from datafree.synthesis import Method, Schedule
 from datafree.types import Batch
@@ -171,3 +173,18 @@ def application_inputs(
     if name == "amalgamate":
         student = conv_net()  # its blocks are those of the teacher
     return student, student, {}
+
+
+@contextmanager
+def interrupted(monkeypatch: pytest.MonkeyPatch, step: int) -> Iterator[None]:
+    """Interrupt the run inside a `with` block after a step, as Ctrl-C does."""
+    original = RunLogger.log
+
+    def log(self: RunLogger, now: int, terms: Any) -> None:
+        original(self, now, terms)
+        if now == step:
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(RunLogger, "log", log)
+        yield

@@ -16,7 +16,6 @@ from datafree.ensemble import Ensemble
 from datafree.methods import METHODS
 from datafree.runs import synthesis_job
 from datafree.runs.experiment import method_name, resume, run
-from datafree.runs.logger import RunLogger
 from datafree.sets import image_set
 from datafree.sets.image_set import ImageSet
 from datafree.sets.saved import SavedConfig, short
@@ -170,15 +169,7 @@ def test_a_run_with_a_saved_set_can_be_resumed(digits_teacher: Path, tmp_path: P
         schedule=Schedule(warmup_batches=2, refresh_every=3, pool_batches=2, batch_size=8),
     )
     whole = run(experiment, tmp_path / "whole").summary
-    log = RunLogger.log
-
-    def interrupted(self: RunLogger, step: int, terms: Any) -> None:
-        log(self, step, terms)
-        if step == 7:
-            raise KeyboardInterrupt
-
-    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(RunLogger, "log", interrupted)
+    with toys.interrupted(monkeypatch, 7):
         run(experiment, tmp_path / "run")
     summary = resume(tmp_path / "run").summary
     assert summary["student_sha256"] == whole["student_sha256"]

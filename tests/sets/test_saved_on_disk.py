@@ -15,7 +15,6 @@ from datafree.classifier import Classifier
 from datafree.ensemble import Ensemble
 from datafree.runs.experiment import resume, run
 from datafree.runs.launching.redividing import redivided
-from datafree.runs.logger import RunLogger
 from datafree.runs.settings import Experiment
 from datafree.sets import image_set
 from datafree.sets.image_set import ImageSet
@@ -163,15 +162,7 @@ def test_a_run_gives_the_same_student_also_after_an_interruption(
     for name in ("student_sha256", "images_synthesized"):
         assert summary[name] == expected[name]
     assert not (tmp_path / "disk" / "pool").exists()
-    log = RunLogger.log
-
-    def interrupted(self: RunLogger, step: int, terms: Any) -> None:
-        log(self, step, terms)
-        if step == 7:
-            raise KeyboardInterrupt
-
-    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(RunLogger, "log", interrupted)
+    with toys.interrupted(monkeypatch, 7):
         run(settings, tmp_path / "run")
     checkpoints = [path for path in (tmp_path / "run" / "checkpoints").rglob("*") if path.is_file()]
     images = COUNT * 4 * SIDE * SIDE
