@@ -14,6 +14,7 @@ from rich.console import Console
 from datafree.benchmarks.estimates import scores, table
 from datafree.benchmarks.estimates.measuring import add_disagreement
 from datafree.benchmarks.estimates.naive import average_threshold, disagreement, mean_confidence, naive_estimates
+from datafree.benchmarks.estimates.quantized import load_student, quantized_students
 from datafree.benchmarks.estimates.students import FAMILIES
 from datafree.benchmarks.estimates.training import (
     STUDENTS,
@@ -68,7 +69,8 @@ class TestNaive:
 
 def row(teacher: str, retention: float, estimate: float, word: str = "doubtful", **changes: Any) -> dict[str, Any]:
     naive = dict.fromkeys(table.NAIVE, 0.5) | {"GDE": None}
-    plain = {"teacher": teacher, "recipe": "r", "seed": 0, "steps": 9, "retention": retention, "S": estimate}
+    plain = {"teacher": teacher, "recipe": "r", "kind": "distilled", "seed": 0, "steps": 9}
+    plain |= {"retention": retention, "S": estimate}
     return plain | {"low": estimate - 0.05, "high": estimate + 0.05, "word": word, "naive": naive} | changes
 
 
@@ -103,6 +105,7 @@ class TestScores:
     def test_coverage_and_false_praise(self):
         assert scores.coverage(ROWS) == 0.5
         assert scores.false_praise(ROWS) == 1
+        assert scores.coverage([row("a", 1.01, 0.97), row("a", 0.94, 0.97)]) == 1
 
     def test_estimates_that_are_missing_are_left_out(self):
         assert scores.scores(ROWS, [0.9, None, None, None])["students"] == 1
@@ -116,11 +119,13 @@ class TestTable:
 
     def test_it_is_json(self, result: dict[str, Any]):
         assert json.loads(json.dumps(result, allow_nan=False)) == result
+        assert result["by_kind"]["distilled"]["coverage"] == 0.5
         assert result["coverage_by_teacher"] == {"a": 0.5, "b": 0.5}
         assert result["scores"]["GDE"]["students"] == 0
 
     def test_markdown_lists_scores_and_students(self, result: dict[str, Any]):
         text = table.markdown(result)
+        assert "| distilled | 4 | 1.5 [1.0, 2.0] | 8.0 | 0.40 | 6.5 | 50.0 |" in text
         assert "| stability-weighted agreement | 4 | 1.5 [" in text
         assert "| b | r | 0 | 9 | 40.0 | 60.0 | 55.0 - 65.0 | good |" in text
         assert "The interval covers 50.0 % of the students. 1 students below 80 % are called good.\n\n|" in text
@@ -159,6 +164,11 @@ class TestStudents:
             for name, recipe in family.recipes.items():
                 assert is_known(recipe.method)
                 assert families_of(recipe.method) or name == "noise"
+            for name, quantization in family.quantizations.items():
+                assert family.kind_of(name) == "quantised"
+                assert name not in family.recipes
+                assert bool(families_of(family.method_of(name))) == name.endswith("procedural")
+                assert quantization.settings.bits == name.split(",")[0]
 
     def test_the_settings_of_recipes_are_told_apart_and_earlier_ones_are_still_found(self):
         """Only first weights that are not random are added to what a training is compared by."""
@@ -195,7 +205,7 @@ class TestStudents:
             return train_students("digits, convnet", "noise", 0, tmp_path, tmp_path, options)
 
         assert stored(lambda text: text) == stored(lambda text: text.replace(", select=1", "")) == []
-        with pytest.raises(InputError, match="was trained with other settings"):
+        with pytest.raises(InputError, match="students with other settings"):
             stored(lambda text: text.replace("steps=300", "steps=301"))
 
         teacher = tmp_path / "teacher"
@@ -250,6 +260,32 @@ class TestStudents:
         for number, names in enumerate((("0", "1"), ("2", "3")), 1):
             save_folder(create("convnet_w16", classes=names, shape=(1, 8, 8)), tmp_path / str(number))
         assert load_teacher(family, tmp_path).classes == ("0", "1", "2", "3")
+
+    @pytest.mark.slow
+    def test_a_teacher_in_integers_is_a_student(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+        """It is made once; its answers are those of its file."""
+        name, recipe = "digits, convnet", "w8a8, procedural"
+        torch.manual_seed(0)
+        family = replace(FAMILIES[name], recipes={})
+        monkeypatch.setitem(FAMILIES, name, family)
+        teacher = create("convnet_w16", classes=tuple("0123456789"), shape=(1, 8, 8)).eval()
+        save_folder(teacher, tmp_path / "teacher")
+        options = SimpleNamespace(data_root="")
+        made = quantized_students(name, recipe, 0, tmp_path / "teacher", tmp_path / "out", options)
+        assert [(each.teacher, each.recipe, each.steps) for each in made] == [(name, recipe, 0)]
+        again = quantized_students(name, recipe, 0, tmp_path / "teacher", tmp_path / "out", options)
+        assert again == made
+        student = load_student(tmp_path / "out" / made[0].folder)
+        images = torch.rand(64, 1, 8, 8)
+        assert (student(images).argmax(1) == teacher(images).argmax(1)).float().mean() > 0.8
+        assert not torch.equal(student(images), teacher(images))
+        monkeypatch.setitem(
+            FAMILIES,
+            name,
+            replace(family, quantizations={recipe: replace(family.quantizations[recipe], images=128)}),
+        )
+        with pytest.raises(InputError, match="students with other settings"):
+            quantized_students(name, recipe, 0, tmp_path / "teacher", tmp_path / "out", options)
 
     def test_the_last_length_is_the_whole(self):
         assert {family.lengths[-1] for family in FAMILIES.values()} == {1.0}

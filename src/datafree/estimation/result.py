@@ -21,6 +21,8 @@ LOST = 0.3
 """S of a class below which it counts as lost"""
 WIDE, NARROW = 1.8, 0.5
 """factors of 1 - S at the low and at the high end of the interval"""
+MARGIN = 0.005
+"""added at both ends: quantised networks that keep all of their accuracy have an S of .99 or more, and would lie outside"""
 MAX_NAMED = 5
 """lost classes that a sentence names"""
 
@@ -86,7 +88,7 @@ def not_estimated(reason: str, **values: Any) -> Estimate:
 def interval(total: float, deviation: float = 0.0) -> tuple[float, float]:
     r"""Return the interval of a retention.
 
-    .. math:: 1 - 1.8 (1 - S) - \delta \;\dots\; 1 - 0.5 (1 - S) + \delta
+    .. math:: 1 - 1.8 (1 - S) - \delta - 0.005 \;\dots\; 1 - 0.5 (1 - S) + \delta + 0.005
 
     Args:
         total: S, the stability-weighted agreement.
@@ -95,7 +97,8 @@ def interval(total: float, deviation: float = 0.0) -> tuple[float, float]:
     Returns:
         Both ends, within [0, 1].
     """
-    low, high = 1 - WIDE * (1 - total) - deviation, 1 - NARROW * (1 - total) + deviation
+    low, high = 1 - WIDE * (1 - total), 1 - NARROW * (1 - total)
+    low, high = low - deviation - MARGIN, high + deviation + MARGIN
     return max(0.0, low), min(1.0, high)
 
 

@@ -7,6 +7,7 @@ from typing import Any
 from rich.console import Console
 
 from datafree.benchmarks.estimates.measuring import Measured, add_disagreement, measure
+from datafree.benchmarks.estimates.quantized import quantized_students
 from datafree.benchmarks.estimates.students import FAMILIES
 from datafree.benchmarks.estimates.table import collect, markdown, mean_shares, percent, plot
 from datafree.benchmarks.estimates.training import (
@@ -85,8 +86,10 @@ def chosen_families(options: Any) -> tuple[str, ...]:
 
 
 def trained(names: tuple[str, ...], folders: dict[str, Path], out: Path, options: Any) -> Iterator[Student]:
-    """Yield all students; those that are not there yet are trained, the first seed of all teachers first."""
+    """Yield all students; those that are not there yet are made, the first seed of all teachers first."""
     for seed in options.seeds[:2]:
         for name in names:
             for recipe in FAMILIES[name].recipes:
                 yield from train_students(name, recipe, seed, folders[name], out, options)
+            for recipe in FAMILIES[name].quantizations:
+                yield from quantized_students(name, recipe, seed, folders[name], out, options)

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from datafree.benchmarks.estimates.naive import disagreement, naive_estimates
+from datafree.benchmarks.estimates.quantized import load_student
 from datafree.benchmarks.estimates.students import FAMILIES
 from datafree.benchmarks.estimates.training import Student
 from datafree.classifier import Classifier, frozen
@@ -20,7 +21,6 @@ from datafree.estimation.result import interval, word_for
 from datafree.estimation.stability import BATCH, REAL_SHARES, decide, histogram, kept_decisions
 from datafree.matching import resized_to
 from datafree.randomness import RandomNumbers
-from datafree.teachers.folders import load_folder
 from datafree.types import Batch, Images, Logits
 
 FRAGILE_TEACHER, TEACHERS_WEIGHTS = "fragile teacher", "started from the teacher's weights"
@@ -69,11 +69,11 @@ def measure(
         measured: The pools of its teacher.
         shares: h, measured on real images of the other teachers.
     """
-    network = load_folder(out / student.folder).eval()
-    recipe = FAMILIES[student.teacher].recipes[student.recipe]
-    method, copied = recipe.method, recipe.start != "random"
+    network, family = load_student(out / student.folder), FAMILIES[student.teacher]
+    recipe = family.recipes.get(student.recipe)
+    copied = recipe is not None and recipe.start != "random"
     refused = FRAGILE_TEACHER if measured.fragile else TEACHERS_WEIGHTS if copied else ""
-    own = [name for name in measured.pools if name in families_of(method)]
+    own = [name for name in measured.pools if name in families_of(family.method_of(student.recipe))]
     others = list(without(measured.pools, frozenset(own)))
     answers = {name: logits_of(network, measured.pools[name].pixels) for name in others}
     logits = torch.cat(list(answers.values()))
@@ -97,7 +97,14 @@ def measure(
         torch.cat([measured.logits[name] for name in others]),
     )
     row = {name: value for name, value in asdict(student).items() if name not in ("folder", "per_class")}
-    row |= {"retention": student.retention, "S": found.total, "error": found.error, "low": low, "high": high}
+    row |= {
+        "kind": family.kind_of(student.recipe),
+        "retention": student.retention,
+        "S": found.total,
+        "error": found.error,
+        "low": low,
+        "high": high,
+    }
     row |= {
         "word": "not estimated" if refused else word_for(found.total),
         "refused": refused,

@@ -6,9 +6,11 @@ from typing import Any, Literal
 
 from datafree.applications.distillation import DistillationConfig
 from datafree.applications.pruning import PruningConfig
-from datafree.benchmarks.photographs import PHOTOGRAPHS_16
+from datafree.benchmarks.photographs import PHOTOGRAPHS, PHOTOGRAPHS_16
+from datafree.benchmarks.quantization.cases import Quantization
 from datafree.benchmarks.table import Benchmark
 from datafree.methods import METHODS
+from datafree.quantization.choosing import QuantizationConfig
 from datafree.runs.serialization import serializable
 from datafree.runs.training import TrainingConfig
 from datafree.synthesis import Method, Schedule
@@ -17,6 +19,8 @@ from datafree.synthesis.augmentation import Augmentation
 Start = Literal["random", "inherited", "pruned"]
 """first weights of a student: random ones; those of the strongest channels of its teacher; or a copy of its teacher, which is
 pruned"""
+Kind = Literal["distilled", "amalgamated", "quantised"]
+"""what a student is: trained on the answers of one teacher or of several ones; or its teacher in integers"""
 DIGITS_SHIFT, MNIST_SHIFT = Augmentation(shift=0.15), Augmentation(shift=1)
 
 
@@ -47,12 +51,24 @@ class Family:
     """channels, height and width of the images, if they are not those of the network"""
     lengths: tuple[float, ...] = (0.125, 0.25, 0.5, 1.0)
     """fractions of the steps after which a student is saved; the last is 1"""
+    quantizations: Mapping[str, Quantization] = field(default_factory=dict)
+    """further students: the teacher itself in integers"""
     parts: tuple[str, ...] = ()
     """real images of each teacher, if there are several: each knows some of the classes, and the student all"""
     table: Benchmark | None = None
     """table whose rows are the recipes, and whose teacher is the teacher"""
     table_name: str = ""
     """name of that table; its finished runs in `bench-NAME` beside the folder of the students are not repeated"""
+
+    def method_of(self, recipe: str) -> Method | None:
+        """Return how the images were synthesized that a student was made with."""
+        return (self.quantizations.get(recipe) or self.recipes[recipe]).method
+
+    def kind_of(self, recipe: str) -> Kind:
+        """Return what a student is."""
+        if recipe in self.quantizations:
+            return "quantised"
+        return "amalgamated" if self.parts else "distilled"
 
 
 def of_table(name: str, table: Benchmark, rows: tuple[str, ...]) -> Family:
@@ -151,12 +167,24 @@ def pruned(steps: int, **settings: Any) -> Recipe:
     )
 
 
+def quantizations() -> dict[str, Quantization]:
+    """Return the teacher in integers, calibrated on pictures that fit and on noise, which does not; without recovery."""
+    return {
+        f"{bits}, {name}": Quantization(
+            method=METHODS[name], settings=QuantizationConfig(bits=bits, float_layers=0, recovery_steps=0)
+        )
+        for bits in ("w8a8", "w4a8")
+        for name in ("procedural", "noise")
+    }
+
+
 DIGITS_ZSKD = Augmentation(shift=1, rotate=10, scale=0.1)
 MNIST_ZSKD = Augmentation(shift=3, rotate=24, scale=0.25)
 LENET_TRAINING = TrainingConfig(steps=700, lr=2e-3, weight_decay=0.0, augment=Augmentation())
 
 FAMILIES: dict[str, Family] = {
     "digits, convnet": Family(
+        quantizations=quantizations(),
         network="convnet_w64",
         data="digits",
         student="convnet_w16",
@@ -173,6 +201,7 @@ FAMILIES: dict[str, Family] = {
         },
     ),
     "digits, resnet": Family(
+        quantizations=quantizations(),
         network="resnet_w16",
         data="digits",
         student="convnet_w16",
@@ -186,6 +215,7 @@ FAMILIES: dict[str, Family] = {
         },
     ),
     "digits 32x32, lenet": Family(
+        quantizations=quantizations(),
         network="lenet5",
         data="digits",
         input=(1, 32, 32),
@@ -198,6 +228,7 @@ FAMILIES: dict[str, Family] = {
         },
     ),
     "mnist, lenet": Family(
+        quantizations=quantizations(),
         network="lenet5",
         data="mnist",
         student="lenet5_half",
@@ -221,6 +252,7 @@ FAMILIES: dict[str, Family] = {
         },
     ),
     "mnist, lenet with batch norm": Family(
+        quantizations=quantizations(),
         network="lenet5_bn",
         data="mnist",
         student="lenet5_half",
@@ -244,5 +276,6 @@ FAMILIES: dict[str, Family] = {
         },
     ),
     "cifar10 16x16, resnet": of_table("photographs-16", PHOTOGRAPHS_16, ("procedural", "auto")),
+    "cifar10, resnet": of_table("photographs", PHOTOGRAPHS, ("procedural", "auto")),
 }
 """the teachers, each with the recipes of its students"""

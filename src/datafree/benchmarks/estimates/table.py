@@ -44,6 +44,7 @@ def collect(
         "teachers": len({row["teacher"] for row in rows}),
         "refused": refusals(everyone),
         "scores": {name: scores(rows, values) for name, values in estimates.items()},
+        "by_kind": {kind: scores_of_kind(rows, kind) for kind in dict.fromkeys(row["kind"] for row in rows)},
         "coverage": coverage(rows),
         "coverage_by_teacher": {
             name: coverage([row for row in rows if row["teacher"] == name])
@@ -58,6 +59,13 @@ def collect(
         },
         "rows": [rounded(row) for row in everyone],
     }
+
+
+def scores_of_kind(rows: Sequence[Mapping[str, Any]], kind: str) -> dict[str, Any]:
+    """Return how good our estimate is on the students of one kind, with the share that the interval covers."""
+    those = [row for row in rows if row["kind"] == kind]
+    bias = statistics.fmean(row["S"] - row["retention"] for row in those)
+    return scores(those, [row["S"] for row in those]) | {"coverage": coverage(those), "bias": bias}
 
 
 def refusals(rows: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
@@ -129,6 +137,8 @@ def markdown(result: Mapping[str, Any]) -> str:
             for reason, each in result["refused"].items()
         ),
         "",
+        *kinds(result["by_kind"]),
+        "",
         "| " + " | ".join(header) + " |",
         "|---" * len(header) + "|",
     ]
@@ -143,6 +153,16 @@ def markdown(result: Mapping[str, Any]) -> str:
         "",
     ]
     return "\n".join(lines)
+
+
+def kinds(found: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """Return the scores of our estimate by the kind of the student, as lines of Markdown."""
+    header = (f"{OURS}, by kind", *SCORES[1:-1], "too high by", "covered")
+    rows = (
+        [kind, *score_cells(OURS, each)[1:-1], percent(each["bias"]), percent(each["coverage"])]
+        for kind, each in found.items()
+    )
+    return ["| " + " | ".join(cells) + " |" for cells in (header, ["---"] * len(header), *rows)]
 
 
 def console_table(result: Mapping[str, Any]) -> Table:

@@ -2,7 +2,7 @@
 
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from copy import deepcopy
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -151,11 +151,10 @@ def train_students(
         return [run_of_table(name, recipe_name, seed, teacher_folder, out, options)]
     folder = out / slug(name) / slug(recipe_name) / f"seed-{seed}"
     settings = family.recipes[recipe_name]
-    if (folder / STUDENTS).is_file():
-        trained = from_plain(Trained, read_json(folder / STUDENTS), str(folder / STUDENTS))
-        if not is_made_by(trained.made_by, family, settings, options.shorten):
-            raise InputError(f"{folder} was trained with other settings; remove it or give another --out")
-        return list(trained.students)
+    if (
+        before := stored_students(folder, lambda text: is_made_by(text, family, settings, options.shorten))
+    ) is not None:
+        return before
     teacher = load_teacher(family, teacher_folder).to(options.device)
     torch.manual_seed(seed)
     copies = learn(settings, family, teacher, options.shorten)
@@ -178,9 +177,27 @@ def train_students(
                     per_class=tuple(value or 0.0 for value in found.per_class),
                 )
             )
-        before, after = around(family, settings, options.shorten)
-        write_json(new / STUDENTS, asdict(Trained(f"{before}{settings!r}{after}", tuple(students))))
+        first, last = around(family, settings, options.shorten)
+        write_json(new / STUDENTS, asdict(Trained(f"{first}{settings!r}{last}", tuple(students))))
     return students
+
+
+def stored_students(folder: Path, is_made_by: Callable[[str], bool]) -> list[Student] | None:
+    """Return the students in a folder; None if it has none.
+
+    Args:
+        folder: The folder of one recipe and seed.
+        is_made_by: Whether stored settings are those of today.
+
+    Raises:
+        InputError: If they are not.
+    """
+    if not (folder / STUDENTS).is_file():
+        return None
+    trained = from_plain(Trained, read_json(folder / STUDENTS), str(folder / STUDENTS))
+    if not is_made_by(trained.made_by):
+        raise InputError(f"{folder} has students with other settings; remove it or give another --out")
+    return list(trained.students)
 
 
 def around(family: Family, settings: Recipe, shorten: int) -> tuple[str, str]:

@@ -11,7 +11,9 @@ from datafree.benchmarks.table import Benchmark
 from datafree.classifier import Classifier
 from datafree.methods import METHODS
 from datafree.methods.deep_inversion import DeepInversionConfig
+from datafree.quantization.choosing import QuantizationConfig
 from datafree.runs.quantizing.auto import CalibrationConfig
+from datafree.runs.serialization import serializable
 from datafree.synthesis import Method
 from datafree.teachers.folders import load_folder
 from datafree.teachers.sources import load
@@ -24,7 +26,23 @@ NOTHING = "nothing"
 RANDOM, REAL = "random", "real"
 RECOVERED = ", recovered"
 """ending of a row whose float weights are trained under fake quantisation"""
+RECOVERY_STEPS = 300
 INVERSION = DeepInversionConfig(batch_size=256, steps=(100,), lr=0.1, statistics=20.0)
+
+
+serializable(QuantizationConfig)
+
+
+@serializable
+@dataclass(frozen=True, kw_only=True)
+class Quantization:
+    """How a network is quantised: the images of its calibration, and the settings."""
+
+    settings: QuantizationConfig
+    method: Method | None = None
+    """how the images are synthesized; None: random pixels or real images, as the name says"""
+    images: int = 256
+    """one half calibrates, the other half decides"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,6 +74,13 @@ class Case:
     def rows(self) -> tuple[str, ...]:
         """The names of all rows, from the floor to the ceiling."""
         return (NOTHING, RANDOM, *self.sources, *(f"{name}{RECOVERED}" for name in self.recovered), REAL)
+
+    def quantization(self, row: str, bits: str) -> Quantization:
+        """Return how the network is quantised in a row with images."""
+        name, _, _ = row.partition(RECOVERED)
+        steps = RECOVERY_STEPS if row.endswith(RECOVERED) else 0
+        settings = QuantizationConfig(bits=bits, observer=self.observer, float_layers=0, recovery_steps=steps)
+        return Quantization(settings=settings, method=self.sources.get(name), images=self.images)
 
     def load(self, folder: Path, data_root: str) -> Classifier:
         """Return the trained network.

@@ -1,7 +1,7 @@
 """Measuring one row of the table for one seed: the images, the quantised networks, their agreement and their accuracy."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -9,12 +9,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from datafree.benchmarks.quantization.cases import NOTHING, RANDOM, REAL, RECOVERED, Case
+from datafree.benchmarks.quantization.cases import NOTHING, RANDOM, REAL, RECOVERED, Case, Quantization
 from datafree.callback import silent
 from datafree.classifier import Classifier, fingerprint
 from datafree.files import read_json, write_json
+from datafree.files.validation import from_plain
 from datafree.methods import METHODS
-from datafree.quantization.choosing import QuantizationConfig, quantize
+from datafree.quantization.choosing import quantize
 from datafree.quantization.results import Measured
 from datafree.quantization.schemes import Scheme
 from datafree.quantization.sessions import OnnxNetwork
@@ -23,12 +24,22 @@ from datafree.randomness import RandomNumbers
 from datafree.real.data import open_real
 from datafree.real.ledger import Ledger
 from datafree.runs.quantizing.images import resolved
+from datafree.runs.reading.described import describes
 from datafree.sets.collecting import Sources, Wanted, collect
-from datafree.types import Images
+from datafree.types import Images, InputError
 
-RECOVERY_STEPS = 300
 DRAWN = 256
 """drawn pictures on which agreement is measured besides, at most; they are of another seed than those of the rows"""
+
+
+@dataclass(frozen=True)
+class MeasuredRow:
+    """The file of a row that was measured for one seed."""
+
+    made_by: Mapping[str, str]
+    """the settings, by bits; none for the row without images"""
+    results: Mapping[str, Any]
+    """what was found, by bits"""
 
 
 @dataclass
@@ -138,14 +149,24 @@ def accuracy(logits: Tensor, labels: Tensor) -> float:
 
 
 def measure_row(bench: Bench, row: str, seed: int) -> dict[str, Any]:
-    """Return the results of a row for one seed, by bits; they are read from a file if they were measured before."""
+    """Return the results of a row for one seed, by bits; they are read from a file if they were measured before.
+
+    Raises:
+        InputError: If they were measured with other settings.
+    """
     file = bench.folder / row.replace(", ", "-") / f"seed-{seed}.json"
+    settings = {} if row == NOTHING else {bits: bench.case.quantization(row, bits) for bits in bench.case.bits}
     if file.is_file():
-        return read_json(file)
+        found = from_plain(MeasuredRow, read_json(file), str(file))
+        if found.made_by.keys() != settings.keys() or not all(
+            describes(text, settings[bits]) for bits, text in found.made_by.items()
+        ):
+            raise InputError(f"{file} was measured with other settings; remove it or give another --out")
+        return dict(found.results)
     file.parent.mkdir(parents=True, exist_ok=True)
-    result = without_images(bench) if row == NOTHING else with_images(bench, row, seed, file.parent)
-    write_json(file, result)
-    return result
+    results = without_images(bench) if row == NOTHING else with_images(bench, row, seed, settings, file.parent)
+    write_json(file, asdict(MeasuredRow({bits: repr(each) for bits, each in settings.items()}, results)))
+    return results
 
 
 def without_images(bench: Bench) -> dict[str, Any]:
@@ -159,19 +180,15 @@ def without_images(bench: Bench) -> dict[str, Any]:
     return found | {"w4a8": bench.scores(four) | {"form": "weights only"}}
 
 
-def with_images(bench: Bench, row: str, seed: int, folder: Path) -> dict[str, Any]:
+def with_images(
+    bench: Bench, row: str, seed: int, settings: Mapping[str, Quantization], folder: Path
+) -> dict[str, Any]:
     """Quantise with the images of a row, for each number of bits."""
     images, results = bench.images_of(row, seed), {}
-    for bits in bench.case.bits:
-        config = QuantizationConfig(
-            bits=bits,
-            observer=bench.case.observer,
-            float_layers=0,
-            recovery_steps=RECOVERY_STEPS if row.endswith(RECOVERED) else 0,
-        )
+    for bits, each in settings.items():
         path = folder / f"seed-{seed}-{bits}.onnx"
         with RandomNumbers(seed):
-            made = quantize(bench.classifier, images, path, config, seed=seed)
+            made = quantize(bench.classifier, images, path, each.settings, seed=seed)
         results[bits] = bench.scores(path) | {
             "form": made.form,
             "observer": made.observer,

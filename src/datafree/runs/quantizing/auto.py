@@ -12,6 +12,7 @@ from datafree.methods import METHODS
 from datafree.methods.deep_inversion import DeepInversionConfig
 from datafree.runs.planning.auto import Auto, decides_flip, recipe_for
 from datafree.runs.planning.timing import time_synthesis
+from datafree.runs.serialization import serializable
 from datafree.synthesis import Method, Schedule, Synthesizer
 from datafree.synthesis.mixture import Mixture, Part
 from datafree.types import require_at_least
@@ -22,6 +23,7 @@ LARGE, COARSE_TO_FINE = 128, (60, 20)
 """shorter side from which images are refined at half their size first, and the optimization steps at both sizes"""
 
 
+@serializable
 @dataclass(frozen=True, kw_only=True)
 class CalibrationConfig(Method):
     """Half of the images are procedural pictures. The other half is refined, or noise where that is not possible."""
