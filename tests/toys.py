@@ -124,8 +124,8 @@ SMALL = {"batch_size": 8, "student_batch_size": 8, "latent_size": 4, "reset_ever
 def tiny(method: Method) -> Method:
     """Return the same method with tiny settings, which synthesizes in milliseconds."""
     changes: dict[str, Any] = {name: value for name, value in SMALL.items() if getattr(method, name, 0)}
-    if hasattr(method, "steps"):
-        changes["steps"] = (3,) if isinstance(method.steps, tuple) else 3
+    if steps := getattr(method, "steps", 0):
+        changes["steps"] = (3,) if isinstance(steps, tuple) else 3
     return replace(method, **changes)
 
 

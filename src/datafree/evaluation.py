@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from datafree.classifier import Classifier, frozen
 from datafree.ensemble import Ensemble
+from datafree.functions import count_parameters as count_parameters
 from datafree.matching import match_classes, resized_to
 from datafree.signals import diversity as diversity
 from datafree.signals import health as health
@@ -331,12 +332,6 @@ def measure(model: Classifier) -> Cost:
         bytes=sum(tensor.numel() * tensor.element_size() for tensor in model.state_dict().values()),
         milliseconds=1e3 * times[len(times) // 2],
     )
-
-
-def count_parameters(model: nn.Module) -> int:
-    """Return the number of parameters, with those of forward-only networks that are no tensors of torch, if known."""
-    hidden = sum(getattr(module, "parameter_count", 0) for module in model.modules())
-    return hidden + sum(parameter.numel() for parameter in model.parameters())
 
 
 def count_macs(model: Classifier) -> int:

@@ -124,3 +124,9 @@ def probe_images(shape: tuple[int, int, int], count: int) -> Tensor:
     """Return images with pixels spread evenly over [0, 1], the same ones each time. No random number is drawn."""
     index = torch.arange(count * math.prod(shape), dtype=torch.float64)
     return (index * 0.6180339887498949 % 1).float().view(count, *shape)  # by the golden ratio
+
+
+def count_parameters(model: nn.Module) -> int:
+    """Return the number of parameters, with those of forward-only networks that are no tensors of torch, if known."""
+    hidden = sum(getattr(module, "parameter_count", 0) for module in model.modules())
+    return hidden + sum(parameter.numel() for parameter in model.parameters())

@@ -7,6 +7,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from datafree.errors import printable
+from datafree.functions import count_parameters
 
 NAMED, LONGEST = 10, 40
 """class names that are listed, and characters of each text"""
@@ -53,7 +54,7 @@ class InNotebook:
         channels, height, width = self.shape
         rows = {
             "network": short(self.network_name),
-            "parameters": f"{parameters_of(self.model):,}",
+            "parameters": f"{count_parameters(self.model):,}",
             "image": f"{channels} x {height} x {width}, pixels in [0, 1]",
             "mean, std": f"{figures(self.mean)}; {figures(self.std)}",
             "classes": f"{len(self.classes):,}{', several per image' if self.multi_label else ''}: {listed(self.classes)}",
@@ -70,12 +71,6 @@ class InNotebook:
         config: Any = getattr(self.model, "pretrained_cfg", None)
         found = config.get("architecture") if isinstance(config, Mapping) else None
         return str(found or type(self.model).__name__)
-
-
-def parameters_of(model: nn.Module) -> int:
-    """Return the number of parameters, with those that are no tensors of torch, if known."""
-    hidden = sum(getattr(module, "parameter_count", 0) for module in model.modules())
-    return hidden + sum(parameter.numel() for parameter in model.parameters())
 
 
 def figures(values: Tensor) -> str:

@@ -55,7 +55,7 @@ def bench_estimates(options: Any, console: Console) -> dict[str, Any]:
         teacher = load_teacher(FAMILIES[name], folders[name])
         measured[name] = Measured(teacher, out / "pools", held_out_batches(FAMILIES[name], teacher, options.data_root))
     shares = {name: measured[name].shares for name in names}
-    usual = {name: each for name, each in shares.items() if not measured[name].fragile}
+    usual = {name: each for name, each in shares.items() if not (measured[name].fragile or FAMILIES[name].parts)}
     rows: list[dict[str, Any]] = []
     for name in names:
         weights = mean_shares(usual, name) if len(usual) > 1 else REAL_SHARES
