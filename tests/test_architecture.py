@@ -60,8 +60,8 @@ ROOMS: dict[str, set[str]] = {
         *("evaluation", "networks"),
     },
     "estimation": {
-        *("types", "callback", "files", "randomness", "classifier", "matching", "evaluation", "synthesis", "weights"),
-        "methods",
+        *("types", "callback", "files", "randomness", "classifier", "ensemble", "matching", "evaluation", "synthesis"),
+        *("weights", "methods"),
     },
     "teachers": {
         *("types", "files", "randomness", "functions", "classifier", "ensemble", "matching", "evaluation"),

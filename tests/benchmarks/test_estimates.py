@@ -128,7 +128,7 @@ class TestTable:
         assert "| distilled | 4 | 1.5 [1.0, 2.0] | 8.0 | 0.40 | 6.5 | 50.0 |" in text
         assert "| stability-weighted agreement | 4 | 1.5 [" in text
         assert "| b | r | 0 | 9 | 40.0 | 60.0 | 55.0 - 65.0 | good |" in text
-        assert "The interval covers 50.0 % of the students. 1 students below 80 % are called good.\n\n|" in text
+        assert "The interval covers 50.0 % of the students. Called good with a retention below 80 %: 1.\n\n|" in text
 
     def test_students_that_are_not_estimated_are_listed_and_do_not_count(self, result: dict[str, Any]):
         refused = [row("c", truth, 0.9, "not estimated", refused="fragile teacher") for truth in (0.1, 0.95)]

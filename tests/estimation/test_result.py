@@ -4,7 +4,16 @@ import json
 
 import pytest
 
-from datafree.estimation.result import UNTESTED, Estimate, interval, lost_classes, not_estimated, sentence_for, word_for
+from datafree.estimation.result import (
+    UNTESTED,
+    Estimate,
+    interval,
+    is_upper_bound,
+    lost_classes,
+    not_estimated,
+    sentence_for,
+    word_for,
+)
 
 
 @pytest.mark.parametrize(
@@ -37,8 +46,14 @@ class TestSentence:
         )
 
     def test_a_weak_student_has_an_upper_bound(self):
-        sentence = sentence_for(0.6, (0.2, 0.8), "collapsed", [], None, 500)
+        assert is_upper_bound(0.6)
+        sentence = sentence_for(0.6, (0.2, 0.8), "collapsed", [], None, 500, upper_bound=True)
         assert "keeps at most about 60 % of its teacher's accuracy (20 to 80 %): it has collapsed;" in sentence
+
+    def test_good_students_have_one_if_they_have_several_teachers(self):
+        assert not is_upper_bound(0.9)
+        assert is_upper_bound(0.9, several=True)
+        assert not is_upper_bound(0.6, several=True, grey=False)
 
     @pytest.mark.parametrize(
         ("lost", "text"),
@@ -83,6 +98,7 @@ class TestNotebook:
 
 def test_colour_images_are_said_to_be_untested():
     arguments = (0.55, (0.04, 0.92), "collapsed", [], None, 576)
-    assert "keeps at most about 55 %" in sentence_for(*arguments) and UNTESTED not in sentence_for(*arguments)
+    assert is_upper_bound(0.55) and not is_upper_bound(0.55, grey=False)
+    assert UNTESTED not in sentence_for(*arguments)
     colour = sentence_for(*arguments, grey=False)
     assert "keeps about 55 %" in colour and colour.endswith(UNTESTED)

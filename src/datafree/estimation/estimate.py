@@ -13,12 +13,21 @@ from torch import Tensor
 
 from datafree.callback import Callback, silent
 from datafree.classifier import Classifier, frozen
+from datafree.ensemble import Ensemble
 from datafree.estimation.agreement import Agreement, weighted_agreement
 from datafree.estimation.cache import Cache, cache_folder, key_of
 from datafree.estimation.families import FAMILIES, LAST_RESORT, Source, families_of, is_known, sources, without
 from datafree.estimation.planning import IMAGES, measure_speed, plan, seconds_for
 from datafree.estimation.pools import ROBUST, Pool, examined, is_fragile, synthesize_all
-from datafree.estimation.result import BOUND, Estimate, interval, lost_classes, not_estimated, sentence_for, word_for
+from datafree.estimation.result import (
+    Estimate,
+    interval,
+    is_upper_bound,
+    lost_classes,
+    not_estimated,
+    sentence_for,
+    word_for,
+)
 from datafree.estimation.stability import BATCH
 from datafree.evaluation import agreement, class_places
 from datafree.matching import resized_to
@@ -271,6 +280,7 @@ def judge(found: Agreement, teacher: Classifier, accuracy: float | None, counts:
     lost = lost_classes(per_class, teacher.classes) if per_class else []
     word, known = word_for(total), None if accuracy is None else total * accuracy
     grey = teacher.shape[0] == 1
+    bounded = is_upper_bound(total, several=isinstance(teacher, Ensemble), grey=grey)
     return Estimate(
         retention=total,
         low=ends[0],
@@ -279,8 +289,8 @@ def judge(found: Agreement, teacher: Classifier, accuracy: float | None, counts:
         accuracy=known,
         per_class=per_class,
         lost_classes=lost,
-        upper_bound=total < BOUND and grey,
-        sentence=sentence_for(total, ends, word, lost, known, images, grey=grey),
+        upper_bound=bounded,
+        sentence=sentence_for(total, ends, word, lost, known, images, upper_bound=bounded, grey=grey),
         **counts,  # type: ignore[arg-type]
     )
 

@@ -128,8 +128,8 @@ def markdown(result: Mapping[str, Any]) -> str:
         "|---" * len(SCORES) + "|",
         *("| " + " | ".join(score_cells(name, found)) + " |" for name, found in result["scores"].items()),
         "",
-        f"The interval covers {percent(result['coverage'])} % of the students. {result['false_praise']} students below "
-        "80 % are called good.",
+        f"The interval covers {percent(result['coverage'])} % of the students. Called good with a retention below "
+        f"80 %: {result['false_praise']}.",
         *(
             f"{each['students']} further students are not estimated ({reason}): S would be wrong by "
             f"{percent(each['error'])} points in the mean, and {percent(abs(each['bias']))} too "
