@@ -12,6 +12,8 @@ from datafree.synthesis.mixture import Mixture
 
 DROPPED = ("--method", "--budget", "--steps", "--batch-size", "--out", "--push-to-hub")
 """options whose values are decided, must be new in another run, or are no part of a run"""
+REAL = "real"
+"""`--method` of a student that learns on real images"""
 OF_STUDENT = ("--student", "--ratio", "--max-parameters", "--max-macs")
 """options that decide the student of `datafree distill`"""
 
@@ -26,11 +28,12 @@ def command_of(verb: str, words: Sequence[str], experiment: Experiment, defaults
         defaults: Returns the defaults of the application for a value of `--method`.
     """
     method = experiment.method
-    assert method is not None
-    name = method.label if isinstance(method, Mixture) else preset_of(method)
-    settings = [f"--method {name}", *method_settings(method)]
+    name = REAL if method is None else method.label if isinstance(method, Mixture) else preset_of(method)
+    settings = [f"--method {name}", *(method_settings(method) if method else ())]
     settings += differences(experiment.application, defaults(name), "")
-    settings += schedule_settings(experiment.schedule, method)
+    settings += (
+        schedule_settings(experiment.schedule, method) if method else [f"--batch-size {experiment.schedule.batch_size}"]
+    )
     decided = {setting.split(" ")[0] for setting in settings}
     if verb == "distill" and isinstance(experiment.task, Task):
         settings.insert(0, f"--student {shlex.quote(experiment.task.student)}")

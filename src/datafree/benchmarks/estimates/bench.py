@@ -55,7 +55,7 @@ def bench_estimates(options: Any, console: Console) -> dict[str, Any]:
         teacher = load_teacher(FAMILIES[name], folders[name])
         measured[name] = Measured(teacher, out / "pools", held_out_batches(FAMILIES[name], teacher, options.data_root))
     shares = {name: measured[name].shares for name in names}
-    usual = {name: each for name, each in shares.items() if not (measured[name].fragile or FAMILIES[name].parts)}
+    usual = {name: shares[name] for name in names if is_usual(measured[name]) and not FAMILIES[name].parts}
     rows: list[dict[str, Any]] = []
     for name in names:
         weights = mean_shares(usual, name) if len(usual) > 1 else REAL_SHARES
@@ -68,6 +68,11 @@ def bench_estimates(options: Any, console: Console) -> dict[str, Any]:
     write_text(options.results / f"{NAME}.md", markdown(result))
     write_text(options.results / f"{NAME}.svg", plot(result))
     return result
+
+
+def is_usual(measured: Measured) -> bool:
+    """Return whether the stability of real images of a teacher counts for others: as for `REAL_SHARES`, of grey images."""
+    return not measured.fragile and measured.teacher.shape[0] == 1
 
 
 def chosen_families(options: Any) -> tuple[str, ...]:
