@@ -42,7 +42,7 @@ ROOMS: dict[str, set[str]] = {
     "memory_format": {"randomness"},
     "functions": {"errors"},
     "notebook": {"errors", "functions"},
-    "classifier": {"types", "functions", "notebook", "memory_format"},
+    "classifier": {"types", "functions", "notebook", "memory_format", "processes"},
     "ensemble": {"types", "classifier"},
     "matching": {"types", "classifier"},
     "losses": {"types", "processes", "classifier"},
@@ -64,7 +64,7 @@ ROOMS: dict[str, set[str]] = {
         *("weights", "methods"),
     },
     "teachers": {
-        *("types", "files", "randomness", "functions", "classifier", "ensemble", "matching", "evaluation"),
+        *("types", "files", "randomness", "functions", "processes", "classifier", "ensemble", "matching", "evaluation"),
         *("synthesis", "weights", "networks", "methods"),
     },
     "sets": {

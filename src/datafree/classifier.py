@@ -19,6 +19,7 @@ from datafree.functions import Function, FunctionNetwork
 from datafree.functions import probe_images as probe_images
 from datafree.memory_format import is_channels_last, use_channels_last
 from datafree.notebook import InNotebook
+from datafree.processes import gathered, is_sharded
 from datafree.types import Decisions, Images, InputError, Logits, Preprocessing, Probabilities, Targets
 
 Recorded = TypeVar("Recorded")
@@ -90,7 +91,7 @@ class Classifier(InNotebook, nn.Module):
         self.register_buffer("std", torch.tensor(std, dtype=torch.float32).view(-1, 1, 1), persistent=False)
         probes = self.normalize(probe_images(shape, 2))
         self.model = model if isinstance(model, nn.Module) else FunctionNetwork(model, probes)
-        if not isinstance(model, nn.ModuleList):  # the networks of an ensemble were examined before
+        if not (isinstance(model, nn.ModuleList) or is_sharded(self.model)):  # these were examined before
             use_channels_last(self.model, probes)
         self.takes_channels_last = is_channels_last(self.model)  # if not, it may depend on contiguous images
 
@@ -130,7 +131,7 @@ class Classifier(InNotebook, nn.Module):
     def class_weights(self) -> Tensor | None:
         """Return the weights of the last linear layer, of shape `(k, d)`; None if it does not have `k` outputs."""
         layer = last_layer(self)
-        return layer.weight.detach() if layer is not None and layer.out_features == len(self.classes) else None
+        return gathered(layer.weight.detach()) if layer and layer.out_features == len(self.classes) else None
 
     def probabilities(self, logits: Logits) -> Probabilities:
         """Return class probabilities of shape `(n, k)`: the softmax of the logits, or their sigmoid if multi-label."""
@@ -382,18 +383,18 @@ def batch_norms(model: nn.Module) -> list[_BatchNorm]:
 
 def cpu_state_dict(model: nn.Module) -> dict[str, Tensor]:
     """Return a copy of the state dict as contiguous tensors on the CPU."""
-    return {name: tensor.detach().cpu().contiguous().clone() for name, tensor in model.state_dict().items()}
+    return {name: gathered(tensor.detach()).cpu().contiguous().clone() for name, tensor in model.state_dict().items()}
 
 
 def fingerprint(model: nn.Module) -> str:
     """Return the SHA-256 of all weights and running statistics of a network, see `hash_tensors`."""
-    return hash_tensors(cpu_state_dict(model))
+    return hash_tensors(model.state_dict())
 
 
 def hash_tensors(tensors: Mapping[str, Tensor]) -> str:
-    """Return the SHA-256 of the names, data types, shapes and bytes of contiguous tensors."""
+    """Return the SHA-256 of the names, data types, shapes and bytes of tensors, which are read one at a time."""
     digest = hashlib.sha256()
     for name, tensor in sorted(tensors.items()):
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
-        digest.update(tensor.reshape(-1).view(torch.uint8).numpy().tobytes())
+        digest.update(gathered(tensor.detach()).cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
     return digest.hexdigest()

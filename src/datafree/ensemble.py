@@ -162,7 +162,7 @@ class SingleTeacher(Classifier):
             multi_label=multi_label or teacher.multi_label,
         )
         self.single_label, self.outputs = not teacher.multi_label, teacher.outputs
-        self.outputs = teacher.outputs
+        self.takes_channels_last = teacher.takes_channels_last
         self.to(teacher.device)
         known = [name for name in teacher.classes if name in labels]
         columns = {

@@ -22,6 +22,7 @@ from datafree.ensemble import Ensemble
 from datafree.losses import information_entropy_loss
 from datafree.methods import METHODS
 from datafree.networks.head_surgery import widen
+from datafree.runs.launching.sharding import shard_teacher
 from datafree.runs.launching.world import create_fabric, world_of
 from datafree.synthesis import Method, Schedule, Stream, Synthesizer
 from datafree.synthesis.augmentation import Augmentation
@@ -168,12 +169,19 @@ def train(
 
 
 def train_with(
-    fabric: Any, method: str, application: str, teacher: dict[str, Tensor], schedule: Schedule | None
+    fabric: Any,
+    method: str,
+    application: str,
+    teacher: dict[str, Tensor],
+    schedule: Schedule | None,
+    sharded: bool = False,
 ) -> dict[str, Any]:
     torch.set_default_dtype(torch.float64)
     try:
         torch.manual_seed(3)
         student, network = networks(application, teacher, torch.float64)
+        if sharded:
+            shard_teacher(network, fabric)
         settings = APPLICATIONS[application]
         schedule = schedule or Schedule(warmup_batches=2, refresh_every=4, pool_batches=3, batch_size=12)
         losses = Losses()
@@ -195,13 +203,15 @@ def train_with(
         torch.set_default_dtype(torch.float32)
 
 
-def train_all(pairs: Sequence[tuple[str, str]], teacher: dict[str, Tensor]) -> dict[tuple[str, str], Any]:
-    """Train one student for each pair of a method and an application."""
+def train_all(
+    pairs: Sequence[tuple[str, str]], teacher: dict[str, Tensor], sharded: bool = False
+) -> dict[tuple[str, str], Any]:
+    """Train one student for each pair of a method and an application, with a whole or a sharded teacher."""
     fabric = fabric_here()
     results: dict[tuple[str, str], Any] = {}
     for method, application in pairs:
         try:
-            results[method, application] = train_with(fabric, method, application, teacher, None)
+            results[method, application] = train_with(fabric, method, application, teacher, None, sharded)
         except Exception:
             results[method, application] = traceback.format_exc()[-1500:]
     return results

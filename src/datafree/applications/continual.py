@@ -153,7 +153,9 @@ class ExtensionConfig(AugmentedLearning):
             "remember": lambda: old_class_loss(student[new], teacher[new], self.temperature),
             "local": lambda: local_cross_entropy(student[new], labels[new], old_classes),
             "head": lambda: balanced_cross_entropy(head(outputs.student_features.detach()), labels, old_classes),
-            "features": lambda: feature_loss(outputs.student_features, outputs.teacher_features, old_head.weight),
+            "features": lambda: feature_loss(
+                outputs.student_features, outputs.teacher_features, processes.gathered(old_head.weight)
+            ),
         }
         return {name: weight * terms[name]() for name, weight in self.weights.items()}
 

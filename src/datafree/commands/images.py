@@ -65,6 +65,8 @@ class Synthesize(TeacherOptions):
     """cpu, cuda, mps, ...; auto: an accelerator if available, else the CPU"""
     devices: int = 1
     """number of processes with one device each, which divide every batch"""
+    shard_teacher: bool = False
+    """divide the weights of the teacher among the processes; a layer is gathered when it is used"""
     threads: int = 1
     """CPU threads"""
 

@@ -21,3 +21,6 @@ from datafree.processes.reduction import mean_terms as mean_terms
 from datafree.processes.reduction import moments as moments
 from datafree.processes.reduction import overflow_together as overflow_together
 from datafree.processes.reduction import total as total
+from datafree.processes.sharding import gathered as gathered
+from datafree.processes.sharding import is_sharded as is_sharded
+from datafree.processes.sharding import local as local

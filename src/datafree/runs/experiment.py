@@ -16,12 +16,7 @@ from datafree.progress import Work
 from datafree.real.ledger import Purpose
 from datafree.runs.dependencies import dependencies_of
 from datafree.runs.estimating.at_end import estimate_of
-from datafree.runs.hardware import (
-    double_precision,
-    environment,
-    peak_memory,
-    plain_faults,
-)
+from datafree.runs.hardware import double_precision, environment, peak_memory, plain_faults
 from datafree.runs.launching.lost import ending_together
 from datafree.runs.launching.numerics import deterministic_kernels
 from datafree.runs.launching.racing import Trials
@@ -53,11 +48,7 @@ from datafree.synthesis.dividing import part_of
 from datafree.teachers.code import require_repeated
 from datafree.teachers.costs import sources
 from datafree.teachers.inspection import notes_of
-from datafree.types import (
-    Batch,
-    Diverged,
-    InputError,
-)
+from datafree.types import Batch, Diverged, InputError
 
 
 @dataclass(frozen=True)
@@ -170,6 +161,7 @@ def run(
         if fingerprint(whole_teacher(setup.teacher).model) != teacher_sha256:
             raise RuntimeError("the run changed the teacher; this is a bug of datafree, please report it")
         summary = summarize(setup, logger, console, watch)
+        student, setup = setup.student, setup.with_whole_teacher()
         if setup.fabric.is_global_zero:
             add_estimate(summary, setup, logger, console, watch, estimate_seconds)
         summary["verdict"] = verdict(summary, findings(logger.evidence(probe=probed)))
@@ -179,10 +171,10 @@ def run(
         together.wait()
         if folder:
             asked = answers_of_run(logger.states.get("stream"), logger.first_batches, setup.teacher, setup.student)
-            write_results(folder.path, summary, setup.student, logger.first_batches, asked)
+            write_results(folder.path, summary, student, logger.first_batches, asked)
             folder.delete_checkpoints()
             delete_unlisted(folder.path / POOL)
-    return Result(setup.student, summary, out)
+    return Result(student, summary, out)
 
 
 def after_race(experiment: Experiment, out: Path, resuming: bool, started: float | None) -> Setup:
@@ -246,7 +238,7 @@ def new_logger(
         work=work,
         aims=any(method.aims for method, _ in sources(experiment.method, experiment.schedule)),
         evaluation_interval=experiment.evaluation_interval,
-        evaluate=(lambda: evaluate(student, teacher, test.batches_for(student, teacher)).score)
+        evaluate=(lambda: evaluate(student, student, test.batches_for(student, student)).score)
         if test and test.labelled
         else None,
     )

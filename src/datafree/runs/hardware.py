@@ -16,6 +16,7 @@ from datafree import __version__
 from datafree.applications.trainer import Fabric
 from datafree.classifier import Classifier
 from datafree.runs.launching.numerics import numerics
+from datafree.runs.launching.sharding import shard_teacher
 from datafree.runs.launching.world import create_fabric, world_of
 from datafree.types import InputError, OutOfMemory, require_at_least, require_at_most
 
@@ -148,14 +149,45 @@ def plain_faults(batch_sizes: Sequence[str] = BATCH_SIZES, where: str = "") -> I
 def place(model: Classifier, precision: str, fabric: Fabric) -> Classifier:
     """Move a classifier to the device of its process, set its precision, and copy its weights to all processes."""
     fabric.to_device(model)
-    for module in model.modules():  # an ensemble contains other classifiers
+    set_precision(model, precision)
+    if fabric.world_size > 1:
+        model.load_state_dict(fabric.broadcast(model.state_dict()))
+    return model
+
+
+def place_sharded(teacher: Classifier, precision: str, fabric: Fabric) -> Classifier:
+    """Divide a teacher among the processes, in place, in the precision of the run.
+
+    Args:
+        teacher: The teacher, on the CPU.
+        precision: Precision by its name in Lightning Fabric.
+        fabric: The processes.
+
+    Returns:
+        The teacher without its weights; see `whole_again`.
+
+    Raises:
+        InputError: If it cannot be divided.
+    """
+    set_precision(teacher, precision)
+    skeleton = shard_teacher(teacher, fabric)
+    return_freed_memory()
+    return skeleton
+
+
+def set_precision(model: Classifier, precision: str) -> None:
+    """Set the precision of a classifier, and of those in it if it is an ensemble."""
+    for module in model.modules():
         if isinstance(module, Classifier):
             module.precision = PRECISIONS.get(precision, torch.float32)
     if precision == DOUBLE:
         model.double()
-    if fabric.world_size > 1:
-        model.load_state_dict(fabric.broadcast(model.state_dict()))
-    return model
+
+
+def return_freed_memory() -> None:
+    """Return the memory that this process has freed to the system, which `set_threads` otherwise keeps."""
+    if platform.libc_ver()[0] == "glibc":
+        ctypes.CDLL(None).malloc_trim(0)
 
 
 @contextmanager

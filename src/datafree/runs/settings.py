@@ -28,6 +28,9 @@ class RuntimeConfig:
     devices: int = 1
     """number of processes with one device each; they divide every batch among them, so the result does not depend on their
     number but for rounding"""
+    shard_teacher: bool = False
+    """divide the weights of the teacher among the processes, for one that is too large for each device; a layer is gathered
+    when it is used. The student stays whole in every process"""
     precision: str = "32-true"
     """precision by its name in Lightning Fabric: 32-true, bf16-mixed, 16-mixed, 64-true"""
     threads: int = 1

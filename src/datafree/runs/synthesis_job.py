@@ -13,8 +13,9 @@ from rich.console import Console
 from datafree.classifier import Classifier, fingerprint
 from datafree.matching import Resized, chosen_classes
 from datafree.randomness import RandomNumbers
-from datafree.runs.hardware import launch, plain_faults, set_threads, to_device
+from datafree.runs.hardware import launch, place_sharded, plain_faults, set_threads, to_device
 from datafree.runs.launching.lost import ending_together
+from datafree.runs.launching.sharding import require_shardable, wants_shards, whole_again
 from datafree.runs.launching.world import world_of
 from datafree.runs.logger import RunLogger
 from datafree.runs.planning.memory import pool_memory
@@ -50,6 +51,7 @@ def synthesize(
     seed: int = 0,
     device: str = "cpu",
     devices: int = 1,
+    shard_teacher: bool = False,
     threads: int = 1,
     console: Console | None = None,
 ) -> int:
@@ -71,6 +73,7 @@ def synthesize(
         seed: Random seed.
         device: cpu, cuda, mps, or auto.
         devices: Number of processes with one device each, which divide every batch. The first one writes.
+        shard_teacher: Whether the weights of the teacher are divided among the processes.
         threads: CPU threads.
         console: Where progress is shown; default: nowhere.
 
@@ -87,6 +90,9 @@ def synthesize(
     if "parquet" in format:
         require_pyarrow()
     set_threads(threads)
+    shards = wants_shards(shard_teacher)
+    if shards:
+        require_shardable(world_of(devices).size)
     fabric = launch(device, devices=devices) if world_of(devices).size > 1 else None
     torch.manual_seed(seed)
     classifier = (options or TeacherOptions()).load_network(teacher)
@@ -94,7 +100,8 @@ def synthesize(
     wanted = Wanted(images=images, classes=tuple(map(classifier.classes.index, names)), per_class=per_class)
     require_disk(wanted, classifier, Path(out))
     learner = create_student(classifier, student).eval() if student else None
-    for model in filter(None, (classifier, learner)):
+    skeleton = place_sharded(classifier, "32-true", fabric) if shards and fabric else None
+    for model in filter(None, (None if shards else classifier, learner)):
         fabric.to_device(model) if fabric else to_device(model, device)
     require_capabilities(classifier, method)
     writes = fabric is None or fabric.is_global_zero
@@ -112,8 +119,10 @@ def synthesize(
             collected = collect(method, sources, wanted)
             logger.warn_of_collapse()
             logger.warn_of_faults()
+        about = about_of(collected, classifier, origin_of(method, seed, student), logger.seconds())
+        if skeleton and fabric:
+            classifier = whole_again(classifier, skeleton, fabric) or classifier
         if writes:
-            about = about_of(collected, classifier, origin_of(method, seed, student), logger.seconds())
             write_pieces(collected.images, about, classifier, out, format, layout or ArrayLayout())
     return len(collected.images)
 

@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from datafree.classifier import Classifier, frozen
+from datafree.processes import local
 from datafree.randomness import RandomNumbers
 from datafree.synthesis import Method, Schedule
 from datafree.synthesis.mixture import Mixture
@@ -74,12 +75,12 @@ def _best_pass(classifier: Classifier, count: int) -> tuple[float, int]:
 
 def _timed_pass(classifier: Classifier, count: int) -> tuple[float, int]:
     """Return the seconds of a pass of some images, and the bytes that it keeps for the backward pass."""
-    weights = {parameter.untyped_storage().data_ptr() for parameter in classifier.parameters()}
+    weights = {local(parameter).untyped_storage().data_ptr() for parameter in classifier.parameters()}
     kept: dict[int, int] = {}
 
     def keep(tensor: Tensor) -> Tensor:
         storage = tensor.untyped_storage()
-        if storage.data_ptr() not in weights:
+        if storage.data_ptr() not in weights and not isinstance(tensor, nn.Parameter):  # gathered ones are elsewhere
             kept[storage.data_ptr()] = storage.nbytes()
         return tensor.detach()
 

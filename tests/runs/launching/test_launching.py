@@ -16,6 +16,7 @@ from datafree.files import read_json
 from datafree.runs import checkpoints
 from datafree.runs.launching.lost import ending_together
 from datafree.runs.launching.redividing import redivided
+from datafree.runs.launching.sharding import wants_shards
 from datafree.runs.launching.together import Stopped, Together
 from datafree.runs.launching.world import World, launched, world_of
 from datafree.synthesis.pool import Pool
@@ -45,12 +46,14 @@ def test_a_launcher_decides_the_number_of_processes(launcher: str, monkeypatch: 
         world_of(3)
 
 
-def test_only_whole_networks_in_every_process_are_supported(monkeypatch: pytest.MonkeyPatch):
-    for strategy in ("auto", "ddp"):
+def test_students_are_whole_in_every_process_and_teachers_may_be_sharded(monkeypatch: pytest.MonkeyPatch):
+    for strategy in ("auto", "ddp", "fsdp"):
         monkeypatch.setenv("LT_STRATEGY", strategy)
-        assert world_of(2) == World(2)
-    monkeypatch.setenv("LT_STRATEGY", "fsdp")
-    expected = r"--strategy is fsdp, but every process of datafree holds whole networks \(ddp\); leave --strategy out"
+        assert world_of(2) == World(2) and wants_shards(False) == (strategy == "fsdp") and wants_shards(True)
+    monkeypatch.setenv("LT_STRATEGY", "deepspeed")
+    expected = (
+        "--strategy is deepspeed, but datafree supports ddp and, to shard the teacher, fsdp; leave --strategy out"
+    )
     with pytest.raises(InputError, match=expected):
         world_of(2)
 
@@ -186,3 +189,27 @@ def test_a_run_of_two_processes_is_stopped_lost_and_resumed(digits_teacher: Path
     students = [read_json(folder / "summary.json") for folder in (whole, asked, lost, other)]
     assert students[0]["student_sha256"] == students[1]["student_sha256"] == students[2]["student_sha256"]
     assert any("another number of processes (1, before 2)" in note for note in students[3]["notes"])
+
+
+@pytest.mark.slow
+def test_a_run_with_a_sharded_teacher_is_stopped_and_resumed(
+    digits_teacher: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    words = ["distill", "--teacher", f"local-dir:{digits_teacher}", "--student", "convnet_w16", *RUN]
+    whole, asked, other, alone = (tmp_path / name for name in ("whole", "asked", "other", "alone"))
+    sharded = [*words, "--shard-teacher", "--devices", "2"]
+    subprocess.run(command([*sharded, "--out", str(whole)]), check=True)
+    assert stopped([*sharded, "--out", str(asked)], asked, signal.SIGUSR1) == 75
+    assert stopped([*sharded, "--out", str(alone)], alone, signal.SIGUSR1) == 75
+    monkeypatch.setenv("LT_STRATEGY", "fsdp")  # as `fabric run --strategy fsdp` does
+    subprocess.run(command([*words, "--out", str(other)], 2), check=True)
+    monkeypatch.delenv("LT_STRATEGY")
+    subprocess.run(command(["resume", str(asked)]), check=True)
+    subprocess.run(command(["resume", str(alone), "--devices", "1"]), check=True)
+    students = [read_json(folder / "summary.json") for folder in (whole, asked, other, alone)]
+    assert students[0]["student_sha256"] == students[1]["student_sha256"] == students[2]["student_sha256"]
+    assert len({student["teacher_sha256"] for student in students}) == 1
+    assert read_json(other / "experiment.json")["shard_teacher"] is True
+    assert any("another number of processes (1, before 2)" in note for note in students[3]["notes"])
+    for folder in (whole, alone):  # what the first process computes with the whole teacher
+        assert (folder / "synthetic" / "answers.json").exists()

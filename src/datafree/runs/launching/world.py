@@ -14,7 +14,9 @@ FABRIC_COMMAND = "LT_"
 """prefix of the variables with which `fabric run` sets the arguments of `Fabric`"""
 STRATEGY = "LT_STRATEGY"
 """the variable of its option `--strategy`"""
-STRATEGIES = ("auto", "ddp")
+FSDP = "fsdp"
+"""the strategy that divides the teacher among the processes, as `--shard-teacher` does"""
+STRATEGIES = ("auto", "ddp", FSDP)
 """strategies that are supported"""
 
 
@@ -42,12 +44,12 @@ def world_of(devices: int) -> World:
         devices: The setting `devices`; 1 leaves the number to the launcher, if there is one.
 
     Raises:
-        InputError: If a launcher has started another number of processes, or wants to divide networks among them.
+        InputError: If a launcher has started another number of processes, or wants a strategy that is not supported.
     """
     strategy = os.environ.get(STRATEGY, "auto")
     if strategy not in STRATEGIES:
         raise InputError(
-            f"--strategy is {strategy}, but every process of datafree holds whole networks (ddp); leave --strategy out"
+            f"--strategy is {strategy}, but datafree supports ddp and, to shard the teacher, fsdp; leave --strategy out"
         )
     found = launched()
     if found is None:

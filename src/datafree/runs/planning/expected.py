@@ -2,6 +2,7 @@
 
 from datafree.classifier import Classifier
 from datafree.evaluation import count_parameters
+from datafree.processes import is_sharded, local
 from datafree.progress import Work
 from datafree.progress.words import duration
 from datafree.runs.hardware import peak_memory
@@ -23,6 +24,8 @@ def networks(teacher: Classifier, student: Classifier, work: Work, *, resuming: 
     """
     sizes = (count_parameters(model) for model in (teacher, student))
     line = "{}, teacher {:,} parameters, student {:,} parameters".format(teacher.device, *sizes)
+    if is_sharded(teacher):
+        line += f" (of the teacher {sum(local(p).numel() for p in teacher.parameters()):,} in each process)"
     if work.seconds is None or work.bytes is None:
         return line
     space = memory(peak_memory() * 10**6 + work.bytes)

@@ -1,6 +1,7 @@
 """The processes, networks and real images of an experiment, and what its budget decides."""
 
 import time
+from copy import deepcopy
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -12,15 +13,17 @@ from datafree.applications.trainer import Fabric
 from datafree.classifier import Classifier, ClassSubset
 from datafree.matching import Resized
 from datafree.runs.estimating.history import history_of
-from datafree.runs.hardware import launch, place, set_threads
+from datafree.runs.hardware import launch, place, place_sharded, set_threads
 from datafree.runs.launching.racing import Trials
+from datafree.runs.launching.sharding import require_shardable, wants_shards, whole_again
+from datafree.runs.launching.world import world_of
 from datafree.runs.planning.auto import Auto
 from datafree.runs.planning.deciding import Request, decide
 from datafree.runs.planning.halving import with_batches_that_fit
 from datafree.runs.planning.pools import with_bounded_pools
 from datafree.runs.settings import Experiment
 from datafree.runs.task_data import TaskData, open_data, require_data
-from datafree.runs.tasks import Task, starts_fresh
+from datafree.runs.tasks import AmalgamationTask, Task, starts_fresh
 from datafree.synthesis import Method
 from datafree.teachers.candidates import AUTO, RATIO
 from datafree.teachers.folders import architecture
@@ -41,6 +44,8 @@ class Setup:
     """what the budget and the method `auto` decided, and why"""
     seconds: float | None = None
     """expected duration, if it was measured for the budget"""
+    skeleton: Classifier | None = None
+    """the teacher without its weights, if these are divided among the processes"""
 
     @property
     def visible_student(self) -> nn.Module:
@@ -48,6 +53,17 @@ class Setup:
         student: nn.Module = self.student if self.student.shape == self.teacher.shape else Resized(self.student)
         classes = len(self.teacher.classes)
         return student if len(self.student.classes) == classes else ClassSubset(student, range(classes))
+
+    def with_whole_teacher(self) -> "Setup":
+        """Return a setup whose teacher is whole, in the first process, for what it does alone. All processes must call this.
+
+        If the teacher does not fit into the memory of the device, it is on the CPU, and so is a copy of the student.
+        """
+        teacher = whole_again(self.teacher, self.skeleton, self.fabric) if self.skeleton else None
+        if teacher is None:
+            return self
+        same = teacher.device == self.student.device
+        return replace(self, teacher=teacher, student=self.student if same else deepcopy(self.student).cpu())
 
     def extra_inputs(self) -> dict[str, Any]:
         """Return what the application takes besides the synthesized batches: real images of new classes."""
@@ -82,15 +98,23 @@ def set_up(
     if resuming:
         require_data(experiment.task, ceiling=experiment.method is None)
     processes = devices or experiment.devices
+    shards = wants_shards(experiment.shard_teacher)
+    if shards:
+        merges, halves = isinstance(experiment.task, AmalgamationTask), bool(experiment.fit_memory)
+        require_shardable(world_of(processes).size, resuming=resuming, merges=merges, halves=halves)
     fabric = launch(experiment.device, devices=processes, precision=experiment.precision, resuming=resuming)
     torch.manual_seed(experiment.seed)  # all processes draw the same numbers
-    teacher, student = (
-        place(model, experiment.precision, fabric) for model in experiment.task.load(download=not resuming)
-    )
-    experiment = with_named_student(experiment, student)
+    teacher, student = experiment.task.load(download=not resuming)
+    skeleton = None
+    if shards and fabric.world_size > 1:
+        skeleton = place_sharded(teacher, experiment.precision, fabric)
+    else:
+        place(teacher, experiment.precision, fabric)
+    place(student, experiment.precision, fabric)
+    experiment = replace(with_named_student(experiment, student), shard_teacher=shards)
     if experiment.method is not None and experiment.application.needs_images:
         require_capabilities(teacher, method_of(experiment))
-    setup = Setup(experiment, fabric, teacher, student, open_data(experiment.task, student, teacher))
+    setup = Setup(experiment, fabric, teacher, student, open_data(experiment.task, student, teacher), skeleton=skeleton)
     fitting: tuple[str, ...] = ()
     if experiment.fit_memory and (not resuming or is_open(experiment)):
         experiment, fitting = fabric.broadcast(with_batches_that_fit(experiment, teacher, setup.visible_student))
