@@ -7,6 +7,7 @@ backward to the pixels of one image per process, in a network with random weight
 """
 
 import argparse
+import ctypes
 import json
 import os
 import platform
@@ -22,11 +23,11 @@ import torch
 from datafree.classifier import frozen
 from datafree.files import write_json
 from datafree.processes.sharding import kept_bytes
-from datafree.runs.hardware import place, place_sharded, return_freed_memory, set_threads
+from datafree.runs.hardware import place, place_sharded, set_threads
 from datafree.runs.launching.world import create_fabric, world_of
 from datafree.teachers import create
 
-PASSES = 3
+PASSES = 2
 """passes, of which the first one also allocates"""
 
 
@@ -48,7 +49,8 @@ def measure(network: str) -> dict[str, float]:
     fabric.launch()
     import torch.distributed.fsdp  # noqa: F401  # its code is no memory of the teacher
 
-    return_freed_memory()
+    libc = ctypes.CDLL(None)
+    libc.malloc_trim(0)
     before = memory("VmRSS")
     forget_peak()
     teacher = create(network).eval()
@@ -57,7 +59,7 @@ def measure(network: str) -> dict[str, float]:
         skeleton = place_sharded(teacher, "32-true", fabric)
     else:
         place(teacher, "32-true", fabric)
-        return_freed_memory()
+        libc.malloc_trim(0)
     loading, rest = memory("VmHWM"), memory("VmRSS")
     forget_peak()
     seconds = []

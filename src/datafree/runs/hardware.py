@@ -28,7 +28,7 @@ MAX_THREADS = 1024
 """upper bound on CPU threads, to catch typing errors"""
 MAX_DEVICES = 64
 """upper bound on processes, to catch typing errors"""
-M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4
+M_TRIM_THRESHOLD, M_MMAP_THRESHOLD, M_MMAP_MAX = -1, -3, -4
 """option numbers of `mallopt`, from malloc.h"""
 
 
@@ -170,8 +170,9 @@ def place_sharded(teacher: Classifier, precision: str, fabric: Fabric) -> Classi
         InputError: If it cannot be divided.
     """
     set_precision(teacher, precision)
-    skeleton = shard_teacher(teacher, fabric)
     return_freed_memory()
+    skeleton = shard_teacher(teacher, fabric)
+    return_freed_memory()  # that of the weights, which were loaded before
     return skeleton
 
 
@@ -185,9 +186,17 @@ def set_precision(model: Classifier, precision: str) -> None:
 
 
 def return_freed_memory() -> None:
-    """Return the memory that this process has freed to the system, which `set_threads` otherwise keeps."""
+    """Return memory that was freed to the system, now and from now on, which `set_threads` has stopped.
+
+    Layers of a sharded teacher are gathered and freed between activations that stay. If the process kept their memory, the
+    activations would take the room of the next layer, and the process would grow by all layers.
+    """
     if platform.libc_ver()[0] == "glibc":
-        ctypes.CDLL(None).malloc_trim(0)
+        libc = ctypes.CDLL(None)
+        libc.mallopt(M_MMAP_MAX, 2**16)
+        libc.mallopt(M_MMAP_THRESHOLD, 2**20)  # blocks of a megabyte or more are returned one by one
+        libc.mallopt(M_TRIM_THRESHOLD, 2**20)
+        libc.malloc_trim(0)
 
 
 @contextmanager

@@ -100,7 +100,7 @@ def synthesize(
     wanted = Wanted(images=images, classes=tuple(map(classifier.classes.index, names)), per_class=per_class)
     require_disk(wanted, classifier, Path(out))
     learner = create_student(classifier, student).eval() if student else None
-    skeleton = place_sharded(classifier, "32-true", fabric) if shards and fabric else None
+    skeleton = place_sharded(classifier, "32-true", fabric) if fabric and shards else None
     for model in filter(None, (None if shards else classifier, learner)):
         fabric.to_device(model) if fabric else to_device(model, device)
     require_capabilities(classifier, method)
@@ -120,10 +120,9 @@ def synthesize(
             logger.warn_of_collapse()
             logger.warn_of_faults()
         about = about_of(collected, classifier, origin_of(method, seed, student), logger.seconds())
-        if skeleton and fabric:
-            classifier = whole_again(classifier, skeleton, fabric) or classifier
+        whole = whole_again(classifier, skeleton, fabric) if skeleton and fabric else None
         if writes:
-            write_pieces(collected.images, about, classifier, out, format, layout or ArrayLayout())
+            write_pieces(collected.images, about, whole or classifier, out, format, layout or ArrayLayout())
     return len(collected.images)
 
 
