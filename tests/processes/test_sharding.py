@@ -210,7 +210,7 @@ def test_two_processes_with_a_part_of_the_teacher_compute_what_a_whole_one_compu
             found = result[name]
             assert found["difference"] < 1e-5 and found["single"] and found["equal"] and found["name"], (name, found)
             assert found["again"] is (None if rank else True), (name, found)
-            assert 0.45 < found["kept"] < 0.6 and 0.8 < found["activations"] < 1.25, (name, found)
+            assert 0.45 < found["kept"] < 0.6 and found["activations"] < 1.25, (name, found)
         assert result["ensemble"] < 1e-5
         assert result["one layer"] == (
             "the teacher cannot be sharded, since nearly all of its weights are in one layer; leave --shard-teacher out"
