@@ -6,9 +6,10 @@ from html import escape
 from typing import Any, Literal
 
 UNTESTED = (
-    " Estimates were tested on grey images; the only student of photographs that was tried was underrated by 20 points."
+    " Estimates were tuned on grey images; the four students of photographs that were tried were underrated by 16 "
+    "points."
 )
-"""said besides of colour images: a student of a teacher of CIFAR-10 at 32 x 32 keeps 75 % and was estimated at 55 %"""
+"""said besides of colour images: of a teacher of CIFAR-10 at 32 x 32; see `benchmarks/results/estimate.md`"""
 REFUSED = "Retention was not estimated: "
 """how the sentence about a student begins that is not estimated"""
 Word = Literal["good", "doubtful", "collapsed", "not estimated"]
