@@ -10,8 +10,6 @@ import argparse
 import json
 import os
 import platform
-import socket
-import subprocess
 import sys
 import time
 from pathlib import Path
@@ -19,6 +17,7 @@ from statistics import median
 from typing import Any
 
 import torch
+from workers import run_workers
 
 from datafree.applications.distillation import DistillationConfig
 from datafree.callback import Callback
@@ -86,29 +85,7 @@ def untrained(network: str) -> Classifier:
 
 def together(processes: int, arguments: list[str]) -> dict[str, float]:
     """Run this script in several processes, and return the clock of the slowest and the sum of their computing."""
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        port = listener.getsockname()[1]
-    shared = {
-        "MASTER_ADDR": "127.0.0.1",
-        "MASTER_PORT": str(port),
-        "WORLD_SIZE": str(processes),
-        "OMP_NUM_THREADS": "1",
-    }
-    shared |= {"LOCAL_WORLD_SIZE": str(processes), "TORCHELASTIC_RUN_ID": "benchmark"}
-    running = [
-        subprocess.Popen(
-            [sys.executable, __file__, "--worker", *arguments],
-            env={**os.environ, **shared, "RANK": str(rank), "LOCAL_RANK": str(rank)},
-            stdout=subprocess.PIPE,
-            text=True,
-        )
-        for rank in range(processes)
-    ]
-    outputs = [process.communicate()[0] for process in running]
-    if any(process.returncode for process in running):
-        raise SystemExit("a process of the benchmark failed")
-    results = [json.loads(output.strip().splitlines()[-1]) for output in outputs]
+    results = run_workers(__file__, processes, arguments)
     return {
         "clock": max(result["clock"] for result in results),
         "process": sum(result["process"] for result in results),

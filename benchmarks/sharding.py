@@ -11,19 +11,18 @@ import ctypes
 import json
 import os
 import platform
-import socket
-import subprocess
 import sys
 import time
 from pathlib import Path
 from typing import Any
 
 import torch
+from workers import run_workers
 
 from datafree.classifier import frozen
 from datafree.files import write_json
 from datafree.processes.sharding import kept_bytes
-from datafree.runs.hardware import place, place_sharded, set_threads
+from datafree.runs.hardware import place, place_sharded, return_freed_memory, set_threads
 from datafree.runs.launching.world import create_fabric, world_of
 from datafree.teachers import create
 
@@ -53,10 +52,11 @@ def measure(network: str) -> dict[str, float]:
     libc.malloc_trim(0)
     before = memory("VmRSS")
     forget_peak()
-    teacher = create(network).eval()
-    skeleton = None
     if fabric.world_size > 1:
-        skeleton = place_sharded(teacher, "32-true", fabric)
+        return_freed_memory()
+    teacher = create(network).eval()
+    if fabric.world_size > 1:
+        place_sharded(teacher, "32-true", fabric)
     else:
         place(teacher, "32-true", fabric)
         libc.malloc_trim(0)
@@ -71,35 +71,7 @@ def measure(network: str) -> dict[str, float]:
             seconds.append(time.monotonic() - start)
     found = {"loading": loading - before, "rest": rest - before, "pass": memory("VmHWM") - before}
     found["weights"] = kept_bytes(teacher)
-    assert (skeleton is None) == (fabric.world_size == 1)
     return {name: round(size / 1e6, 1) for name, size in found.items()} | {"seconds": round(min(seconds), 3)}
-
-
-def together(processes: int, arguments: list[str]) -> list[dict[str, float]]:
-    """Run this script in several processes, and return what each has measured."""
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        port = listener.getsockname()[1]
-    shared = {
-        "MASTER_ADDR": "127.0.0.1",
-        "MASTER_PORT": str(port),
-        "WORLD_SIZE": str(processes),
-        "OMP_NUM_THREADS": "1",
-    }
-    shared |= {"LOCAL_WORLD_SIZE": str(processes), "TORCHELASTIC_RUN_ID": "benchmark"}
-    running = [
-        subprocess.Popen(
-            [sys.executable, __file__, "--worker", *arguments],
-            env={**os.environ, **shared, "RANK": str(rank), "LOCAL_RANK": str(rank)},
-            stdout=subprocess.PIPE,
-            text=True,
-        )
-        for rank in range(processes)
-    ]
-    outputs = [process.communicate()[0] for process in running]
-    if any(process.returncode for process in running):
-        raise SystemExit("a process of the benchmark failed")
-    return [json.loads(output.strip().splitlines()[-1]) for output in outputs]
 
 
 def main() -> None:
@@ -114,7 +86,7 @@ def main() -> None:
         return
     rows: dict[str, Any] = {}
     for processes in options.processes:
-        rows[str(processes)] = together(processes, ["--network", options.network])
+        rows[str(processes)] = run_workers(__file__, processes, ["--network", options.network])
         print(processes, json.dumps(rows[str(processes)]), flush=True)
     if options.out:
         machine = {"processor": platform.machine(), "cores": os.cpu_count(), "torch": torch.__version__}

@@ -1,5 +1,6 @@
 """Every command does its work; every user error is one sentence and leaves nothing behind."""
 
+import shlex
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -483,3 +484,16 @@ def test_an_interrupt_during_the_imports_is_one_sentence(capsys: Capture, monkey
     monkeypatch.delitem(sys.modules, "datafree.commands.listing", raising=False)
     monkeypatch.setattr(sys, "meta_path", [Interrupting(), *sys.meta_path])
     assert refusal(capsys, ["methods"], INTERRUPTED) == "datafree: interrupted; run the command again\n"
+
+
+def test_a_run_on_real_images_says_the_command_that_repeats_it(digits_teacher: Path, tmp_path: Path, capsys: Capture):
+    """There is no method to describe; the student was chosen."""
+    words = ["distill", "--teacher", f"local-dir:{digits_teacher}", "--data", "digits", "--method", "real"]
+    words += ["--student", "auto", "--ratio", "1"]
+    assert main([*words, "--steps", "2", "--batch-size", "16", "--out", str(tmp_path / "run")]) == 0
+    command = " ".join(capsys.readouterr().out.partition("repeat")[2].split())
+    assert "--method real --steps 2 --batch-size 16" in command
+    repeated = shlex.split(command)[1:]
+    assert main([*repeated, "--out", str(tmp_path / "again")]) == 0
+    first, again = (load_file(tmp_path / name / "student" / "model.safetensors") for name in ("run", "again"))
+    assert first.keys() == again.keys() and all(torch.equal(first[name], again[name]) for name in first)

@@ -12,8 +12,10 @@ from torch import nn
 
 from datafree import Estimate, InputError, estimate
 from datafree.classifier import Classifier
+from datafree.ensemble import Ensemble
 from datafree.estimation import estimate as module
 from datafree.estimation import planning
+from datafree.estimation.agreement import Agreement
 from datafree.estimation.estimate import Settings, named_method, pools_for
 from datafree.estimation.families import Source, families_of
 from datafree.estimation.planning import Speed, plan, seconds_for
@@ -333,3 +335,11 @@ class TestPlan:
         assert 0 < speed.forward < 1
         assert 0 < speed.both < 1
         assert torch.equal(torch.get_rng_state(), state)
+
+
+def test_a_good_student_of_several_teachers_has_an_upper_bound(teacher: Classifier):
+    """On the benchmark such students are overrated."""
+    found, counts = Agreement(0.95, (0.95,) * 4, 0.01, 500), {"images": 500, "pools": {"zskd": 500}}
+    one, several = (module.judge(found, each, None, counts) for each in (teacher, Ensemble([teacher, toys.conv_net()])))
+    assert (one.upper_bound, several.upper_bound) == (False, True)
+    assert "keeps about 95 %" in one.sentence and "keeps at most about 95 %" in several.sentence

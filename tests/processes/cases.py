@@ -29,6 +29,9 @@ from datafree.synthesis.augmentation import Augmentation
 from datafree.synthesis.mixture import Mixture, Part
 from datafree.types import Batch, Terms
 
+TOLERANCE = 1e-10
+"""largest difference of a loss or a weight between one process and several, in double precision"""
+
 BATCH, STEPS = 12, 20
 
 
@@ -215,6 +218,15 @@ def train_all(
         except Exception:
             results[method, application] = traceback.format_exc()[-1500:]
     return results
+
+
+def differing(one: dict[Any, Any], trained: dict[Any, Any], tolerance: float = TOLERANCE) -> dict[Any, Any]:
+    """Return the pairs whose training failed, or whose losses or student differ, each with what was found."""
+    found = {
+        pair: difference(one[pair], trained[pair]) if isinstance(trained[pair], dict) else trained[pair]
+        for pair in trained
+    }
+    return {pair: each for pair, each in found.items() if not (isinstance(each, float) and each < tolerance)}
 
 
 def difference(one: dict[str, Any], other: dict[str, Any]) -> float:

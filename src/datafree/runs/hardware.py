@@ -159,7 +159,7 @@ def place_sharded(teacher: Classifier, precision: str, fabric: Fabric) -> Classi
     """Divide a teacher among the processes, in place, in the precision of the run.
 
     Args:
-        teacher: The teacher, on the CPU.
+        teacher: The teacher, on the CPU; loaded after `return_freed_memory`.
         precision: Precision by its name in Lightning Fabric.
         fabric: The processes.
 
@@ -170,7 +170,6 @@ def place_sharded(teacher: Classifier, precision: str, fabric: Fabric) -> Classi
         InputError: If it cannot be divided.
     """
     set_precision(teacher, precision)
-    return_freed_memory()
     skeleton = shard_teacher(teacher, fabric)
     return_freed_memory()  # that of the weights, which were loaded before
     return skeleton
@@ -188,8 +187,9 @@ def set_precision(model: Classifier, precision: str) -> None:
 def return_freed_memory() -> None:
     """Return memory that was freed to the system, now and from now on, which `set_threads` has stopped.
 
-    Layers of a sharded teacher are gathered and freed between activations that stay. If the process kept their memory, the
-    activations would take the room of the next layer, and the process would grow by all layers.
+    Call it before a teacher is loaded that will be sharded: weights that were loaded before leave room that is used again and
+    not returned. Layers of a sharded teacher are gathered and freed between activations that stay. If the process kept their
+    memory, the activations would take the room of the next layer, and the process would grow by all layers.
     """
     if platform.libc_ver()[0] == "glibc":
         libc = ctypes.CDLL(None)

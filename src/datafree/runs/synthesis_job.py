@@ -13,7 +13,7 @@ from rich.console import Console
 from datafree.classifier import Classifier, fingerprint
 from datafree.matching import Resized, chosen_classes
 from datafree.randomness import RandomNumbers
-from datafree.runs.hardware import launch, place_sharded, plain_faults, set_threads, to_device
+from datafree.runs.hardware import launch, place_sharded, plain_faults, return_freed_memory, set_threads, to_device
 from datafree.runs.launching.lost import ending_together
 from datafree.runs.launching.sharding import require_shardable, wants_shards, whole_again
 from datafree.runs.launching.world import world_of
@@ -90,9 +90,9 @@ def synthesize(
     if "parquet" in format:
         require_pyarrow()
     set_threads(threads)
-    shards = wants_shards(shard_teacher)
-    if shards:
+    if shards := wants_shards(shard_teacher):
         require_shardable(world_of(devices).size)
+        return_freed_memory()
     fabric = launch(device, devices=devices) if world_of(devices).size > 1 else None
     torch.manual_seed(seed)
     classifier = (options or TeacherOptions()).load_network(teacher)

@@ -80,7 +80,8 @@ def _timed_pass(classifier: Classifier, count: int) -> tuple[float, int]:
 
     def keep(tensor: Tensor) -> Tensor:
         storage = tensor.untyped_storage()
-        if storage.data_ptr() not in weights and not isinstance(tensor, nn.Parameter):  # gathered ones are elsewhere
+        gathered = isinstance(tensor, nn.Parameter) or isinstance(tensor._base, nn.Parameter)  # of a sharded network
+        if storage.data_ptr() not in weights and not gathered:
             kept[storage.data_ptr()] = storage.nbytes()
         return tensor.detach()
 

@@ -75,10 +75,10 @@ def shard_teacher(teacher: Classifier, fabric: Fabric) -> Classifier:
     skeleton = without_weights(teacher)
     before = _answers(teacher)
     try:
-        parts = [part for part in teacher.modules() if isinstance(part, Classifier)]
+        everyone = [part for part in teacher.modules() if isinstance(part, Classifier)]
         parts = [
-            part for part in parts if not isinstance(part.model, nn.ModuleList)
-        ]  # networks, and no ensemble of them
+            part for part in everyone if not isinstance(part.model, nn.ModuleList)
+        ]  # an ensemble has none of its own
         units = [units_of(part.model, lambda: _answers(teacher)) for part in parts]
         for part, own in zip(parts, units, strict=True):
             _require_worthwhile(part.model, own)

@@ -13,7 +13,7 @@ from datafree.applications.trainer import Fabric
 from datafree.classifier import Classifier, ClassSubset
 from datafree.matching import Resized
 from datafree.runs.estimating.history import history_of
-from datafree.runs.hardware import launch, place, place_sharded, set_threads
+from datafree.runs.hardware import launch, place, place_sharded, return_freed_memory, set_threads
 from datafree.runs.launching.racing import Trials
 from datafree.runs.launching.sharding import require_shardable, wants_shards, whole_again
 from datafree.runs.launching.world import world_of
@@ -104,9 +104,12 @@ def set_up(
         require_shardable(world_of(processes).size, resuming=resuming, merges=merges, halves=halves)
     fabric = launch(experiment.device, devices=processes, precision=experiment.precision, resuming=resuming)
     torch.manual_seed(experiment.seed)  # all processes draw the same numbers
+    shards_here = shards and fabric.world_size > 1
+    if shards_here:
+        return_freed_memory()
     teacher, student = experiment.task.load(download=not resuming)
     skeleton = None
-    if shards and fabric.world_size > 1:
+    if shards_here:
         skeleton = place_sharded(teacher, experiment.precision, fabric)
     else:
         place(teacher, experiment.precision, fabric)
