@@ -107,6 +107,7 @@ def test_a_folder_that_timm_loads(tmp_path: Path):
     [
         (["--format", "timm"], "timm alone cannot load this network, because convnet_w16 is registered by datafree.networks.zoo; use --format onnx or torch-export"),
         (["--out", "x.onnx"], "x.onnx is the name of a file of the format onnx; give --format onnx or another --out"),
+        (["--out", "x.pth"], "x.pth is the name of a file that export does not write; end it in .onnx or .pt2, or name a folder"),
         (["--out", "x.pt2", "--push-to-hub", "me/x"], "a single file has no model card to upload; give --out the name of a folder"),
         (["--push-to-hub", "x"], "'x' is no repository of the Hugging Face hub; write OWNER/NAME"),
         (["--images", "nowhere"], "nowhere"),

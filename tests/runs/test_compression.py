@@ -87,6 +87,8 @@ def config(**changes) -> CompressionConfig:
 def test_a_budget_of_steps_is_refused():
     with pytest.raises(InputError, match="several steps share it; give a time, such as 30m"):
         config(budget="500steps")
+    with pytest.raises(InputError, match="the budget is 0; write it as 90s, 10m or 2h$"):
+        config(budget="0")
 
 
 def test_an_unknown_method_is_refused(teacher):

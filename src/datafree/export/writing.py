@@ -83,6 +83,8 @@ def export(
 
 SUFFIXES = {Path(name).suffix: format for format, name in FILES.items()}
 """suffix of an output that is one file: its format"""
+OTHER_FILES = {".pt", ".pth", ".bin", ".ckpt", ".safetensors", ".txt", ".json", ".zip", ".tflite", ".engine"}
+"""suffixes of files that no format writes; other names with a dot, such as resnet18.a1_in1k, are folders"""
 
 
 def require_fit(out: Path, format: str) -> None:
@@ -91,6 +93,10 @@ def require_fit(out: Path, format: str) -> None:
     Raises:
         InputError: If not.
     """
+    if out.suffix in OTHER_FILES:
+        raise InputError(
+            f"{out} is the name of a file that export does not write; end it in .onnx or .pt2, or name a folder"
+        )
     named = SUFFIXES.get(out.suffix, format)
     if named != format:
         raise InputError(f"{out} is the name of a file of the format {named}; give --format {named} or another --out")

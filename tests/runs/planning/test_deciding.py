@@ -52,6 +52,12 @@ def test_a_teacher_without_batch_norm_gets_pictures_refined_by_its_gradients(pla
     recipe.method.build(plain_teacher)
 
 
+def test_a_teacher_with_initial_statistics_is_not_said_to_have_no_batch_norm():
+    model = nn.Sequential(nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4), nn.Flatten(), nn.Linear(144, 4))
+    teacher = Classifier(model, shape=(1, 8, 8), classes=4)
+    assert "its gradients, since its batch norm has initial statistics" in recipe_for(teacher, flips=False).reason
+
+
 def test_a_teacher_without_gradients_gets_procedural_pictures():
     forward = Classifier(lambda images: images.detach().flatten(1)[:, :4], shape=(1, 8, 8), classes=4)  # type: ignore[arg-type]
     assert not forward.differentiable

@@ -23,7 +23,7 @@ from datafree.runs.compression.settings import CompressionConfig
 from datafree.runs.compression.steps import MOST, Step, parse_steps, pruning
 from datafree.runs.hardware import launch
 from datafree.runs.planning.auto import Auto, decides_flip, recipe_for
-from datafree.runs.planning.budget import duration, parse_budget
+from datafree.runs.planning.budget import duration, parse_time
 from datafree.runs.planning.fitting import parts_of
 from datafree.runs.planning.pools import POOL
 from datafree.runs.planning.timing import time_student, time_synthesis
@@ -80,7 +80,7 @@ class Shares:
     @property
     def budget(self) -> float:
         """The whole budget in seconds."""
-        return parse_budget(self.config.budget).seconds
+        return parse_time(self.config.budget)
 
     def fraction(self, kind: str) -> float:
         """Return the part of the budget for the pool, or for one step of a kind."""

@@ -8,7 +8,7 @@ from datafree.files.validation import from_plain
 from datafree.runs.compression.folder import SCHEMA, SETTINGS
 from datafree.runs.compression.steps import parse_steps
 from datafree.runs.hardware import require_threads
-from datafree.runs.planning.budget import parse_budget
+from datafree.runs.planning.budget import parse_time
 from datafree.runs.serialization import from_json, serializable
 from datafree.teachers.options import TeacherOptions
 from datafree.types import InputError, require_at_least, require_seed
@@ -45,10 +45,7 @@ class CompressionConfig(TeacherOptions):
     def __post_init__(self) -> None:
         super().__post_init__()
         parse_steps(self.steps)
-        if parse_budget(self.budget).steps:
-            raise InputError(
-                f"budget {self.budget!r} counts steps, but several steps share it; give a time, such as 30m"
-            )
+        parse_time(self.budget)
         require_at_least(0, images=self.images)
         require_seed(self.seed)
         require_threads(self.threads)

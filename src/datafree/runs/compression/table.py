@@ -28,7 +28,7 @@ from datafree.runs.estimating.at_end import with_more_time
 from datafree.runs.estimating.duration import seconds_within
 from datafree.runs.estimating.history import known_accuracy
 from datafree.runs.logger import RunLogger
-from datafree.runs.planning.budget import parse_budget
+from datafree.runs.planning.budget import parse_time
 from datafree.runs.quantizing.controls import accuracies
 from datafree.runs.quantizing.images import held_out
 from datafree.runs.reading.summary import read_summary
@@ -63,7 +63,7 @@ class StepRow:
 
 def estimate_seconds(config: CompressionConfig) -> float:
     """Return the time for the pools of the estimates of a compression. The first one makes them; they are kept on disk."""
-    return seconds_within(parse_budget(config.budget).seconds)
+    return seconds_within(parse_time(config.budget))
 
 
 def estimated_by_run(folder: Path) -> float | None:

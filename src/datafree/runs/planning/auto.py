@@ -104,7 +104,8 @@ def recipe_for(teacher: Classifier, *, flips: bool) -> Recipe:
         Part(name="procedural", method=procedural, share=1 - REFINED),
         Part(name="refine", method=refine, share=REFINED),
     )
-    aim = "the batch-norm statistics of the teacher" if normalized else "its gradients, since it has no batch norm"
+    lack = "its batch norm has initial statistics" if batch_norms(teacher) else "it has no batch norm"
+    aim = "the batch-norm statistics of the teacher" if normalized else f"its gradients, since {lack}"
     reason = f"procedural pictures, and some of them refined with {aim}"
     if relative:
         reason += ", relative ones because its layers differ by orders of magnitude"

@@ -33,20 +33,36 @@ def parse_budget(text: str) -> Budget:
     Raises:
         InputError: If there is no unit, or the number is not positive or too large.
     """
+    return _parse(text, EXAMPLE)
+
+
+def parse_time(text: str) -> float:
+    """Read a budget that is a time, in seconds, where several steps share it.
+
+    Raises:
+        InputError: If it is no time, not positive or too long.
+    """
+    budget = _parse(text, "write it as 90s, 10m or 2h")
+    if budget.steps:
+        raise InputError(f"budget {text!r} counts steps, but several steps share it; give a time, such as 30m")
+    return budget.seconds
+
+
+def _parse(text: str, example: str) -> Budget:
     match = re.fullmatch(r"\s*([0-9]+(?:\.[0-9]*)?|\.[0-9]+)\s*([a-z]*)\s*", text.lower())
     if not match or len(text) > 40:
-        raise InputError(f"budget {text[:40]!r} is not a time or a number of steps; {EXAMPLE}")
+        raise InputError(f"budget {text[:40]!r} is not a time or a number of steps; {example}")
     number, unit = float(match[1]), {"step": STEPS, "min": "m", "sec": "s"}.get(match[2], match[2])
     if not number:
-        raise InputError(f"the budget is 0; {EXAMPLE}")
+        raise InputError(f"the budget is 0; {example}")
     if not unit:
-        raise InputError(f"budget {text!r} has no unit; {EXAMPLE}")
+        raise InputError(f"budget {text!r} has no unit; {example}")
     if unit == STEPS:
         if number != floor(number) or number > MAX_STEPS:
-            raise InputError(f"budget {text!r} must be a whole number of steps, at most {MAX_STEPS:,}; {EXAMPLE}")
+            raise InputError(f"budget {text!r} must be a whole number of steps, at most {MAX_STEPS:,}; {example}")
         return Budget(steps=int(number))
     if unit not in UNITS:
-        raise InputError(f"budget {text!r} has the unknown unit {unit!r}; {EXAMPLE}")
+        raise InputError(f"budget {text!r} has the unknown unit {unit!r}; {example}")
     seconds = number * UNITS[unit]
     if seconds > MAX_SECONDS:
         raise InputError(f"budget {text!r} is longer than {MAX_SECONDS // 86400} days; give a shorter one")
