@@ -23,7 +23,7 @@ from datafree import METHODS, load_folder
 from datafree.benchmarks.results import write_script_result
 from datafree.classifier import Classifier, frozen
 from datafree.methods.deep_inversion import DeepInversionConfig
-from datafree.runs.synthesis_job import synthesize
+from datafree.runs.synthesizing.job import synthesize
 from datafree.sets.contact_sheet import contact_sheet
 from datafree.sets.image_set import read
 from datafree.types import Batch

@@ -37,7 +37,7 @@ from datafree.files import write_json
 from datafree.methods import METHODS
 from datafree.runs.hardware import set_threads
 from datafree.runs.launching.world import create_fabric, world_of
-from datafree.runs.synthesis_job import synthesize
+from datafree.runs.synthesizing.job import synthesize
 from datafree.sets.on_disk import DiskStorage, Origin
 from datafree.sets.saved import SavedConfig
 from datafree.synthesis import Schedule, Stream

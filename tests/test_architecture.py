@@ -282,7 +282,7 @@ def test_torch_is_seeded_in_few_places():
     seeding = {name for name in FILES for called, _ in calls(name) if "manual_seed" in called}
     assert seeding == {
         "randomness",
-        *(f"runs.{name}" for name in ("planning.setup", "synthesis_job", "training")),
+        *(f"runs.{name}" for name in ("planning.setup", "synthesizing.job", "training")),
         "real.feature_measuring",
         *(f"benchmarks.estimates.{name}" for name in ("training", "scores")),
     }

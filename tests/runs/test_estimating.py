@@ -27,7 +27,7 @@ from datafree.runs.estimating.history import REAL, TEACHER, UNKNOWN, WEIGHTS, hi
 from datafree.runs.experiment import Result, run
 from datafree.runs.planning.setup import Setup
 from datafree.runs.settings import Experiment
-from datafree.runs.synthesis_job import synthesize
+from datafree.runs.synthesizing.job import synthesize
 from datafree.runs.task_data import TaskData
 from datafree.runs.tasks import AmalgamationTask, ExtensionTask
 from datafree.sets.saved import SavedConfig

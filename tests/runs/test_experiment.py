@@ -34,7 +34,7 @@ from datafree.runs.logger import RunLogger, read_log
 from datafree.runs.reporting import report
 from datafree.runs.run_folder import read_experiment
 from datafree.runs.serialization import from_json, to_json
-from datafree.runs.synthesis_job import synthesize
+from datafree.runs.synthesizing.job import synthesize
 from datafree.runs.task_data import open_task_data
 from datafree.runs.tasks import Task
 from datafree.sets.saved import SavedConfig

@@ -18,7 +18,7 @@ from datafree.real.data import open_real
 from datafree.real.ledger import Ledger
 from datafree.runs.experiment import Result, read_settings, resume, run
 from datafree.runs.logger import RunLogger
-from datafree.runs.synthesis_job import synthesize
+from datafree.runs.synthesizing.job import synthesize
 from datafree.runs.tasks import Task
 from datafree.sets.saved import SavedConfig
 from datafree.synthesis import Schedule, Stream

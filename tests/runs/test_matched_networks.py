@@ -16,7 +16,7 @@ from datafree.networks.head_surgery import reorder_classes
 from datafree.real.data import open_real
 from datafree.real.ledger import Ledger
 from datafree.runs.experiment import assess, run
-from datafree.runs.synthesis_job import synthesize
+from datafree.runs.synthesizing.job import synthesize
 from datafree.runs.task_data import open_task_data
 from datafree.runs.tasks import Task, load_student
 from datafree.types import InputError

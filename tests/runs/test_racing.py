@@ -11,7 +11,9 @@ from torture.forks import fork
 
 from datafree.files import read_json, write_json
 from datafree.runs.experiment import resume, run
+from datafree.runs.hardware import launch
 from datafree.runs.launching.racing import Counts, TrialLogger, Trials
+from datafree.runs.launching.together import Together
 from datafree.runs.planning import deciding
 from datafree.runs.planning.auto import Auto, Recipe
 from datafree.runs.planning.timing import SynthesisTime
@@ -74,7 +76,7 @@ def test_a_killed_race_goes_on_and_gives_the_same_student(
 
 
 def test_the_time_before_a_kill_counts_and_damage_is_refused(teacher, tmp_path: Path):
-    trials = Trials(tmp_path, 1e6, lambda: None)
+    trials = Trials(tmp_path, 1e6, Together(launch("cpu"), tmp_path), lambda: None)
     counts = Counts(toys.TINY["noise"], FIRST, 5)
     assert trials.counts("noise", lambda: counts) is counts
 

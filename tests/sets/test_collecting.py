@@ -11,7 +11,7 @@ from datafree.callback import silent
 from datafree.classifier import Classifier
 from datafree.methods import METHODS
 from datafree.randomness import RandomNumbers
-from datafree.runs import synthesis_job
+from datafree.runs.synthesizing import job
 from datafree.sets import image_set
 from datafree.sets.collecting import PATIENCE, Collected, Sources, Wanted, collect
 from datafree.sets.contact_sheet import labels_of
@@ -110,9 +110,7 @@ def test_a_share_of_less_than_one_image_is_refused(teacher: Classifier):
 
 def test_a_set_of_a_mixture_is_read_back_with_its_parts(digits_teacher: Path, tmp_path: Path):
     out, spec = tmp_path / "set", f"local-dir:{digits_teacher}"
-    count = synthesis_job.synthesize(
-        MIXTURE, teacher=spec, out=out, images=10, format=("folder", "parquet"), device="cpu"
-    )
+    count = job.synthesize(MIXTURE, teacher=spec, out=out, images=10, format=("folder", "parquet"), device="cpu")
     read = image_set.read(out)
     assert count == 10 and read.part_names == ["noise"] * 6 + ["inversion"] * 4
     assert len([*out.glob("png/*/*-noise.png")]) == 6 and len([*out.glob("png/*/*-inversion.png")]) == 4
@@ -124,10 +122,10 @@ def test_a_set_of_a_mixture_is_read_back_with_its_parts(digits_teacher: Path, tm
 
 def test_classes_by_name_and_by_index(digits_teacher: Path, tmp_path: Path):
     spec = f"local-dir:{digits_teacher}"
-    synthesis_job.synthesize(AIMED, teacher=spec, out=tmp_path / "a", only=("7", "3"), per_class=2, format=())
+    job.synthesize(AIMED, teacher=spec, out=tmp_path / "a", only=("7", "3"), per_class=2, format=())
     assert torch.bincount(image_set.read(tmp_path / "a").batch.targets, minlength=10).nonzero().flatten().tolist() == [
         3,
         7,
     ]
     with pytest.raises(InputError, match="there is no class '12'; give an index from 0 to 9, or a name among 0, 1"):
-        synthesis_job.synthesize(AIMED, teacher=spec, out=tmp_path / "b", only=("12",))
+        job.synthesize(AIMED, teacher=spec, out=tmp_path / "b", only=("12",))

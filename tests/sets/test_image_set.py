@@ -17,7 +17,7 @@ from torchvision.transforms.v2.functional import pil_to_tensor
 
 from datafree.classifier import Classifier
 from datafree.files import sha256_of
-from datafree.runs import synthesis_job
+from datafree.runs.synthesizing import job
 from datafree.sets import image_set
 from datafree.sets.image_set import ImageSet
 from datafree.synthesis.image_sets import index, reading
@@ -298,5 +298,5 @@ def test_classes_are_reordered():
 def test_parquet_without_pyarrow_is_refused_before_synthesis(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setitem(sys.modules, "pyarrow", None)
     with pytest.raises(InputError, match="parquet needs pyarrow"):
-        synthesis_job.synthesize(toys.TINY["noise"], teacher="never loaded", out=tmp_path / "set", format=("parquet",))
+        job.synthesize(toys.TINY["noise"], teacher="never loaded", out=tmp_path / "set", format=("parquet",))
     assert list(tmp_path.iterdir()) == []

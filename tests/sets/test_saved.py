@@ -14,8 +14,8 @@ from datafree.applications.distillation import DistillationConfig
 from datafree.classifier import Classifier, fingerprint
 from datafree.ensemble import Ensemble
 from datafree.methods import METHODS
-from datafree.runs import synthesis_job
 from datafree.runs.experiment import method_name, resume, run
+from datafree.runs.synthesizing import job
 from datafree.sets import image_set
 from datafree.sets.image_set import ImageSet
 from datafree.sets.saved import SavedConfig, short
@@ -65,7 +65,7 @@ def test_a_set_gives_the_same_student_as_the_stream(
         write_first_batches(method, digits_teacher, tmp_path / "set")
     else:
         spec = f"local-dir:{digits_teacher}"
-        synthesis_job.synthesize(method, teacher=spec, out=tmp_path / "set", images=24, seed=5, format=())
+        job.synthesize(method, teacher=spec, out=tmp_path / "set", images=24, seed=5, format=())
     again = replace(
         live,
         method=SavedConfig(images=str(tmp_path / "set")),
@@ -161,7 +161,7 @@ def test_it_works_with_every_application(name: str, twelve: SavedConfig, teacher
 
 def test_a_run_with_a_saved_set_can_be_resumed(digits_teacher: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     spec = f"local-dir:{digits_teacher}"
-    synthesis_job.synthesize(toys.TINY["noise"], teacher=spec, out=tmp_path / "set", images=24, format=())
+    job.synthesize(toys.TINY["noise"], teacher=spec, out=tmp_path / "set", images=24, format=())
     method = SavedConfig(images=str(tmp_path / "set"), batch_size=7)
     experiment = toys.experiment(
         digits_teacher,
@@ -270,7 +270,7 @@ def test_adaptive_synthesis_uses_a_given_student(digits_teacher: Path, tmp_path:
     student = f"local-dir:{tmp_path / 'student'}"
     sets = []
     for out, student_spec in (("alone", ""), ("with", student)):
-        synthesis_job.synthesize(
+        job.synthesize(
             toys.TINY["adi"],
             teacher=f"local-dir:{digits_teacher}",
             out=tmp_path / out,

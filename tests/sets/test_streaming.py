@@ -16,7 +16,7 @@ from datafree.callback import silent
 from datafree.classifier import Classifier
 from datafree.methods.noise import NoiseConfig
 from datafree.randomness import RandomNumbers
-from datafree.runs import synthesis_job
+from datafree.runs.synthesizing import job
 from datafree.sets import image_set, pictures, spool
 from datafree.sets.collecting import Collected, Sources, Wanted, collect
 from datafree.sets.image_set import About, Piece
@@ -67,13 +67,13 @@ def test_memory_changes_no_byte(name: str, digits_teacher: Path, tmp_path: Path,
     method, wanted = METHODS[name]
     monkeypatch.setattr(image_set, "SHARD_BYTES", 4000)
     monkeypatch.setattr(image_set, "AT_ONCE", 8)
-    monkeypatch.setattr(synthesis_job.RunLogger, "seconds", lambda _: 1.0)
+    monkeypatch.setattr(job.RunLogger, "seconds", lambda _: 1.0)
     notes: list[str] = []
-    monkeypatch.setattr(synthesis_job.RunLogger, "note", lambda _, text: notes.append(text))
+    monkeypatch.setattr(job.RunLogger, "note", lambda _, text: notes.append(text))
     found = []
     for out, memory in (("memory", ""), ("disk", "3kB")):
         notes.clear()
-        synthesis_job.synthesize(
+        job.synthesize(
             method,
             teacher=f"local-dir:{digits_teacher}",
             out=tmp_path / out,
@@ -82,7 +82,7 @@ def test_memory_changes_no_byte(name: str, digits_teacher: Path, tmp_path: Path,
             **wanted,
         )
         found.append(digests(tmp_path / out))
-        spooled = [note for note in notes if "lie in a temporary folder beside the set until it is written" in note]
+        spooled = [note for note in notes if f"lie in {out}.unfinished beside the set until it is written" in note]
         assert bool(spooled) == bool(memory)
     assert found[0] == found[1] and sum(name.endswith(".safetensors") for name in found[0]) > 1
     assert {path.name for path in tmp_path.iterdir()} == {"memory", "disk"}
@@ -127,7 +127,8 @@ def test_few_images_are_held(teacher: Classifier, tmp_path: Path, monkeypatch: p
             yield piece
 
     monkeypatch.setattr(image_set, "in_order", looked)
-    with toys.counting_images(), Spool(tmp_path, memory or shard * row * 4, lambda _: None) as storage:
+    storage = Spool(tmp_path, tmp_path / "pool", memory or shard * row * 4, lambda _: None)
+    with toys.counting_images():
         given = replace(sources(teacher, storage), callback=Looking())
         made = collect(NoiseConfig(batch_size=batch), given, Wanted(images=count))
         image_set.write_pieces(made.images, about(made), teacher, tmp_path / "set", ALL_FORMATS)
@@ -139,9 +140,9 @@ def test_few_images_are_held(teacher: Classifier, tmp_path: Path, monkeypatch: p
 
 
 def test_what_was_written_leaves_the_disk(tmp_path: Path):
-    pool, images = Pool(3, Spool(tmp_path, 0, lambda _: None)), torch.rand(40, 1, 2, 2)
+    pool, images = Pool(3), torch.rand(40, 1, 2, 2)
     row = 4 * 4 + 8
-    store = ReadOnce(tmp_path / "spool", 30, 4 * row)
+    store = ReadOnce(tmp_path, tmp_path / "spool", 30, 4 * row)
     pool.size, pool.store = 30, store
     for start in range(0, 40, 10):  # the first ten are replaced
         pool.add(Batch(images[start : start + 10], torch.zeros(10).long(), {}))
@@ -154,6 +155,24 @@ def test_what_was_written_leaves_the_disk(tmp_path: Path):
     assert files() == 6  # 28 to 31 is read in part
     assert torch.equal(pool.select(torch.arange(10, 30)).images, images[10:30])
     assert files() == 0
+
+
+@pytest.mark.parametrize(("free", "kept"), [(2.0, True), (1.9, False)])
+def test_images_are_deleted_as_they_are_read_only_where_the_disk_is_too_small_for_both(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, free: float, kept: bool
+):
+    notes: list[str] = []
+    storage, images = Spool(tmp_path, tmp_path / "pool", 200, notes.append), torch.rand(30, 1, 2, 2)
+    size = 30 * (4 * 4 + 8)
+    monkeypatch.setattr(spool.shutil, "disk_usage", lambda _: SimpleNamespace(free=free * size))
+    pool = Pool(1, storage)
+    pool.add(Batch(images, torch.zeros(30).long(), {}))
+    assert pool.store is not None
+    again = storage.reopen(30, pool.store.state_dict())
+    assert torch.equal(pool.all().images, images) and type(again) is type(pool.store)
+    assert len(list((tmp_path / "pool").iterdir())) == (15 if kept else 0)
+    sentence = "the disk is too small for both, so a kill while the set is written costs the images"
+    assert (sentence in notes[0]) != kept and len(notes) == 1
 
 
 def test_a_process_that_does_not_write_keeps_no_image(teacher: Classifier):
@@ -192,10 +211,10 @@ def test_row_groups_are_bounded(teacher: Classifier, tmp_path: Path, monkeypatch
 def test_a_set_larger_than_the_disk_is_refused_before_synthesis(
     digits_teacher: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr(synthesis_job.shutil, "disk_usage", lambda _: SimpleNamespace(free=10**4))
+    monkeypatch.setattr(job.shutil, "disk_usage", lambda _: SimpleNamespace(free=10**4))
     expected = rf"^the images take 118 kB, but 10 kB are free in {tmp_path}; lower --images or give another --out$"
     with pytest.raises(InputError, match=expected):
-        synthesis_job.synthesize(
+        job.synthesize(
             toys.TINY["noise"], teacher=f"local-dir:{digits_teacher}", out=tmp_path / "a" / "set", images=400
         )
     assert not list(tmp_path.iterdir())

@@ -20,8 +20,8 @@ from datafree.commands.main import main
 from datafree.losses import batch_norm_statistics, feature_statistics, statistics_distance
 from datafree.methods import METHODS
 from datafree.methods.deep_inversion import DeepInversion
-from datafree.runs import synthesis_job
 from datafree.runs.experiment import run
+from datafree.runs.synthesizing import job
 from datafree.runs.tasks import Task
 from datafree.sets.image_set import read
 from datafree.synthesis import Schedule, features
@@ -338,7 +338,7 @@ class TestCommand:
         method = replace(
             METHODS["deep-inversion"], batch_size=8, steps=(2,), feature_statistics=str(tmp_path / "stats.safetensors")
         )
-        synthesis_job.synthesize(method, teacher=f"local-dir:{plain_folder}", out=tmp_path / "set", images=8, format=())
+        job.synthesize(method, teacher=f"local-dir:{plain_folder}", out=tmp_path / "set", images=8, format=())
         assert read(tmp_path / "set").measured_images == {"digits": 300}
         assert "300 real images of `digits`" in (tmp_path / "set" / "README.md").read_text()
 

@@ -13,7 +13,7 @@ from rich.console import Console
 from datafree.benchmarks.table import Benchmark, Row
 from datafree.runs.planning.fitting import parts_of
 from datafree.runs.reading.described import describes
-from datafree.runs.synthesis_job import synthesize
+from datafree.runs.synthesizing.job import synthesize
 from datafree.sets.image_set import read
 from datafree.sets.saved import SavedConfig
 from datafree.synthesis import Method

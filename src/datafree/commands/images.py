@@ -18,11 +18,11 @@ from datafree.export.hub import require_repository
 from datafree.matching import ClassMatch, match_classes
 from datafree.methods import METHODS
 from datafree.progress import emit
-from datafree.runs import synthesis_job
 from datafree.runs.hardware import set_threads, to_device
 from datafree.runs.planning.sizes import parse_size
 from datafree.runs.reporting import report
 from datafree.runs.reporting.console import plain, say
+from datafree.runs.synthesizing import job
 from datafree.sets.arrays import ArrayLayout
 from datafree.sets.image_set import Format, reordered
 from datafree.synthesis.image_sets import StoredSet
@@ -130,7 +130,7 @@ def synthesize(arguments: list[str]) -> None:
     own = [f.name for f in fields(Synthesize) if f.name not in others]
     settings = {name: getattr(options.task, name) for name in own} | {"options": options.task}
     method = options.method.mixture() if isinstance(options.method, MixtureOptions) else options.method
-    count = synthesis_job.synthesize(method, console=console, **settings)
+    count = job.synthesize(method, console=console, **settings)
     say(console, "images", f"{options.task.out}  ({count:,})")
     if not PROCESS:
         upload(options.task.out, repository, "dataset")

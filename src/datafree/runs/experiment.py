@@ -19,12 +19,12 @@ from datafree.runs.estimating.at_end import estimate_of
 from datafree.runs.hardware import double_precision, environment, peak_memory, plain_faults
 from datafree.runs.launching.lost import ending_together
 from datafree.runs.launching.numerics import deterministic_kernels
-from datafree.runs.launching.racing import Trials
 from datafree.runs.launching.together import Together
 from datafree.runs.logger import RunLogger
 from datafree.runs.planning.expected import networks, note_on_length
 from datafree.runs.planning.halving import saying_what_to_lower
 from datafree.runs.planning.memory import keep_pools
+from datafree.runs.planning.race import after_race
 from datafree.runs.planning.setup import Setup, has_race, is_open, method_of, set_up
 from datafree.runs.planning.work import work_of
 from datafree.runs.reading.layout import POOL, RACE
@@ -130,8 +130,8 @@ def run(
         require_unused(out)
     watch = Stopwatch()
     with plain_faults(where=", in a new run"), watch.measure("loading"):
-        if has_race(experiment) and max(experiment.devices, devices) == 1:
-            setup, resuming = after_race(experiment, out, resuming, started), True
+        if has_race(experiment):
+            setup, resuming = after_race(experiment, out, resuming, started, devices), True
         else:
             setup = set_up(experiment, resuming, started, devices)
     experiment = setup.experiment
@@ -175,26 +175,6 @@ def run(
             folder.delete_checkpoints()
             delete_unlisted(folder.path / POOL)
     return Result(student, summary, out)
-
-
-def after_race(experiment: Experiment, out: Path, resuming: bool, started: float | None) -> Setup:
-    """Carry out a race in a run folder, or continue it, and store what it has decided: then the run can be resumed.
-
-    Args:
-        experiment: The settings.
-        out: The run folder.
-        resuming: Whether the race was interrupted.
-        started: When the command started, in seconds of `time.monotonic`; default: now.
-
-    Raises:
-        InputError: If a setting is invalid or a file cannot be used.
-    """
-    with RunFolder(out, experiment_json(experiment, out, resuming), resume=resuming) as folder:
-        setup = set_up(
-            experiment, resuming, started, trials=Trials(out / RACE, experiment.checkpoint_interval, folder.keep)
-        )
-        folder.decide(to_json(setup.experiment))
-    return setup
 
 
 def synthesizes(experiment: Experiment) -> bool:

@@ -284,8 +284,9 @@ class RunLogger(Callback):
         self.history = read_log(self.folder.path) if self.folder else []
         if saved.pace:
             self.pace.load_state_dict(saved.pace, self.step)
-        done = ", ".join(filter(None, (self.pace.describe(), in_words(self.pace.seconds_left))))
-        say(self.console, "resumed", f"after {done}" if done else f"after step {self.step:,}")
+        done = f"step {self.step:,}" if self.student or self.step else f"{self.images_synthesized:,} images"
+        left = in_words(self.pace.seconds_left) if self.pace.describe() else ""
+        say(self.console, "resumed", "after " + ", ".join(filter(None, (self.pace.describe() or done, left))))
 
     def log(self, step: int, terms: Terms) -> None:
         self.keep_folder()

@@ -44,6 +44,7 @@ class RunFolder:
     Attributes:
         skipped: One sentence for each damaged checkpoint that `newest` skipped.
         chosen: The name of the checkpoint that `newest` returned.
+        has_worked: Whether work was done in the folder by this process.
 
     Raises:
         InputError: If the folder has another or a finished run, is in use by another process, has links, or cannot be
@@ -55,7 +56,7 @@ class RunFolder:
         self.path, self.checkpoints, self.resume = path, path / "checkpoints", resume
         self.skipped: list[str] = []
         self.chosen = ""
-        self._token, self._new, self._worked = secrets.token_hex(16), False, False
+        self._token, self._new, self.has_worked = secrets.token_hex(16), False, False
         try:
             self._created = _make(path)
             require_own_files(path)
@@ -115,7 +116,8 @@ class RunFolder:
         """Make this process the owner of the folder."""
         write_text(self.path / OWNER, self._token)
 
-    def _is_owner(self) -> bool:
+    def is_owner(self) -> bool:
+        """Return whether no other process has taken the folder."""
         try:
             return read_text(self.path / OWNER, 100) == self._token
         except InputError:
@@ -127,7 +129,7 @@ class RunFolder:
         Raises:
             InputError: If this process is not the owner any more; then it must not write to the folder.
         """
-        if not self._is_owner():
+        if not self.is_owner():
             raise InputError(
                 f"{self.path} was removed or taken over by another process, so this process stopped writing to it; "
                 "start a new run with another --out"
@@ -140,7 +142,7 @@ class RunFolder:
 
     def keep(self) -> None:
         """Keep the folder from now on, whatever happens: work was done in it."""
-        self._worked = True
+        self.has_worked = True
 
     def __enter__(self) -> "RunFolder":
         return self
@@ -148,9 +150,9 @@ class RunFolder:
     def __exit__(self, kind: type[BaseException] | None = None, *_: object) -> None:
         owner = False
         with suppress(OSError):
-            owner = self._is_owner()
+            owner = self.is_owner()
         if owner:
-            never_started = self._new and not self._worked and kind is not None and issubclass(kind, InputError)
+            never_started = self._new and not self.has_worked and kind is not None and issubclass(kind, InputError)
             if never_started and not checkpoints.numbered(self.checkpoints):
                 self._discard()
             else:

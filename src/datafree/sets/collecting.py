@@ -3,6 +3,7 @@
 import copy
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -101,35 +102,97 @@ class Sources:
 
 
 def collect(method: Method, sources: Sources, wanted: Wanted) -> Collected:
-    """Synthesize the images of a set, after those with which a generator is trained.
-
-    The number of images is rounded up to whole batches, unless classes are chosen or counted, or the method is a mixture. A
-    mixture contributes images of each part in proportion to its share.
+    """Synthesize the images of a set; see `Collection`.
 
     Raises:
         InputError: If the method does not support the teacher, images of a multi-label teacher shall be counted by class, or
             no images of a class are found.
     """
-    if sources.teacher.multi_label and wanted.per_class:
-        raise InputError(
-            "images of a multi-label teacher can have several classes; give --images instead of --per-class"
-        )
-    if isinstance(method, Mixture):
-        return collect_parts(method, sources, wanted)
-    if wanted.classes or wanted.per_class:
-        pool, measured = select(method, sources, wanted)
-        return Collected(images=FromPools([pool], sources.teacher), measured_images=measured)
-    count = -(-wanted.images // method.batch_size)
-    stream = sources.open(method, count)
-    stream.pool.storage = sources.storage
-    for index in sources.callback.track(range(method.burn_in + count), "synthesize"):
-        stream.synthesize_until(index + 1)
-    images = FromPools([stream.pool], sources.teacher)
-    return Collected(images=images, measured_images=stream.synthesizer.measured_images)
+    return Collection(method, sources, wanted).collect()
 
 
-def collect_parts(mixture: Mixture, sources: Sources, wanted: Wanted) -> Collected:
-    """Synthesize what each part of a mixture contributes to a set.
+class Collection:
+    """The images of a set as they are synthesized, after those with which a generator is trained.
+
+    The number of images is rounded up to whole batches, unless classes are chosen or counted, or the method is a mixture. A
+    mixture contributes images of each part in proportion to its share. A checkpoint can hold a collection, between two batches
+    or two steps of a batch.
+
+    Args:
+        method: A method or a mixture.
+        sources: What the streams share.
+        wanted: The images.
+
+    Raises:
+        InputError: If images of a multi-label teacher shall be counted by class, or a part of a mixture has less than one
+            image.
+    """
+
+    def __init__(self, method: Method, sources: Sources, wanted: Wanted) -> None:
+        if sources.teacher.multi_label and wanted.per_class:
+            raise InputError(
+                "images of a multi-label teacher can have several classes; give --images instead of --per-class"
+            )
+        self.method, self.sources, self.wanted = method, sources, wanted
+        self.shares = shares_of(method, wanted) if isinstance(method, Mixture) else (("", method, wanted),)
+        self.pools: list[Pool] = []
+        self.measured: dict[str, int] = {}
+        self.current: WholeBatches | Selection | None = None
+
+    def collect(self) -> Collected:
+        """Synthesize the images that are missing, and return all.
+
+        Raises:
+            InputError: If the method does not support the teacher, or no images of a class are found.
+        """
+        while len(self.pools) < len(self.shares):
+            self.current = self.current or self.open(len(self.pools))
+            self.current.collect()
+            self.pools.append(self.current.pool)
+            self.measured |= self.current.stream.synthesizer.measured_images
+            self.current = None
+        images = FromPools(self.pools, self.sources.teacher)
+        if not isinstance(self.method, Mixture):
+            return Collected(images=images, measured_images=self.measured)
+        owners = [torch.full((len(pool),), place) for place, pool in enumerate(self.pools)]
+        names = tuple(part.name for part in self.method.parts)
+        return Collected(images=images, measured_images=self.measured, parts=names, part_of=torch.cat(owners))
+
+    def open(self, place: int) -> "WholeBatches | Selection":
+        """Return the empty share of one part of a mixture, or of the only method."""
+        part, method, wanted = self.shares[place]
+        sources = replace(self.sources, storage=self.storage(place))
+        if part or wanted.classes or wanted.per_class:
+            return Selection(method, sources, wanted, part)
+        return WholeBatches(method, sources, wanted)
+
+    def storage(self, place: int) -> Storage:
+        """Return where the images of one part are kept."""
+        part, storage = self.shares[place][0], self.sources.storage
+        return storage.of_part(part, len(self.shares)) if part else storage
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the images so far, and the state of the stream that synthesizes the next ones."""
+        return {
+            "pools": [pool.state_dict() for pool in self.pools],
+            "measured": dict(self.measured),
+            "current": self.current and self.current.state_dict(),
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Restore the state returned by `state_dict`."""
+        self.measured = dict(state["measured"])
+        for place, saved in enumerate(state["pools"]):
+            pool = Pool(1, self.storage(place))
+            pool.load_state_dict(saved)
+            self.pools.append(pool)
+        if state["current"]:
+            self.current = self.open(len(self.pools))
+            self.current.load_state_dict(state["current"])
+
+
+def shares_of(mixture: Mixture, wanted: Wanted) -> tuple[tuple[str, Method, Wanted], ...]:
+    """Return the name and the method of each part of a mixture, and what it contributes to a set.
 
     Raises:
         InputError: If a part has less than one image.
@@ -140,52 +203,115 @@ def collect_parts(mixture: Mixture, sources: Sources, wanted: Wanted) -> Collect
         if not count:
             of_class = " of each class" if wanted.per_class else ""
             raise InputError(f"the share of {part.name} is less than one image{of_class}; give more images")
-    pools: list[Pool] = []
-    measured: dict[str, int] = {}
-    for part, count, each in zip(mixture.parts, images, per_class, strict=True):
-        own = replace(wanted, images=max(1, count), per_class=each)
-        storage = sources.storage.of_part(part.name, len(mixture.parts))
-        pool, of_part = select(part.method, replace(sources, storage=storage), own, part.name)
-        pools.append(pool)
-        measured |= of_part
-    return Collected(
-        images=FromPools(pools, sources.teacher),
-        measured_images=measured,
-        parts=tuple(part.name for part in mixture.parts),
-        part_of=torch.cat([torch.full((len(pool),), place) for place, pool in enumerate(pools)]),
+    return tuple(
+        (part.name, part.method, replace(wanted, images=max(1, count), per_class=each))
+        for part, count, each in zip(mixture.parts, images, per_class, strict=True)
     )
 
 
-def select(method: Method, sources: Sources, wanted: Wanted, part: str = "") -> tuple[Pool, Mapping[str, int]]:
-    """Synthesize until exactly the wanted images are there; return them and the images that were measured for them.
+class WholeBatches:
+    """All images of as many batches as the wanted number needs.
+
+    Args:
+        method: The method.
+        sources: What the streams share.
+        wanted: The images.
+    """
+
+    def __init__(self, method: Method, sources: Sources, wanted: Wanted) -> None:
+        count = -(-wanted.images // method.batch_size)
+        self.stream, self.batches, self.callback = sources.open(method, count), method.burn_in + count, sources.callback
+        self.stream.pool.storage = sources.storage
+
+    @property
+    def pool(self) -> Pool:
+        """The images."""
+        return self.stream.pool
+
+    def collect(self) -> None:
+        """Synthesize the batches that are missing."""
+        for index in self.callback.track(range(self.stream.batch_count, self.batches), "synthesize"):
+            self.stream.synthesize_until(index + 1)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the state of the stream, whose pool has the images."""
+        return self.stream.state_dict()
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Restore the state returned by `state_dict`."""
+        self.stream.load_state_dict(state)
+
+
+class Selection:
+    """Exactly the wanted images.
 
     A method that aims at classes is told which. Of other methods, the images of other classes are dropped.
 
-    Raises:
-        InputError: If no batch has an image that is missing for a long time.
+    Args:
+        method: The method.
+        sources: What the streams share.
+        wanted: The images.
+        part: The name of the part of a mixture.
     """
-    total = wanted.total(sources.teacher)
-    if method.aims:  # no more images at once than are wanted; a generator needs whole batches
-        method = replace(method, batch_size=min(method.batch_size, total) if method.batch_size else 0)
-    stream = sources.aimed_at(wanted).open(method, 1, part)
-    for index in sources.callback.track(range(method.burn_in), "synthesize"):
-        stream.synthesize_until(index + 1)
-    missing, kept, idle = Missing(wanted, sources.teacher), Pool(1, sources.storage), 0
-    kept.size = total
-    while missing.total:
-        stream.synthesize_until(stream.batch_count + 1)
-        batch = stream.pool.newest
-        indices = missing.take(batch)
-        idle = 0 if len(indices) else idle + 1
-        if idle == PATIENCE:
-            name, count = part or "the method", PATIENCE * len(batch)
+
+    def __init__(self, method: Method, sources: Sources, wanted: Wanted, part: str = "") -> None:
+        total = wanted.total(sources.teacher)
+        if method.aims:  # no more images at once than are wanted; a generator needs whole batches
+            method = replace(method, batch_size=min(method.batch_size, total) if method.batch_size else 0)
+        self.stream, self.burn_in = sources.aimed_at(wanted).open(method, 1, part), method.burn_in
+        self.part, self.callback = part, sources.callback
+        self.missing, self.pool = Missing(wanted, sources.teacher), Pool(1, sources.storage)
+        self.pool.size = total
+        self.looked, self.idle = self.burn_in, 0
+
+    def collect(self) -> None:
+        """Synthesize until all images are there.
+
+        Raises:
+            InputError: If no batch has an image that is missing for a long time.
+        """
+        for index in self.callback.track(range(self.stream.batch_count, self.burn_in), "synthesize"):
+            self.stream.synthesize_until(index + 1)
+        while self.missing.total:
+            if self.stream.batch_count == self.looked:  # not if a checkpoint was saved right after the batch
+                self.stream.synthesize_until(self.looked + 1)
+            self.look()
+
+    def look(self) -> None:
+        """Keep the images of the newest batch that are missing.
+
+        Raises:
+            InputError: If there have been none for a long time.
+        """
+        batch = self.stream.pool.newest
+        indices = self.missing.take(batch)
+        self.looked, self.idle = self.stream.batch_count, 0 if len(indices) else self.idle + 1
+        if self.idle == PATIENCE:
+            name, count = self.part or "the method", PATIENCE * len(batch)
             raise InputError(
-                f"{name} made no image of class {missing.first!r} among {count:,}; use a method that aims at classes, such as "
-                "deep-inversion"
+                f"{name} made no image of class {self.missing.first!r} among {count:,}; use a method that aims at classes, "
+                "such as deep-inversion"
             )
         if len(indices):
-            kept.add(taken(batch, indices))
-    return kept, stream.synthesizer.measured_images
+            self.pool.add(taken(batch, indices))
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the images so far, what is missing, and the state of the stream."""
+        return {
+            "stream": self.stream.state_dict(),
+            "kept": self.pool.state_dict() if self.pool.written else None,
+            "missing": self.missing.state_dict(),
+            "looked": self.looked,
+            "idle": self.idle,
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Restore the state returned by `state_dict`."""
+        self.stream.load_state_dict(state["stream"])
+        if state["kept"]:
+            self.pool.load_state_dict(state["kept"])
+        self.missing.load_state_dict(state["missing"])
+        self.looked, self.idle = state["looked"], state["idle"]
 
 
 class Missing:
@@ -213,6 +339,14 @@ class Missing:
                 self.total -= 1
                 indices.append(index)
         return indices
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the numbers of missing images, in total and by class."""
+        return {"total": self.total, "by_class": dict(self.by_class)}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Restore the state returned by `state_dict`."""
+        self.total, self.by_class = state["total"], dict(state["by_class"])
 
 
 def taken(batch: Batch, indices: Sequence[int]) -> Batch:

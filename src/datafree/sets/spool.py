@@ -1,30 +1,34 @@
 """Where the images of a set are until all of them are there: in memory, or on disk beside the set if they are too many."""
 
+import shutil
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from datafree.files.temporary import temporary_folder
 from datafree.sets.on_disk import SHARD_BYTES, SHARE_OF_MEMORY, DiskStore, in_words
 from datafree.synthesis.storage import MemoryStore, Storage, Store
+
+
+def no_index(*_: Any) -> None:
+    """Write no index: the images become part of another set."""
 
 
 class ReadOnce(DiskStore):
     """Images on disk that are read once, after the last one was written; a shard is deleted when all its images were read.
 
     Args:
-        folder: The folder, for nothing else.
+        root: See `DiskStore`.
+        folder: The folder of the shards, below it.
         size: Number of images of the ring.
         limit: Size of a shard in bytes, at most.
     """
 
-    def __init__(self, folder: Path, size: int, limit: int) -> None:
-        super().__init__(folder, folder / "images", size, limit, lambda *_: None)
+    def __init__(self, root: Path, folder: Path, size: int, limit: int) -> None:
+        super().__init__(root, folder, size, limit, no_index)
         self.unread: dict[int, int] = {}
 
     def read(self, positions: Tensor, names: Sequence[str] = ()) -> dict[str, Tensor]:
@@ -33,6 +37,10 @@ class ReadOnce(DiskStore):
             numbers = self.written - 1 - (self.written - 1 - positions) % self.size
             self.delete_read(numbers[numbers < self.flushed])
         return results
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return which shards there are, the images in memory, and that shards are deleted."""
+        return {**super().state_dict(), "read_once": True}
 
     def delete_read(self, numbers: Tensor) -> None:
         """Delete the shards of which no image is left to read.
@@ -54,37 +62,49 @@ class ReadOnce(DiskStore):
 
 @dataclass
 class Spool(Storage):
-    """Keeps the images of a set until they are written, in memory or in temporary folders, which are deleted at the end.
+    """Keeps the images of a set until they are written: in memory, or in a folder if they are too many."""
 
-    Use it in a `with` statement.
-    """
-
-    parent: Path
-    """where temporary folders are created: that of the set"""
+    root: Path
+    """the folder beside the set, which has the checkpoints too"""
+    folder: Path
+    """where the images are, below it"""
     memory: float
     """bytes that the images may take in memory"""
     note: Callable[[str], None]
     """says that images lie on disk"""
-    stack: ExitStack = field(default_factory=ExitStack)
-
-    def __enter__(self) -> "Spool":
-        return self
-
-    def __exit__(self, *fault: Any) -> None:
-        self.stack.close()
 
     def store(self, size: int, total: int) -> Store:
         if total <= self.memory:
             return MemoryStore(size)
+        fits = shutil.disk_usage(self.root).free >= 2 * total
+        tight = "" if fits else "; the disk is too small for both, so a kill while the set is written costs the images"
         self.note(
-            f"the images take {in_words(total)}, more than the {in_words(self.memory)} of memory for them, and lie in a "
-            "temporary folder beside the set until it is written"
+            f"the images take {in_words(total)}, more than the {in_words(self.memory)} of memory for them, and lie in "
+            f"{self.root.name} beside the set until it is written{tight}"
         )
-        folder = self.stack.enter_context(temporary_folder(self.parent))
-        return ReadOnce(folder, size, max(1, min(SHARD_BYTES, int(self.memory) // SHARE_OF_MEMORY)))
+        return self.on_disk(size, fits=fits)
+
+    def on_disk(self, size: int, *, fits: bool) -> DiskStore:
+        """Return a new store on disk.
+
+        Args:
+            size: Number of images.
+            fits: Whether the disk has room for the images and for the set.
+        """
+        limit = max(1, min(SHARD_BYTES, int(self.memory) // SHARE_OF_MEMORY))
+        if not fits:
+            return ReadOnce(self.root, self.folder, size, limit)
+        return DiskStore(self.root, self.folder, size, limit, no_index)
+
+    def reopen(self, size: int, state: Mapping[str, Any]) -> Store:
+        if "shards" not in state:
+            return super().reopen(size, state)
+        store = self.on_disk(size, fits="read_once" not in state)
+        store.load_state_dict(state)
+        return store
 
     def of_part(self, name: str, parts: int) -> "Spool":
-        return Spool(self.parent, self.memory / parts, self.note, self.stack)
+        return replace(self, folder=self.folder / name, memory=self.memory / parts)
 
 
 class Nowhere(Store):
@@ -101,7 +121,7 @@ class Nowhere(Store):
         return ()
 
     def state_dict(self) -> dict[str, Any]:
-        """Return nothing; there are no checkpoints of a set."""
+        """Return nothing; a set of several processes has no checkpoints."""
         return {}
 
 

@@ -6,7 +6,7 @@ from rich.console import Console
 
 from datafree.runs.compression.settings import CompressionConfig
 from datafree.runs.reporting.console import say
-from datafree.runs.synthesis_job import synthesize
+from datafree.runs.synthesizing.job import synthesize
 from datafree.synthesis import Method
 from datafree.synthesis.image_sets.index import INDEX
 from datafree.teachers.options import TeacherOptions

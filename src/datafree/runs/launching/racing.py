@@ -2,12 +2,14 @@
 
 import time
 from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
 from datafree.callback import Callback
 from datafree.classifier import Classifier, fingerprint
+from datafree.runs.launching.together import Together
 from datafree.runs.logger import RunLogger
 from datafree.runs.reading.layout import EXPERIMENT, read_experiment
 from datafree.runs.run_folder import RunFolder
@@ -45,20 +47,31 @@ class Trials:
     Attributes:
         folder: A folder for each trial is made in it.
         interval: Seconds that a kill costs at most.
-        keep: Called when work was done that is worth keeping.
+        together: The processes of the race; it saves the checkpoints of the trial that is carried out.
+        keep: Called in the first process when work was done that is worth keeping.
         earlier: Seconds that trials have taken before this process was started.
     """
 
     folder: Path
     interval: float
+    together: Together
     keep: Callable[[], None]
     earlier: float = 0.0
 
     def counts(self, name: str, measured: Callable[[], Counts]) -> Counts:
         """Return what a trial does: as its folder says, so that it is continued in the same way; else as it is measured."""
+        stored = self.stored(name) if self.together.rank == 0 else None
+        return self.together.fabric.broadcast(stored) or measured()
+
+    def stored(self, name: str) -> Counts | None:
+        """Return what the folder of a trial says that it does; None if it has not begun.
+
+        Raises:
+            InputError: If the folder is damaged.
+        """
         path = self.folder / name
         if not (path / EXPERIMENT).is_file():
-            return measured()
+            return None
         content = read_experiment(path)
         if not isinstance(content, dict) or type(content.get("steps")) is not int or content["steps"] < 1:
             raise InputError(f"{path / EXPERIMENT} is damaged; start a new run")
@@ -83,11 +96,15 @@ class Trials:
             "steps": counts.steps,
         }
         given = {"checkpoint_interval": self.interval, "dependencies": {"the teacher": fingerprint(teacher.model)}}
-        with RunFolder(path, settings, resume=(path / EXPERIMENT).is_file()) as folder:
-            logger = TrialLogger(folder, teacher, None, **given)
+        self.together.path = path
+        with ExitStack() as stack:
+            folder = None
+            if self.together.rank == 0:
+                folder = stack.enter_context(RunFolder(path, settings, resume=(path / EXPERIMENT).is_file()))
+                self.keep()
+            logger = TrialLogger(folder, teacher, None, together=self.together, **given)
             logger.steps = counts.steps
-            self.keep()
-            with logger:
-                result = work(logger)
+            stack.enter_context(logger)
+            result = work(logger)
             self.earlier += max(0.0, logger.seconds() - (time.monotonic() - start))
         return result

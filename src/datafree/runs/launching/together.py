@@ -138,6 +138,18 @@ class Together:
                 f"{part.parent} is damaged ({part.name}: {fault}); delete this folder to continue from the one before"
             ) from fault
 
+    def stop_if_asked(self) -> None:
+        """Stop the run if one of its processes was asked to. All processes must call it.
+
+        Raises:
+            Stopped: In all processes.
+        """
+        asked = torch.tensor(int(self.stopping))
+        if self.count > 1:
+            distributed.all_reduce(asked, op=distributed.ReduceOp.MAX, group=self.group)
+        if asked:
+            raise Stopped
+
     def wait(self) -> None:
         """Wait until all processes are here."""
         if self.count > 1:

@@ -15,6 +15,7 @@ from datafree.applications.trainer import Fabric
 from datafree.callback import Callback, silent
 from datafree.classifier import Classifier, frozen
 from datafree.matching import resized_to
+from datafree.processes import divided
 from datafree.randomness import seeded
 from datafree.runs.estimating.duration import seconds_within
 from datafree.runs.launching.racing import Counts, Trials
@@ -188,12 +189,15 @@ def race(recipes: list[Recipe], request: Request, budget: Budget) -> tuple[Recip
         / (len(recipes) - 1)
         for index, student in enumerate(students)
     ]
+    # each process has its own part of the images; all decide the same
+    scores = request.fabric.all_reduce(torch.tensor(scores, device=request.fabric.device), reduce_op="mean").tolist()
     best = max(range(len(recipes)), key=scores.__getitem__)
     listed = ", ".join(f"{recipe.name} {score:.1%}" for recipe, score in zip(recipes, scores, strict=True))
     reason = f"{recipes[best].name}, the best of a race by the agreement on the images of the others ({listed})"
     left = replace(budget, steps=round(budget.steps * (1 - len(recipes) * RACE))) if budget.steps else budget
     earlier = request.trials.earlier if request.trials else 0.0
-    if request.elapsed() - start + earlier > budget.seconds:
+    earlier, spent = request.fabric.broadcast((earlier, request.elapsed() - start + earlier))
+    if spent > budget.seconds:
         raise InputError(f"a budget of {budget} is too short for a race; give a longer --budget")
     left = replace(left, seconds=left.seconds - earlier)
     return replace(recipes[best], reason=reason), left
@@ -227,7 +231,8 @@ def trial(fitted: Counts, request: Request, callback: Callback = silent) -> tupl
             callback.also_register(stream=stream)
         inputs = {**request.inputs(), "fabric": request.fabric, "callback": callback}
         application.build()(student, request.teacher, stream, **inputs)
-        images = [next(stream).images for _ in range(max(1, RACE_IMAGES // request.schedule.batch_size))]
+        with divided(request.fabric):
+            images = [next(stream).images for _ in range(max(1, RACE_IMAGES // request.schedule.batch_size))]
     return student.eval(), torch.cat(images)[:RACE_IMAGES]
 
 

@@ -1,6 +1,7 @@
 """The processes, networks and real images of an experiment, and what its budget decides."""
 
 import time
+from collections.abc import Callable
 from copy import deepcopy
 from dataclasses import dataclass, replace
 from typing import Any
@@ -79,7 +80,7 @@ def set_up(
     resuming: bool = False,
     started: float | None = None,
     devices: int = 0,
-    trials: Trials | None = None,
+    trials: Callable[[Fabric], Trials] | None = None,
 ) -> Setup:
     """Start the processes of an experiment, load its networks, open its real images, and decide what its budget leaves open.
 
@@ -88,7 +89,7 @@ def set_up(
         resuming: Whether the run exists: nothing is downloaded, and nothing is decided.
         started: When the command started, in seconds of `time.monotonic`; default: now.
         devices: Number of processes, instead of that of the experiment; 0: the same.
-        trials: Where the trials of a race are kept; None: nowhere.
+        trials: Returns where the trials of a race are kept, given the processes; None: nowhere.
 
     Raises:
         InputError: If a setting is invalid or a file cannot be used.
@@ -123,7 +124,7 @@ def set_up(
         experiment, fitting = fabric.broadcast(with_batches_that_fit(experiment, teacher, setup.visible_student))
         setup = replace(setup, experiment=experiment)
     if is_open(experiment):
-        open_setup = decided(setup, started, trials)
+        open_setup = decided(setup, started, trials(fabric) if trials else None)
         return replace(open_setup, decisions=(*fitting, *open_setup.decisions))
     bounded, notes = (experiment, ()) if resuming else with_bounded_pools(experiment, teacher.shape)
     return replace(setup, experiment=bounded, decisions=(*fitting, *notes))

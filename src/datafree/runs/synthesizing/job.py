@@ -4,7 +4,7 @@ import math
 import shutil
 from collections.abc import Sequence
 from contextlib import ExitStack, nullcontext
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import torch
@@ -13,6 +13,7 @@ from rich.console import Console
 from datafree.classifier import Classifier, fingerprint
 from datafree.matching import Resized, chosen_classes
 from datafree.randomness import RandomNumbers
+from datafree.runs.dependencies import dependencies_of
 from datafree.runs.hardware import launch, place_sharded, plain_faults, return_freed_memory, set_threads, to_device
 from datafree.runs.launching.lost import ending_together
 from datafree.runs.launching.sharding import require_shardable, wants_shards, whole_again
@@ -20,10 +21,12 @@ from datafree.runs.launching.world import world_of
 from datafree.runs.logger import RunLogger
 from datafree.runs.planning.memory import pool_memory
 from datafree.runs.planning.sizes import parse_size
+from datafree.runs.reading.layout import POOL
+from datafree.runs.synthesizing.unfinished import unfinished_set
 from datafree.runs.tasks import create_student
 from datafree.sets import image_set
 from datafree.sets.arrays import ArrayLayout
-from datafree.sets.collecting import Collected, Sources, Wanted, collect
+from datafree.sets.collecting import Collected, Collection, Sources, Wanted
 from datafree.sets.collecting import origin_of as origin_of
 from datafree.sets.image_set import write_pieces
 from datafree.sets.on_disk import in_words
@@ -55,7 +58,7 @@ def synthesize(
     threads: int = 1,
     console: Console | None = None,
 ) -> int:
-    """Synthesize an image set and write it to a folder.
+    """Synthesize an image set and write it to a folder. After a kill, the same call continues it and writes the same set.
 
     Args:
         method: The synthesis method.
@@ -84,11 +87,7 @@ def synthesize(
         InputError: If a setting is invalid, or the teacher, the student or the device cannot be used.
         Diverged: If a pixel is not finite; nothing is written.
     """
-    require_at_least(1, images=images)
-    require_at_least(0, per_class=per_class)
-    require_seed(seed)
-    if "parquet" in format:
-        require_pyarrow()
+    require_valid(images, per_class, seed, format)
     set_threads(threads)
     if shards := wants_shards(shard_teacher):
         require_shardable(world_of(devices).size)
@@ -106,24 +105,50 @@ def synthesize(
     require_capabilities(classifier, method)
     writes = fabric is None or fabric.is_global_zero
     limit = pool_memory(parse_size(memory) if memory else 0, classifier.device, fabric.world_size if fabric else 1)
+    settings = {
+        "method": origin_of(method, seed, student),
+        "teacher": teacher,
+        "wanted": asdict(wanted) | {"classes": list(wanted.classes)},
+        "devices": devices,
+    }
+    depends = dependencies_of(settings, classifier, learner or classifier, threads=threads, device=device)
     with ExitStack() as stack:
+        folder = stack.enter_context(unfinished_set(Path(out), settings)) if writes else None
         with (
             ending_together(fabric) if fabric else nullcontext(),
             plain_faults(("--method.batch-size",)),
-            RunLogger(None, classifier, learner, console=console) as logger,
+            RunLogger(None if fabric else folder, classifier, learner, console=console, dependencies=depends) as logger,
         ):
-            for note in dict.fromkeys((*classifier.notes, *(learner.notes if learner else ()))):
-                logger.note(note)
-            storage = stack.enter_context(Spool(Path(out).parent, limit, logger.note)) if writes else Elsewhere()
+            storage = Spool(folder.path, folder.path / POOL, limit, logger.note) if folder else Elsewhere()
             sources = replace(sources_of(method, classifier, learner, logger), group=fabric, storage=storage)
-            collected = collect(method, sources, wanted)
-            logger.warn_of_collapse()
-            logger.warn_of_faults()
+            collected = collect_or_continue(Collection(method, sources, wanted), logger)
         about = about_of(collected, classifier, origin_of(method, seed, student), logger.seconds())
         whole = whole_again(classifier, skeleton, fabric) if skeleton and fabric else None
         if writes:
             write_pieces(collected.images, about, whole or classifier, out, format, layout or ArrayLayout())
     return len(collected.images)
+
+
+def require_valid(images: int, per_class: int, seed: int, format: Sequence[image_set.Format]) -> None:
+    """Check settings of a set before anything is loaded.
+
+    Raises:
+        InputError: If one is invalid, or a package for a format is not installed.
+    """
+    require_at_least(1, images=images)
+    require_at_least(0, per_class=per_class)
+    require_seed(seed)
+    if "parquet" in format:
+        require_pyarrow()
+
+
+def collect_or_continue(collection: Collection, logger: RunLogger) -> Collected:
+    """Synthesize images, from the newest checkpoint on if there is one, and say what is wrong with them."""
+    logger.register(images=collection)
+    collected = collection.collect()
+    logger.warn_of_collapse()
+    logger.warn_of_faults()
+    return collected
 
 
 def require_disk(wanted: Wanted, teacher: Classifier, out: Path) -> None:
@@ -163,6 +188,8 @@ def about_of(collected: Collected, classifier: Classifier, made_by: str, seconds
 
 def sources_of(method: Method, teacher: Classifier, student: Classifier | None, logger: RunLogger) -> Sources:
     """Return what the streams of a set share, after saying what is special about them."""
+    for note in dict.fromkeys((*teacher.notes, *(student.notes if student else ()))):
+        logger.note(note)
     if method.adaptive and student is None:
         logger.note("no student is given: the term that looks for the student's mistakes is off")
     visible = Resized(student) if student and student.shape != teacher.shape else student
