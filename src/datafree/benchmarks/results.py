@@ -236,7 +236,8 @@ def _networks(result: Mapping[str, Any]) -> Iterable[str]:
         f"{teacher['accuracy']:.2f} % (SHA-256 of the weights `{teacher['sha256'][:16]}`)."
     )
     size = f"Student: `{student['network']}`, {student['parameters']:,} parameters. " if student else ""
-    yield f"{size}{len(result['seeds'])} seeds, held-out {result['measure']} in %, mean ± standard deviation."
+    seeds = "One seed" if len(result["seeds"]) == 1 else f"{len(result['seeds'])} seeds"
+    yield f"{size}{seeds}, held-out {result['measure']} in %, mean ± standard deviation."
 
 
 def _cell(value: Any) -> str:
