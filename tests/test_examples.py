@@ -17,7 +17,7 @@ WHEELS = {"distil_a_wheel": "digit_recognizer_py-*.whl"}
 """wheels of third parties that examples take their teacher from; they are looked for in $DATAFREE_WHEELS"""
 
 
-LONG = {"learn_new_classes", "unite_two_teachers", "write_a_method"}
+LONG = {"distil_your_own_network", "learn_new_classes", "unite_two_teachers", "write_a_method"}
 """examples that are run with fewer steps by default, and whole by -m slow"""
 STEPS = re.compile(r"(\bsteps(?:: int)?\s*=\s*\(?)(\d+)")
 FEWER = 25

@@ -12,7 +12,7 @@ SAMPLE = {
     "corruptions": 4,
     "hostile files": 10,
     "command lines": 15,
-    "mutants": 40,
+    "mutants": 25,
 }
 
 

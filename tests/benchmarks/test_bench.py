@@ -336,7 +336,8 @@ def test_a_table_of_several_teachers(tmp_path: Path, monkeypatch: pytest.MonkeyP
 def test_a_table_of_some_labels_of_several_teachers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     some = table_of_two(NAMES, data="digits:0,4-5", labels=("0", "4", "5"))
     monkeypatch.setitem(BENCHMARKS, "some", some)
-    options = Bench(out=tmp_path / "runs", results=tmp_path / "results", seeds=(0,), shorten=200, command="bench some")
+    rows = ("ensemble, noise", "teacher 2, alone")
+    options = Bench(out=tmp_path / "runs", results=tmp_path, seeds=(0,), rows=rows, shorten=200, command="bench some")
     results = bench("some", options, QUIET)["rows"]
     assert {len(row["per_class"]) for row in results.values()} == {3}
     zero, four, five = results["teacher 2, alone"]["per_class"]
