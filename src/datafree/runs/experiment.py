@@ -19,12 +19,12 @@ from datafree.runs.estimating.at_end import estimate_of
 from datafree.runs.hardware import double_precision, environment, peak_memory, plain_faults
 from datafree.runs.launching.lost import ending_together
 from datafree.runs.launching.numerics import deterministic_kernels
+from datafree.runs.launching.race import after_race
 from datafree.runs.launching.together import Together
 from datafree.runs.logger import RunLogger
 from datafree.runs.planning.expected import networks, note_on_length
 from datafree.runs.planning.halving import saying_what_to_lower
 from datafree.runs.planning.memory import keep_pools
-from datafree.runs.planning.race import after_race
 from datafree.runs.planning.setup import Setup, has_race, is_open, method_of, set_up
 from datafree.runs.planning.work import work_of
 from datafree.runs.reading.layout import POOL, RACE

@@ -213,3 +213,30 @@ def test_a_run_with_a_sharded_teacher_is_stopped_and_resumed(
     assert any("another number of processes (1, before 2)" in note for note in students[3]["notes"])
     for folder in (whole, alone):  # what the first process computes with the whole teacher
         assert (folder / "synthetic" / "answers.json").exists()
+
+
+@pytest.mark.slow
+def test_a_race_of_two_processes_is_lost_stopped_and_resumed(
+    digits_teacher: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    words = ["distill", "--teacher", f"local-dir:{digits_teacher}", "--student", "convnet_w16", "--data", "digits"]
+    words += ["--method", "auto:race", "--budget", "60steps", "--batch-size", "8", "--device", "cpu", "--devices", "2"]
+    script = Path(__file__).with_name("small_race.py")
+    whole, lost, asked = (tmp_path / name for name in ("whole", "lost", "asked"))
+
+    def race(*words: str) -> int:
+        return subprocess.run([sys.executable, str(script), *words], check=False).returncode
+
+    assert race(*words, "--out", str(whole)) == 0
+    for folder, number, code in ((lost, signal.SIGKILL, 76), (asked, signal.SIGUSR1, 75)):
+        monkeypatch.setenv("SMALL_RACE_SIGNAL", str(int(number)))
+        assert race(*words, "--out", str(folder)) == code
+        assert (folder / "race" / "deep-inversion" / "checkpoints").exists()
+    assert not (lost / "race" / "procedural").exists()
+    monkeypatch.delenv("SMALL_RACE_SIGNAL")
+    assert race("resume", str(lost)) == race("resume", str(asked), "--devices", "1") == 0
+    students = [read_json(folder / "summary.json") for folder in (whole, lost, asked)]
+    assert students[0]["student_sha256"] == students[1]["student_sha256"]
+    assert students[0]["notes"] == students[1]["notes"]
+    assert all(student["experiment"]["application"]["steps"] == 42 for student in students)
+    assert not any((folder / "race").exists() for folder in (whole, lost, asked))
