@@ -3,7 +3,8 @@
     python benchmarks/processes.py --out benchmarks/results/processes.json
 
 Each process has one thread. The configurations take turns, so that other work on the machine disturbs all of them. Where it
-does, the seconds of the clock say little: the seconds that the processes computed say what dividing a batch costs.
+does, the seconds of the clock say little: the seconds that the processes computed say what dividing a batch costs. The limit
+is what processes reach that do not know of each other, each with its part of the batch: they share the memory and its caches.
 """
 
 import argparse
@@ -83,9 +84,9 @@ def untrained(network: str) -> Classifier:
     return classifier.eval()
 
 
-def together(processes: int, arguments: list[str]) -> dict[str, float]:
+def together(processes: int, arguments: list[str], *, divides: bool = True) -> dict[str, float]:
     """Run this script in several processes, and return the clock of the slowest and the sum of their computing."""
-    results = run_workers(__file__, processes, arguments)
+    results = run_workers(__file__, processes, arguments, divides=divides)
     return {
         "clock": max(result["clock"] for result in results),
         "process": sum(result["process"] for result in results),
@@ -106,23 +107,27 @@ def main() -> None:
     if options.worker:
         print(json.dumps(measure(options.network, options.batch_size, options.steps, options.worker)))
         return
-    settings = ["--network", options.network, "--batch-size", str(options.batch_size), "--steps", str(options.steps)]
+    settings = ["--network", options.network, "--steps", str(options.steps)]
+    whole, part = (
+        ["--batch-size", str(size)] for size in (options.batch_size, options.batch_size // options.processes)
+    )
     rows: dict[str, Any] = {}
     for work in options.work:
-        found: dict[int, list[dict[str, float]]] = {1: [], options.processes: []}
-        loads = []
+        one, several, apart, loads = [], [], [], []
         for _ in range(options.repeats):
-            for processes, results in found.items():
-                loads.append(os.getloadavg()[0])
-                results.append(together(processes, [work, *settings]))
-        one, several = found.values()
-        rates = {n: median(options.batch_size / result["clock"] for result in results) for n, results in found.items()}
-        ratios = [a["clock"] / b["clock"] for a, b in zip(one, several, strict=True)]
+            loads.append(os.getloadavg()[0])
+            one.append(together(1, [work, *settings, *whole]))
+            several.append(together(options.processes, [work, *settings, *whole]))
+            apart.append(together(options.processes, [work, *settings, *part], divides=False))
+        rates = {n: median(options.batch_size / each["clock"] for each in of) for n, of in enumerate((one, several), 1)}
+        speedups, limits = ([a["clock"] / b["clock"] for a, b in zip(one, of, strict=True)] for of in (several, apart))
         overhead = median(b["process"] / a["process"] for a, b in zip(one, several, strict=True))
         rows[work] = {
-            "images_per_second": {str(n): round(rate, 1) for n, rate in rates.items()},
-            "speedup": round(median(ratios), 3),
-            "speedups": [round(ratio, 3) for ratio in ratios],
+            "images_per_second": {"1": round(rates[1], 1), str(options.processes): round(rates[2], 1)},
+            "speedup": round(median(speedups), 3),
+            "speedups": [round(ratio, 3) for ratio in speedups],
+            "limit": round(median(limits), 3),
+            "limits": [round(ratio, 3) for ratio in limits],
             "computing_of_all_over_one": round(overhead, 3),
             "load": [round(load, 1) for load in loads],
         }
@@ -130,7 +135,9 @@ def main() -> None:
         if options.out:
             machine = {"processor": platform.machine(), "cores": os.cpu_count(), "torch": torch.__version__}
             command = " ".join(["python", "benchmarks/processes.py", *sys.argv[1:]])
-            write_json(options.out, {"command": command, "settings": settings, "machine": machine, "rows": rows})
+            write_json(
+                options.out, {"command": command, "settings": [*settings, *whole], "machine": machine, "rows": rows}
+            )
 
 
 if __name__ == "__main__":
