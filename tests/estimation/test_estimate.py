@@ -1,5 +1,6 @@
 """The estimate of a student: what it says, what it refuses, and what it leaves alone."""
 
+import time
 from collections.abc import Callable
 from copy import deepcopy
 from dataclasses import replace
@@ -99,6 +100,14 @@ class TestWords:
         assert estimate(toys.conv_net(), teacher, method="noise", settings=settings).word != "good"
 
 
+def test_agreement_on_the_own_kind_of_images_withholds_the_word_good(teacher: Classifier):
+    found, counts = Agreement(0.95, (0.95,) * 4, 0.01, 500), {"images": 500, "pools": {"zskd": 500}}
+    low, high = (module.judge(found, teacher, None, counts, own) for own in (0.8, 0.93))
+    assert (low.word, low.own_agreement, low.retention) == ("doubtful", 0.8, 0.95)
+    assert "as its teacher on only 80 % of its own kind of images." in low.sentence
+    assert high.word == "good" and "own kind" not in high.sentence
+
+
 class TestFamilies:
     def test_networks_in_float64_are_judged_in_single_precision(self, teacher: Classifier, settings: Settings):
         doubles = deepcopy(teacher).double()
@@ -111,6 +120,12 @@ class TestFamilies:
         assert "zskd" not in estimate(teacher, teacher, method="zskd", settings=settings).pools
         found = estimate(teacher, teacher, method=METHODS["deep-dream"], settings=settings)
         assert set(found.pools) == {"robust", "zskd"}
+
+    def test_the_students_own_family_is_measured_apart(self, teacher: Classifier, settings: Settings):
+        known = module.families_for(teacher)
+        own = module.own_pools(teacher, known, frozenset({"zskd", "unknown"}), settings, time.monotonic())
+        assert set(own) == {"zskd"}
+        assert module.own_pools(teacher, known, frozenset(), settings, time.monotonic()) == {}
 
     def test_names_are_those_of_a_mixture(self):
         method = named_method("zskd:0.5, fast:0.5")

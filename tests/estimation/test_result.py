@@ -24,6 +24,12 @@ def test_words(total: float, word: str):
     assert word_for(total) == word
 
 
+@pytest.mark.parametrize(("own", "word"), [(0.9, "good"), (0.89, "doubtful"), (0.1, "doubtful"), (None, "good")])
+def test_a_student_that_has_not_learned_its_own_kind_of_images_is_not_good(own: float | None, word: str):
+    assert word_for(0.95, own) == word
+    assert word_for(0.8, own) == "doubtful" and word_for(0.7, own) == "collapsed"
+
+
 class TestInterval:
     def test_it_contains_the_estimate_and_stays_within_zero_and_one(self):
         for hundredths in range(101):

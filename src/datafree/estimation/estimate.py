@@ -115,7 +115,7 @@ def on_pools(
         return not_estimated("the images of the teacher have several labels each, for which no estimate was tested")
     if method is None:
         return not_estimated("the student saw real images, and such students are underrated by 20 points and more")
-    places = class_places(teacher, student)
+    places, start = class_places(teacher, student), time.monotonic()
     known = families_for(teacher, settings.seed)
     pools = pools_for(teacher, without(known, families_of(method)), settings, callback)
     images = sum(pool.synthesized for pool in pools.values())
@@ -125,7 +125,9 @@ def on_pools(
         return not_estimated(f"{what}; `datafree estimate` with more --seconds makes more", **found)
     if is_fragile(pools | last_resort(teacher, known, pools, settings)):
         return not_estimated(f"{FRAGILE_REASON}, and for such teachers the estimate was wrong", **found)
-    result = judge(compare(student, places, pools, teacher), teacher, accuracy, found)
+    own = own_pools(teacher, known, families_of(method), settings, start, callback)
+    own_agreement = compare(student, places, own, teacher).total if own else None
+    result = judge(compare(student, places, pools, teacher), teacher, accuracy, found, own_agreement)
     if not is_known(method):
         note = " Images of the student's own kind could not be left out: its method is not one of datafree's."
         result = replace(result, sentence=result.sentence + note)
@@ -187,6 +189,20 @@ def pools_for(
         if cache:
             cache.write(name, pool)
     return {name: pools[name] for name in families if name in pools}
+
+
+def own_pools(
+    teacher: Classifier,
+    known: Mapping[str, Sequence[Source]],
+    own: frozenset[str],
+    settings: Settings,
+    start: float,
+    callback: Callback = silent,
+) -> dict[str, Pool]:
+    """Return the pools of the student's own families, as far as there is time left since `start`."""
+    left = max(0.0, settings.seconds - (time.monotonic() - start))
+    families = {name: each for name, each in known.items() if name in own}
+    return pools_for(teacher, families, replace(settings, seconds=left), callback)
 
 
 def last_resort(
@@ -272,13 +288,19 @@ def predictions(student: Classifier, pool: Pool, places: Tensor) -> Labels:
     return torch.cat(logits).argmax(1)
 
 
-def judge(found: Agreement, teacher: Classifier, accuracy: float | None, counts: Mapping[str, object]) -> Estimate:
-    """Put an agreement into words."""
+def judge(
+    found: Agreement,
+    teacher: Classifier,
+    accuracy: float | None,
+    counts: Mapping[str, object],
+    own: float | None = None,
+) -> Estimate:
+    """Put an agreement into words; `own` is the agreement on the student's own kind of images."""
     total, ends = found.total, interval(found.total, found.error)
     images = int(counts["images"])  # type: ignore[call-overload]  # without copies
     per_class = list(found.per_class) if images >= FEWEST_PER_CLASS * len(teacher.classes) else []
     lost = lost_classes(per_class, teacher.classes) if per_class else []
-    word, known = word_for(total), None if accuracy is None else total * accuracy
+    word, known = word_for(total, own), None if accuracy is None else total * accuracy
     grey = teacher.shape[0] == 1
     bounded = is_upper_bound(total, several=isinstance(teacher, Ensemble), grey=grey)
     return Estimate(
@@ -289,8 +311,9 @@ def judge(found: Agreement, teacher: Classifier, accuracy: float | None, counts:
         accuracy=known,
         per_class=per_class,
         lost_classes=lost,
+        own_agreement=own,
         upper_bound=bounded,
-        sentence=sentence_for(total, ends, word, lost, known, images, upper_bound=bounded, grey=grey),
+        sentence=sentence_for(total, ends, word, lost, known, images, upper_bound=bounded, grey=grey, own=own),
         **counts,  # type: ignore[arg-type]
     )
 

@@ -50,6 +50,8 @@ class Estimate:
     """pool images that student and teacher were compared on"""
     pools: dict[str, int] = field(default_factory=dict)
     """pool images by family"""
+    own_agreement: float | None = None
+    """stability-weighted agreement on the student's own kind of images; None if it was not measured"""
     upper_bound: bool = False
     """whether the retention is an upper bound, as it is for weak students and those of several teachers"""
     real_agreement: float | None = None
@@ -103,9 +105,19 @@ def interval(total: float, deviation: float = 0.0) -> tuple[float, float]:
     return max(0.0, low), min(1.0, high)
 
 
-def word_for(total: float) -> Word:
-    """Return the word for a stability-weighted agreement."""
-    return "good" if total >= GOOD else "doubtful" if total >= DOUBTFUL else "collapsed"
+def word_for(total: float, own: float | None = None) -> Word:
+    """Return the word for a stability-weighted agreement.
+
+    A student that does not agree with its teacher even on the kind of images that it was trained on is not good: it has not
+    learned them, and what it has not learned it does not know elsewhere.
+
+    Args:
+        total: S, on the images of other families.
+        own: The same on images of the student's own families; None if there are none.
+    """
+    if total >= GOOD and (own is None or own >= GOOD):
+        return "good"
+    return "doubtful" if total >= DOUBTFUL else "collapsed"
 
 
 def is_upper_bound(total: float, *, several: bool = False, grey: bool = True) -> bool:
@@ -129,6 +141,7 @@ def sentence_for(
     *,
     upper_bound: bool = False,
     grey: bool = True,
+    own: float | None = None,
 ) -> str:
     """Return the result in one sentence or two, and for colour images a third one: the estimate was tested on grey images."""
     low, high = (f"{100 * end:.0f}" for end in ends)
@@ -138,6 +151,8 @@ def sentence_for(
         what += f", which is {bound}about {100 * accuracy:.0f} %"
     verdict = {"good": "good", "doubtful": "doubtful", "collapsed": "it has collapsed"}[word]
     text = f"{what}: {verdict}; estimated on {images:,} synthesized images, without real ones."
+    if own is not None and word_for(total) != word:
+        text += f" It decides as its teacher on only {100 * own:.0f} % of its own kind of images."
     if lost:
         named = ", ".join(lost[:MAX_NAMED]) + (f" and {len(lost) - MAX_NAMED} more" if len(lost) > MAX_NAMED else "")
         text += f" Class {named} was lost." if len(lost) == 1 else f" Classes {named} were lost."

@@ -46,6 +46,15 @@ class Measured:
         """Return the student's own kind of images."""
         return torch.cat([self.pools[name].pixels for name in own]) if own else self.noise
 
+    def own_agreement(self, own: Sequence[str], logits: Logits, shares: Sequence[float]) -> float | None:
+        """Return the stability-weighted agreement on a student's own kind of images; None if no family has it."""
+        if not own:
+            return None
+        decisions, kept = joined(self.pools, own)
+        return weighted_agreement(
+            logits.argmax(1) == decisions, decisions, kept, len(self.teacher.classes), shares
+        ).total
+
 
 def logits_of(model: Classifier, images: Images) -> Logits:
     """Return the logits of a classifier on images of any size."""
@@ -89,6 +98,7 @@ def measure(
         families=family_numbers({name: measured.pools[name] for name in others}),
     )
     low, high = interval(found.total, found.error)
+    own_agreement = measured.own_agreement(own, own_logits, shares)
     naive = naive_estimates(
         own_logits,
         decide(measured.teacher, own_images),
@@ -106,8 +116,9 @@ def measure(
         "high": high,
     }
     row |= {
-        "word": "not estimated" if refused else word_for(found.total),
+        "word": "not estimated" if refused else word_for(found.total, own_agreement),
         "refused": refused,
+        "own": own_agreement,
         "images": found.images,
         "lowest_class": min(found.per_class),
     }
