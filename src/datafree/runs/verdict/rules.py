@@ -309,7 +309,7 @@ def still_learning(evidence: Evidence) -> Iterator[tuple[Level, float, str]]:
     Rule(
         "student does not fit",
         "agreement of the finished student with the teacher on images that it was trained on",
-        "0.8 or more",
+        "0.75 or more",
         "The student does not even reproduce the teacher on its own training images: it is too small or learned too little.",
         "give the student more steps (`--steps`), another learning rate (`--lr`), or take a larger student",
     )
@@ -317,7 +317,7 @@ def still_learning(evidence: Evidence) -> Iterator[tuple[Level, float, str]]:
 def student_does_not_fit(evidence: Evidence) -> Iterator[tuple[Level, float, str]]:
     """Check `student does not fit`."""
     agreement = evidence.probe.get("agreement")
-    if agreement is not None and (level := level_below(agreement, 0.8, 0.5)):
+    if agreement is not None and (level := level_below(agreement, 0.75, 0.5)):
         yield level, agreement, f"the student agrees with the teacher on only {agreement:.0%} of its training images"
 
 
