@@ -12,7 +12,7 @@ SAMPLE = {
     "corruptions": 4,
     "hostile files": 10,
     "command lines": 15,
-    "mutants": 25,
+    "mutants": 40,
 }
 
 
