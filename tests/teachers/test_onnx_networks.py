@@ -27,7 +27,7 @@ from datafree.synthesis.method import capabilities
 from datafree.teachers.inspection import inspect
 from datafree.teachers.onnx_networks import load_onnx
 from datafree.teachers.onnx_networks.graphs import parse_names
-from datafree.teachers.onnx_networks.importing import OPERATORS
+from datafree.teachers.onnx_networks.importing import OPERATORS, import_network
 from datafree.teachers.onnx_networks.reading import read_onnx
 from datafree.types import InputError
 
@@ -467,3 +467,17 @@ class TestRefusals:
             model.graph.output[0].name = "other"
             with pytest.raises(InputError, match="has several outputs .other, e, y2.; export it with one"):
                 output_of(model.graph, "net.onnx")
+
+
+def test_averages_over_several_axes_can_be_exported_again():
+    axes = numpy_helper.from_array(np.array([2, 3]), "axes")
+    node = helper.make_node("ReduceMean", ["images", "axes"], ["means"], keepdims=0)
+    values = [helper.make_tensor_value_info("images", TensorProto.FLOAT, ["n", 3, 8, 8])]
+    outputs = [helper.make_tensor_value_info("means", TensorProto.FLOAT, ["n", 3])]
+    graph = helper.make_graph([node], "means", values, outputs, [axes])
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)])
+    network, images = import_network(model, "means"), torch.rand(2, 3, 8, 8)
+    assert torch.allclose(network(images), images.mean((2, 3)))
+    program = torch.export.export(network, (images,))
+    assert torch.equal(program.module()(images), network(images))
+    assert [len(node.input) for node in model.graph.node] == [2]  # it is not changed

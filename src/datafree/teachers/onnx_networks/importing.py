@@ -83,6 +83,7 @@ def import_network(model: Any, output: str) -> nn.Module:
     del network.onnx_model.graph.initializer[:]  # they are buffers of the network
     call_batch_norms(network)
     index_by_tuples(network)
+    average_over_tuples(network)
     return network.float().eval()
 
 
@@ -103,7 +104,14 @@ def require_importable(graph: Any) -> None:
 
 
 def simplify(graph: Any) -> None:
-    """Remove from a graph what the importer does not read, in place: other names of weights, and modes of batch norm."""
+    """Write a graph as the importer reads it, in place.
+
+    Other names of weights and modes of batch norm are removed. Axes of reductions that are constants become attributes: read
+    from a tensor in each call, they could not be exported again.
+    """
+    from onnx import helper, numpy_helper
+
+    axes = {tensor.name: tensor for tensor in graph.initializer}
     weights, kept = {tensor.name for tensor in graph.initializer}, {value.name for value in graph.output}
     names: dict[str, str] = {}
     nodes = []
@@ -118,6 +126,11 @@ def simplify(graph: Any) -> None:
             settings = [attribute for attribute in node.attribute if attribute.name != "training_mode" or attribute.i]
             del node.attribute[:]
             node.attribute.extend(settings)
+        if node.op_type.startswith("Reduce") and len(inputs) == 2 and inputs[1] in axes:
+            values = numpy_helper.to_array(axes[inputs[1]]).flatten().tolist()
+            if values:
+                del node.input[1:]
+                node.attribute.append(helper.make_attribute("axes", values))
         nodes.append(node)
     del graph.node[:]
     graph.node.extend(nodes)
@@ -172,6 +185,19 @@ def index_by_tuples(network: nn.Module) -> None:
     for module in network.modules():
         if type(module) is Gather:
             module.__class__ = TupleGather
+
+
+def average_over_tuples(network: nn.Module) -> None:
+    """Let layers that average over several axes take these from a tuple, in place; from a tensor, torch cannot export them."""
+    from onnx2pytorch.operations import ReduceMean
+
+    class TupleMean(ReduceMean):
+        def forward(self, data: Tensor) -> Tensor:  # type: ignore[override]
+            return data.mean(self.dim, self.keepdim)
+
+    for module in network.modules():
+        if type(module) is ReduceMean and isinstance(module.dim, tuple):
+            module.__class__ = TupleMean
 
 
 def gradient_reaches(network: nn.Module, images: Tensor) -> bool:
