@@ -119,11 +119,11 @@ def main() -> None:
             one.append(together(1, [work, *settings, *whole]))
             several.append(together(options.processes, [work, *settings, *whole]))
             apart.append(together(options.processes, [work, *settings, *part], divides=False))
-        rates = {n: median(options.batch_size / each["clock"] for each in of) for n, of in enumerate((one, several), 1)}
+        rates = [round(median(options.batch_size / each["clock"] for each in of), 1) for of in (one, several)]
         speedups, limits = ([a["clock"] / b["clock"] for a, b in zip(one, of, strict=True)] for of in (several, apart))
         overhead = median(b["process"] / a["process"] for a, b in zip(one, several, strict=True))
         rows[work] = {
-            "images_per_second": {"1": round(rates[1], 1), str(options.processes): round(rates[2], 1)},
+            "images_per_second": {"1": rates[0], str(options.processes): rates[1]},
             "speedup": round(median(speedups), 3),
             "speedups": [round(ratio, 3) for ratio in speedups],
             "limit": round(median(limits), 3),

@@ -487,7 +487,7 @@ def test_an_interrupt_during_the_imports_is_one_sentence(capsys: Capture, monkey
 
 
 def test_a_run_on_real_images_says_the_command_that_repeats_it(digits_teacher: Path, tmp_path: Path, capsys: Capture):
-    """There is no method to describe; the student was chosen."""
+    """Real images need no method, and `--student auto` chose the student; the command must still be complete."""
     words = ["distill", "--teacher", f"local-dir:{digits_teacher}", "--data", "digits", "--method", "real"]
     words += ["--student", "auto", "--ratio", "1"]
     assert main([*words, "--steps", "2", "--batch-size", "16", "--out", str(tmp_path / "run")]) == 0

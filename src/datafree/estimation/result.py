@@ -152,7 +152,7 @@ def sentence_for(
     verdict = {"good": "good", "doubtful": "doubtful", "collapsed": "it has collapsed"}[word]
     text = f"{what}: {verdict}; estimated on {images:,} synthesized images, without real ones."
     if own is not None and word_for(total) != word:
-        text += f" It decides as its teacher on only {100 * own:.0f} % of its own kind of images."
+        text += f" It agrees with its teacher on only {100 * own:.0f} % of the kind of images that it was trained on."
     if lost:
         named = ", ".join(lost[:MAX_NAMED]) + (f" and {len(lost) - MAX_NAMED} more" if len(lost) > MAX_NAMED else "")
         text += f" Class {named} was lost." if len(lost) == 1 else f" Classes {named} were lost."

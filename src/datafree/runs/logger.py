@@ -284,9 +284,11 @@ class RunLogger(Callback):
         self.history = read_log(self.folder.path) if self.folder else []
         if saved.pace:
             self.pace.load_state_dict(saved.pace, self.step)
-        done = f"step {self.step:,}" if self.student or self.step else f"{self.images_synthesized:,} images"
-        left = in_words(self.pace.seconds_left) if self.pace.describe() else ""
-        say(self.console, "resumed", "after " + ", ".join(filter(None, (self.pace.describe() or done, left))))
+        if done := self.pace.describe():
+            done = ", ".join(filter(None, (done, in_words(self.pace.seconds_left))))
+        else:
+            done = f"step {self.step:,}" if self.student else f"{self.images_synthesized:,} images"
+        say(self.console, "resumed", f"after {done}")
 
     def log(self, step: int, terms: Terms) -> None:
         self.keep_folder()

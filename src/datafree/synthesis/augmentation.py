@@ -217,5 +217,5 @@ def _permuted(images: Images, rows: Tensor, columns: Tensor) -> Images:
     n, channels, height, width = images.shape
     first = torch.arange(n, device=images.device)[:, None] * height
     places = (first + rows)[:, :, None] * width + columns[:, None, :]
-    pixels = images.permute(0, 2, 3, 1).reshape(-1, channels)  # four times as fast on a CPU as an index of each axis
+    pixels = images.permute(0, 2, 3, 1).reshape(-1, channels)  # one index of pixels is faster than one of each axis
     return pixels.index_select(0, places.flatten()).view(n, height, width, channels).permute(0, 3, 1, 2)

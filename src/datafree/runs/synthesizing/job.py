@@ -99,12 +99,6 @@ def synthesize(
     wanted = Wanted(images=images, classes=tuple(map(classifier.classes.index, names)), per_class=per_class)
     require_disk(wanted, classifier, Path(out))
     learner = create_student(classifier, student).eval() if student else None
-    skeleton = place_sharded(classifier, "32-true", fabric) if fabric and shards else None
-    for model in filter(None, (None if shards else classifier, learner)):
-        fabric.to_device(model) if fabric else to_device(model, device)
-    require_capabilities(classifier, method)
-    writes = fabric is None or fabric.is_global_zero
-    limit = pool_memory(parse_size(memory) if memory else 0, classifier.device, fabric.world_size if fabric else 1)
     settings = {
         "method": origin_of(method, seed, student),
         "teacher": teacher,
@@ -112,10 +106,16 @@ def synthesize(
         "devices": devices,
     }
     depends = dependencies_of(settings, classifier, learner or classifier, threads=threads, device=device)
+    skeleton = place_sharded(classifier, "32-true", fabric) if fabric and shards else None
+    for model in filter(None, (None if shards else classifier, learner)):
+        fabric.to_device(model) if fabric else to_device(model, device)
+    require_capabilities(classifier, method)
+    writes = fabric is None or fabric.is_global_zero
+    limit = pool_memory(parse_size(memory) if memory else 0, classifier.device, fabric.world_size if fabric else 1)
     with ExitStack() as stack:
+        stack.enter_context(ending_together(fabric) if fabric else nullcontext())
         folder = stack.enter_context(unfinished_set(Path(out), settings)) if writes else None
         with (
-            ending_together(fabric) if fabric else nullcontext(),
             plain_faults(("--method.batch-size",)),
             RunLogger(None if fabric else folder, classifier, learner, console=console, dependencies=depends) as logger,
         ):

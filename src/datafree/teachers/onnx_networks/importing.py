@@ -111,8 +111,7 @@ def simplify(graph: Any) -> None:
     """
     from onnx import helper, numpy_helper
 
-    axes = {tensor.name: tensor for tensor in graph.initializer}
-    weights, kept = {tensor.name for tensor in graph.initializer}, {value.name for value in graph.output}
+    weights, kept = {tensor.name: tensor for tensor in graph.initializer}, {value.name for value in graph.output}
     names: dict[str, str] = {}
     nodes = []
     for node in graph.node:
@@ -126,11 +125,11 @@ def simplify(graph: Any) -> None:
             settings = [attribute for attribute in node.attribute if attribute.name != "training_mode" or attribute.i]
             del node.attribute[:]
             node.attribute.extend(settings)
-        if node.op_type.startswith("Reduce") and len(inputs) == 2 and inputs[1] in axes:
-            values = numpy_helper.to_array(axes[inputs[1]]).flatten().tolist()
-            if values:
+        if node.op_type.startswith("Reduce") and len(inputs) == 2 and inputs[1] in weights:
+            axes = numpy_helper.to_array(weights[inputs[1]]).flatten().tolist()
+            if axes:
                 del node.input[1:]
-                node.attribute.append(helper.make_attribute("axes", values))
+                node.attribute.append(helper.make_attribute("axes", axes))
         nodes.append(node)
     del graph.node[:]
     graph.node.extend(nodes)
