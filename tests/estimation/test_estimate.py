@@ -104,8 +104,8 @@ def test_agreement_on_the_own_kind_of_images_withholds_the_word_good(teacher: Cl
     found, counts = Agreement(0.95, (0.95,) * 4, 0.01, 500), {"images": 500, "pools": {"zskd": 500}}
     low, high = (module.judge(found, teacher, None, counts, own) for own in (0.8, 0.93))
     assert (low.word, low.own_agreement, low.retention) == ("doubtful", 0.8, 0.95)
-    assert "as its teacher on only 80 % of its own kind of images." in low.sentence
-    assert high.word == "good" and "own kind" not in high.sentence
+    assert "agrees with its teacher on only 80 % of the kind of images that it was trained on." in low.sentence
+    assert high.word == "good" and "trained on" not in high.sentence
 
 
 class TestFamilies:
