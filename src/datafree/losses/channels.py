@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from datafree.processes.channels import as_images, channel_moments, like
+from datafree.processes.channels import as_images, by_channel, channel_moments, like
 
 
 def channel_statistics(features: Tensor) -> tuple[Tensor, Tensor]:
@@ -61,8 +61,3 @@ def line_of_moments(features: Tensor, mean: Tensor, mean_gradient: Tensor, var_g
         return (offset + slope * (features - mean)).to(features.dtype)
     line = F.batch_norm(as_images(features), mean, torch.ones_like(mean), slope, offset, eps=0.0)
     return like(line, features)
-
-
-def by_channel(values: Tensor, features: Tensor) -> Tensor:
-    """Return one value per channel in a shape that goes with features of shape `(n, c, *)`."""
-    return values.view(-1, *[1] * (features.ndim - 2))

@@ -19,10 +19,10 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from datafree.classifier import LayerCall, record
-from datafree.losses.channels import by_channel, line_of_moments
+from datafree.losses.channels import line_of_moments
 from datafree.losses.statistics import LayerMoments, batch_norm_moments
 from datafree.processes.batch_norm import batch_norm_arguments
-from datafree.processes.channels import channel_moments
+from datafree.processes.channels import by_channel, channel_moments
 
 
 @contextmanager

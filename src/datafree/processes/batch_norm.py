@@ -26,7 +26,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.overrides import TorchFunctionMode
 
-from datafree.processes.channels import channel_moments
+from datafree.processes.channels import by_channel, channel_moments
 from datafree.processes.division import count, draw_rows
 from datafree.processes.reduction import total
 
@@ -131,22 +131,18 @@ class _BatchNorm(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, Tensor | None, Tensor | None, None]:  # pyright: ignore[reportIncompatibleMethodOverride]
         features, weight, mean, var = ctx.saved_tensors
-        # In evaluation mode the gradient has no sums: they are subtracted below, over all processes.
-        gradient, by_weight, by_bias = torch.ops.aten.native_batch_norm_backward(
-            gradients[0], features, weight, mean, var, None, None, False, ctx.eps, [True, True, True]
+        unit = torch.ones_like(mean) if weight is None else weight
+        # Evaluation mode has the sums, but not in the gradient of the features: there they are those of all processes.
+        _, by_weight, by_bias = torch.ops.aten.native_batch_norm_backward(
+            gradients[0], features, unit, mean, var, None, None, False, ctx.eps, [False, True, True]
         )
-        if weight is None:
-            unit = torch.ones_like(mean)
-            _, by_weight, by_bias = torch.ops.aten.native_batch_norm_backward(
-                gradients[0], features, unit, mean, var, None, None, False, ctx.eps, [False, True, True]
-            )
         along, plain = total(torch.stack([by_weight, by_bias])) / (features.numel() // len(mean) * count())
-        scale = (var + ctx.eps).rsqrt()
-        slope = along * scale * scale * (1 if weight is None else weight)
-        offset = plain * scale * (1 if weight is None else weight) - mean * slope
-        shape = (1, -1, *[1] * (features.ndim - 2))
-        correction = torch.addcmul(offset.view(shape), features.to(slope.dtype), slope.view(shape))
-        gradient = gradient - correction.to(gradient.dtype)
+        scale = unit * (var + ctx.eps).rsqrt()
+        slope = -along * scale * (var + ctx.eps).rsqrt()
+        offset = -plain * scale - mean * slope
+        slope, offset, scale = (by_channel(values, features) for values in (slope, offset, scale))
+        gradient = torch.addcmul(offset, features.to(slope.dtype), slope).addcmul_(gradients[0].to(scale.dtype), scale)
+        gradient = gradient.to(features.dtype)
         needed = ctx.needs_input_grad
         return gradient, by_weight if needed[1] else None, by_bias if needed[2] else None, None
 
