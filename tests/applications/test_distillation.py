@@ -165,10 +165,9 @@ class TestSelect:
 
         distiller = Distiller(toys.conv_net((4, 4)), teacher, replace(PLAIN, select=2))
         distiller.student = Wrong()
-        images, logits = distiller.select(half.images, teacher(half.images).detach())
-        assert len(images) == 32
-        assert (images.mean((1, 2, 3)) > 0.5).float().mean() > 0.9
-        assert torch.allclose(teacher(images), logits, atol=1e-5)
+        chosen = distiller.select(half.images, teacher(half.images).detach())
+        assert len(chosen) == len(set(chosen.tolist())) == 32
+        assert (half.images[chosen].mean((1, 2, 3)) > 0.5).float().mean() > 0.9
 
     def test_uses_stored_logits_and_spares_the_teacher(self, teacher: Classifier, student: Classifier, bars: Batch):
         stored = Batch(bars.images, bars.targets, {}, teacher(bars.images).detach())

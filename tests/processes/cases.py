@@ -90,7 +90,8 @@ METHODS_HERE["mixture"] = Mixture(
 DISTILL = DistillationConfig(steps=STEPS, optimizer="sgd", lr=0.05)
 APPLICATIONS: dict[str, Any] = {
     "distill": DISTILL,
-    "select": replace(DISTILL, select=2, ema=0.5, augment=Augmentation(shift=1, rotate=5, flip=True, mix=0.5, cutmix=0.5)),
+    "select": replace(DISTILL, select=2, ema=0.5, hints=0.5,
+                      augment=Augmentation(shift=1, rotate=5, flip=True, mix=0.5, cutmix=0.5)),
     "extend": ExtensionConfig(steps=STEPS, optimizer="sgd", lr=0.05, new_batch_size=6, head_weight=1.0, feature_weight=0.1,
                               local_weight=0.5, augment=Augmentation(shift=1)),
     "prune": PruningConfig(steps=STEPS, optimizer="sgd", lr=0.05, ratio=0.3, rounds=2, importance_batches=2, importance_slice=2),

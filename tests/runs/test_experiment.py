@@ -49,7 +49,7 @@ KINDS: dict[str, dict[str, Any]] = {
     "alternating": {
         "method": toys.TINY["adi"],
         "schedule": Schedule(warmup_batches=2, refresh_every=4, pool_batches=3, batch_size=8),
-        "application": replace(LEARN, ema=0.9, select=2, augment=Augmentation(shift=1.0, cutmix=0.5)),
+        "application": replace(LEARN, ema=0.9, hints=0.5, select=2, augment=Augmentation(shift=1.0, cutmix=0.5)),
     },
     "fresh noise": {"method": toys.TINY["noise"], "schedule": Schedule()},
     "real images": {"method": None, "schedule": Schedule(batch_size=16)},

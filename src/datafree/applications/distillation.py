@@ -2,7 +2,8 @@ r"""Distillation: train a student to reproduce the predictions of a teacher on t
 
 .. math:: \min_{W_S} \sum_x \tau^2 \, \text{KL}\bigl(p_T^\tau(x) \Vert p_S^\tau(x)\bigr)
 
-No labels are used. With `select` above 1 there are more candidates than images, see `datafree.applications.selection`.
+No labels are used. With `hints`, the student learns the teacher's features too, see `datafree.applications.hints`. With
+`select` above 1 there are more candidates than images, see `datafree.applications.selection`.
 
 References:
     | Distilling the Knowledge in a Neural Network (Hinton et al., 2015), section 2
@@ -20,6 +21,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from datafree import processes
 from datafree.applications.base import AugmentedLearning, require_fraction
+from datafree.applications.hints import HintedStudent
 from datafree.applications.running_statistics import RunningStatistics
 from datafree.applications.selection import divergence_per_image, draw_in_proportion
 from datafree.applications.showing import shows_progress
@@ -27,7 +29,7 @@ from datafree.applications.trainer import Fabric, Trainer, fabric_for, next_batc
 from datafree.callback import Callback, silent
 from datafree.classifier import Classifier, frozen
 from datafree.ensemble import exclude
-from datafree.losses import distillation_loss
+from datafree.losses import distillation_loss, hint_loss
 from datafree.matching import resized_to
 from datafree.synthesis import Stream
 from datafree.types import Batch, Images, Logits, Stateful, Terms, require_at_least
@@ -41,12 +43,16 @@ class DistillationConfig(AugmentedLearning):
 
     ema: float = 0.0
     """decay of the exponential moving average of the student's weights, which is then the result; 0: no average"""
+    hints: float = 0.0
+    """lambda, weight of the teacher's features, which the student then learns where both have some of the same size; 0: no
+    hints"""
     select: int = 1
     """candidates per image; those on which the student differs from the teacher are preferred; 1: no selection"""
 
     def __post_init__(self) -> None:
         super().__post_init__()
         require_fraction(ema=self.ema)
+        require_at_least(0, hints=self.hints)
         require_at_least(1, select=self.select)
 
     def build(self) -> Callable[..., nn.Module]:
@@ -72,7 +78,7 @@ class Distiller:
         first_step: Number of steps that were taken before; the learning-rate schedule starts there.
 
     Raises:
-        InputError: If the optimiser is unknown.
+        InputError: If the optimiser is unknown, or there are hints, but no features of the same size.
     """
 
     def __init__(
@@ -85,8 +91,13 @@ class Distiller:
     ) -> None:
         self.student, self.teacher, self.config, self.first_step = student, teacher, config, first_step
         steps = config.steps - first_step
+        self.hinted = HintedStudent(student, teacher) if config.hints else None
         self.trainer = Trainer(
-            student, config, fabric or fabric_for(student), lambda step: config.lr_factor(first_step + step), steps
+            self.hinted or student,
+            config,
+            fabric or fabric_for(student),
+            lambda step: config.lr_factor(first_step + step),
+            steps,
         )
         self.average = moving_average(student, config.ema) if config.ema else None
         self.statistics = (
@@ -98,7 +109,8 @@ class Distiller:
     def state(self) -> dict[str, Stateful]:
         """The objects that a checkpoint must hold."""
         average: dict[str, Stateful] = {"average": self.average} if self.average else {}
-        return {"student": self.student, **self.trainer.state, **average}
+        hints: dict[str, Stateful] = {"hints": self.hinted.maps} if self.hinted else {}
+        return {"student": self.student, **self.trainer.state, **average, **hints}
 
     def step(self, batch: Batch) -> Terms:
         """Take one training step on a batch and return its loss.
@@ -111,28 +123,38 @@ class Distiller:
 
     def step_on(self, batch: Batch) -> Terms:
         """Take one training step on batches that were joined."""
-        augment = self.config.augment
-        images = augment(batch.images.to(self.teacher.device))
-        if batch.teacher_logits is not None and not augment:
-            teacher_logits = batch.teacher_logits.to(images.device)
-        else:
-            with torch.no_grad():
-                teacher_logits = exclude(self.teacher(images), None if augment.combines else batch.teacher_logits)
+        images = self.config.augment(batch.images.to(self.teacher.device))
+        teacher_logits, features = self.answers(images, batch)
         if self.config.select > 1:
-            images, teacher_logits = self.select(images, teacher_logits)
-        decisions = self.teacher.decisions
+            chosen = self.select(images, teacher_logits)
+            images, teacher_logits, *features = (
+                processes.fetch(rows, chosen) for rows in (images, teacher_logits, *features)
+            )
         inputs = resized_to(images, self.student)
-        student_logits = self.trainer(inputs)
+        outputs = self.trainer(inputs)
+        student_logits, predicted = outputs if self.hinted else (outputs, [])
+        decisions = self.teacher.decisions
         loss = distillation_loss(decisions(student_logits), decisions(teacher_logits), self.config.temperature)
-        terms = self.trainer.step({"distillation": self.teacher.decisions_per_image * loss})
+        losses = {"distillation": self.teacher.decisions_per_image * loss}
+        if self.hinted:
+            losses["hints"] = self.config.hints * hint_loss(predicted, features)
+        terms = self.trainer.step(losses)
         if self.average:
             with self.statistics.kept():
                 self.average.update_parameters(self.student)
             self.statistics.measure(self.trainer.steps_taken - 1, inputs)
         return terms
 
-    def select(self, images: Images, teacher_logits: Logits) -> tuple[Tensor, Tensor]:
-        """Return the images to learn from, drawn from the candidates, and the teacher's logits on them.
+    def answers(self, images: Images, batch: Batch) -> tuple[Logits, list[Tensor]]:
+        """Return the teacher's logits on augmented images, and its features for the hints."""
+        if batch.teacher_logits is not None and not self.config.augment and not self.hinted:
+            return batch.teacher_logits.to(images.device), []
+        with torch.no_grad():
+            answers = self.hinted.answers(self.teacher, images) if self.hinted else (self.teacher(images), [])
+        return exclude(answers[0], None if self.config.augment.combines else batch.teacher_logits), answers[1]
+
+    def select(self, images: Images, teacher_logits: Logits) -> Tensor:
+        """Return the indices in the whole batch of the images to learn from, drawn from the candidates.
 
         The student predicts the candidates in evaluation mode.
         """
@@ -140,8 +162,7 @@ class Distiller:
             student_logits = self.student(resized_to(images, self.student))
         temperature = self.config.temperature
         divergence = divergence_per_image(self.teacher, teacher_logits, student_logits, temperature)
-        chosen = draw_in_proportion(divergence, max(1, len(images) // self.config.select))
-        return processes.fetch(images, chosen), processes.fetch(teacher_logits, chosen)
+        return draw_in_proportion(divergence, max(1, len(images) // self.config.select))
 
     def finish(self, callback: Callback = silent) -> None:
         """Put the student in evaluation mode, with its averaged weights if there is an average."""

@@ -5,6 +5,7 @@ method.
 """
 
 from datafree.losses.channels import channel_statistics as channel_statistics
+from datafree.losses.hints import hint_loss as hint_loss
 from datafree.losses.images import image_norm as image_norm
 from datafree.losses.images import spectrum_distance as spectrum_distance
 from datafree.losses.images import total_variation as total_variation

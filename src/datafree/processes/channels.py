@@ -78,6 +78,7 @@ def like(images: Tensor, features: Tensor) -> Tensor:
         return images.permute(0, 2, 3, 1).reshape(features.movedim(1, -1).shape).movedim(-1, 1)
     return images.reshape(features.shape)
 
+
 def by_channel(values: Tensor, features: Tensor) -> Tensor:
     """Return one value per channel in a shape that goes with features of shape `(n, c, *)`."""
     return values.view(-1, *[1] * (features.ndim - 2))
