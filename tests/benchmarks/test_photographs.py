@@ -55,14 +55,19 @@ def test_steps_are_equal_in_one_table_and_seconds_in_the_other():
 
 
 def test_counts_follow_from_the_costs_by_hand():
-    costs = Costs(side=16, student=0.1, selection=0.1, image=1e-3, generator={"dafl": 0.1}, budget=100.0)
+    costs = Costs(side=16, student=0.1, selection=0.1, hints=0.02, image=1e-3, generator={"dafl": 0.1}, budget=100.0)
     inversion = replace(METHODS["deep-inversion"], batch_size=100, steps=(100,))
-    fitted = costs.fitted("deep-inversion", inversion, Schedule(batch_size=128))
+    fitted = costs.fitted("deep-inversion", inversion, Schedule(batch_size=128), DistillationConfig())
     # 40 of 100 seconds are for images: 0.1 s a step, 100 steps, so 4 batches. 60 s are left for steps of 0.1 s.
     assert (fitted.schedule.warmup_batches, fitted.steps) == (4, 600)
-    assert costs.fitted("deep-inversion", inversion, Schedule(batch_size=128), selects=True).steps == 300
+    assert (
+        costs.fitted("deep-inversion", inversion, Schedule(batch_size=128), DistillationConfig(select=2)).steps == 300
+    )
+    assert costs.step(DistillationConfig(hints=1)) == pytest.approx(0.12)
     dafl = replace(METHODS["dafl"], batch_size=128, student_batch_size=128)
-    fitted = costs.fitted("dafl", dafl, Schedule(warmup_batches=1, refresh_every=1, pool_batches=1, batch_size=128))
+    fitted = costs.fitted(
+        "dafl", dafl, Schedule(warmup_batches=1, refresh_every=1, pool_batches=1, batch_size=128), DistillationConfig()
+    )
     assert fitted.steps == (100 - 0.1) // 0.2
 
 

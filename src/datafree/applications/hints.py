@@ -16,12 +16,13 @@ References:
     | https://arxiv.org/abs/1412.6550
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from math import prod
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from datafree.classifier import Classifier, frozen
@@ -75,7 +76,9 @@ class HintedStudent(nn.Module):
         with calls_of([layer.module for layer in self.layers]) as calls:
             logits = self.student(images)
         features = [layer.features(calls) for layer in self.layers]
-        return logits, [along_channels(to, of) for to, of in zip(self.maps, features, strict=True)]
+        return logits, [
+            along_channels(to, of) for to, of in zip(cast(Iterable[nn.Linear], self.maps), features, strict=True)
+        ]
 
     def answers(self, teacher: Classifier, images: Images) -> tuple[Logits, list[Tensor]]:
         """Return the teacher's logits and its features."""
@@ -84,8 +87,10 @@ class HintedStudent(nn.Module):
         return logits, [layer.features(calls) for layer in self.teacher_layers]
 
 
-def along_channels(linear: nn.Module, features: Tensor) -> Tensor:
+def along_channels(linear: nn.Linear, features: Tensor) -> Tensor:
     """Apply a linear map to the channels of features of shape `(n, c, *)`."""
+    if features.ndim == 4:  # as a convolution it needs no copy of features whose channels do not come last
+        return F.conv2d(features, linear.weight[:, :, None, None], linear.bias)
     return linear(features.movedim(1, -1)).movedim(-1, 1)
 
 
@@ -130,7 +135,8 @@ def last_layers(network: nn.Module, images: Images) -> dict[Size, Layer]:
 
     Features are of shape `(n, c, h, w)` or `(n, h, w, c)`, with about the aspect of the images, or `(n, positions, c)`. Those
     with one position are no feature maps, but often gates; those with the shape of the images are often the images. What is
-    computed inside of a block that leads to the next size is a part of that step.
+    computed inside of a block that leads to the next size is a part of that step. The patches that the tokens of a
+    transformer are made of are a linear map of the image, and tokens within a network of feature maps are a part of a block.
     """
     modules = [module for module in network.modules() if not isinstance(module, nn.modules.dropout._DropoutNd)]
     with frozen(network), torch.no_grad(), calls_of(modules) as calls:
@@ -149,7 +155,10 @@ def last_layers(network: nn.Module, images: Images) -> dict[Size, Layer]:
             found.pop(size, None)
             dim = channel_dim(output, images)
             found[size] = Layer(module, output.shape[dim], dim)
-    return found
+    last = next(reversed(found), ())
+    if len(last) == 1:
+        return {size: layer for size, layer in found.items() if prod(size) >= last[0]}
+    return {size: layer for size, layer in found.items() if len(size) > 1}
 
 
 def size_of(features: Tensor, images: Images) -> Size:

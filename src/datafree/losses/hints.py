@@ -3,6 +3,7 @@ r"""The loss of hints: how much of the variance of a teacher's features a studen
 from collections.abc import Sequence
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from datafree import processes
@@ -36,7 +37,7 @@ def hint_loss(predicted: Sequence[Tensor], features: Sequence[Tensor]) -> Scalar
     """
     variances = _total_variances(features)
     errors = [
-        (guess - target.detach().to(guess.dtype)).square().mean() * target.shape[1]
+        F.mse_loss(guess, target.detach().to(guess.dtype)) * target.shape[1]
         for guess, target in zip(predicted, features, strict=True)
     ]
     return (torch.stack(errors) / variances.to(errors[0].dtype)).mean()

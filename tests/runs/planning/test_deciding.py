@@ -12,13 +12,14 @@ from torch import nn
 
 from datafree import teachers
 from datafree.applications.distillation import DistillationConfig
+from datafree.applications.hints import shared_layers
 from datafree.applications.trainer import fabric_for
 from datafree.classifier import Classifier, batch_norms
 from datafree.commands.main import main
 from datafree.methods import METHODS
 from datafree.runs.experiment import run
 from datafree.runs.planning import deciding
-from datafree.runs.planning.auto import Auto, learning_rate, race_of, recipe_for, refinement, variance_spread
+from datafree.runs.planning.auto import HINTS, Auto, learning_rate, race_of, recipe_for, refinement, variance_spread
 from datafree.runs.planning.timing import STEPS, SynthesisTime, time_of_batch, time_student, time_synthesis
 from datafree.runs.settings import Experiment, read_settings
 from datafree.runs.tasks import Task, starts_fresh
@@ -202,6 +203,33 @@ class TestLearningRate:
         decision = deciding.decide(wanted)
         assert decision.application.lr == wanted.application.lr  # type: ignore[attr-defined]
         assert not any(note.startswith("learning rate") for note in decision.notes)
+
+
+class TestHints:
+    """What `auto` chooses; both networks of the tests have features of 4 x 4 and 2 x 2 or more positions."""
+
+    @pytest.mark.usefixtures("clockwork")
+    def test_are_chosen_for_random_weights_and_said(self, teacher: Classifier, student: Classifier):
+        decision = deciding.decide(request(teacher, student, fresh=True))
+        assert decision.application.hints == HINTS  # type: ignore[attr-defined]
+        sizes = len(shared_layers(student, teacher))
+        assert f"hints: 30, since student and teacher share features of {sizes} sizes" in decision.notes
+
+    @pytest.mark.usefixtures("clockwork")
+    @pytest.mark.parametrize(
+        "changes",
+        [
+            {"fresh": False},
+            {"application": DistillationConfig(hints=0.5)},
+            {"method": METHODS["procedural"]},
+            {"student": toys.classifier(nn.Sequential(nn.Flatten(), nn.Linear(64, 4)))},
+        ],
+    )
+    def test_are_kept(self, teacher: Classifier, student: Classifier, changes: dict[str, Any]):
+        wanted = request(**({"teacher": teacher, "student": student, "fresh": True} | changes))
+        decision = deciding.decide(wanted)
+        assert decision.application.hints == wanted.application.hints  # type: ignore[attr-defined]
+        assert not any(note.startswith("hints") for note in decision.notes)
 
 
 def test_students_that_start_fresh(digits_teacher: Path):

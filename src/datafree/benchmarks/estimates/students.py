@@ -7,6 +7,7 @@ from typing import Any, Literal
 from datafree.applications.distillation import DistillationConfig
 from datafree.applications.pruning import PruningConfig
 from datafree.benchmarks.photographs import PHOTOGRAPHS, PHOTOGRAPHS_16
+from datafree.benchmarks.photographs.recipe import UNHINTED
 from datafree.benchmarks.quantization.cases import Quantization
 from datafree.benchmarks.table import Benchmark
 from datafree.methods import METHODS
@@ -275,7 +276,7 @@ FAMILIES: dict[str, Family] = {
             "fast": fast(800),
         },
     ),
-    "cifar10 16x16, resnet": of_table("photographs-16", PHOTOGRAPHS_16, ("procedural", "auto")),
-    "cifar10, resnet": of_table("photographs", PHOTOGRAPHS, ("procedural", "auto")),
+    "cifar10 16x16, resnet": of_table("photographs-16", PHOTOGRAPHS_16, ("procedural", UNHINTED)),
+    "cifar10, resnet": of_table("photographs", PHOTOGRAPHS, ("procedural", UNHINTED)),
 }
 """the teachers, each with the recipes of its students"""

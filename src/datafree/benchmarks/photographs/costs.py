@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from math import floor
 
+from datafree.applications.base import Application
+from datafree.applications.distillation import DistillationConfig
 from datafree.methods.noise import NoiseConfig
 from datafree.runs.planning.budget import Budget
 from datafree.runs.planning.fitting import WHOLE, Fitted, fit, parts_of
@@ -29,6 +31,8 @@ class Costs:
     """seconds of a student step on 128 images, with augmentation and the teacher's logits"""
     selection: float
     """seconds that the candidates of a step with selection add"""
+    hints: float
+    """seconds that hints add to a step"""
     image: float
     """seconds of one optimization step for one image"""
     generator: Mapping[str, float]
@@ -51,30 +55,47 @@ class Costs:
         picture = NOISE if isinstance(method, NoiseConfig) else DRAWN
         return SynthesisTime(picture * method.batch_size * (self.side / 16) ** 2)
 
-    def fitted(self, name: str, method: Method, schedule: Schedule, *, selects: bool = False) -> Fitted:
+    def step(self, application: Application) -> float:
+        """Return the seconds of a step of the student."""
+        assert isinstance(application, DistillationConfig)
+        return self.student + self.selection * (application.select > 1) + self.hints * (application.hints > 0)
+
+    def fitted(self, name: str, method: Method, schedule: Schedule, application: Application) -> Fitted:
         """Return a method with the counts that the budget has room for.
 
         Args:
             name: The name of the row.
             method: A method or a mixture.
             schedule: Its schedule.
-            selects: Whether the student selects from twice as many candidates.
+            application: How the student is trained.
         """
         times = {
             part.name: self.time(name if part.name == WHOLE else part.name, part.method)
             for part in parts_of(method, schedule)
         }
-        student = self.student + self.selection * selects
+        student = self.step(application)
         return fit(method, schedule, times, student=student, overhead=0.0, budget=Budget(seconds=self.budget))
 
-    def steps_alone(self) -> int:
+    def steps_alone(self, application: Application) -> int:
         """Return how many steps a student takes where nothing is synthesized."""
-        return floor(self.budget / self.student)
+        return floor(self.budget / self.step(application))
 
 
 SIXTEEN = Costs(
-    side=16, student=0.063, selection=0.033, image=4.5e-4, generator={"dafl": 0.075, "fast": 0.11}, budget=150.0
+    side=16,
+    student=0.063,
+    selection=0.033,
+    hints=0.016,
+    image=4.5e-4,
+    generator={"dafl": 0.075, "fast": 0.11},
+    budget=150.0,
 )
 THIRTY_TWO = Costs(
-    side=32, student=0.25, selection=0.1, image=1.35e-3, generator={"dafl": 0.31, "fast": 0.47}, budget=600.0
+    side=32,
+    student=0.25,
+    selection=0.1,
+    hints=0.06,
+    image=1.35e-3,
+    generator={"dafl": 0.31, "fast": 0.47},
+    budget=600.0,
 )

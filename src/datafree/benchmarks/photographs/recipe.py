@@ -2,14 +2,22 @@
 
 from dataclasses import replace
 
+from datafree.benchmarks.table import Row
 from datafree.methods import METHODS
 from datafree.methods.deep_inversion import DeepInversionConfig
-from datafree.runs.planning.auto import REFINED
+from datafree.runs.planning.auto import HINTS, REFINED
 from datafree.synthesis import Schedule
 from datafree.synthesis.mixture import Mixture, Part
 
 AUTO = "auto"
 """name of the rows with what the method `auto` chooses for their teacher"""
+UNHINTED, HINTED_CEILING = "auto, without hints", "real images, with hints"
+"""rows with the predictions of the teacher alone, and with its features on real images"""
+
+
+def hinted(row: Row) -> Row:
+    """Return a row whose student learns the features of the teacher too."""
+    return replace(row, application=replace(row.application, hints=HINTS))  # type: ignore[call-arg]
 
 
 def drawn(batch_size: int) -> Schedule:

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 from datafree.applications.distillation import DistillationConfig
 from datafree.benchmarks.photographs.costs import Costs
-from datafree.benchmarks.photographs.recipe import AUTO, drawn, mixture, optimized
+from datafree.benchmarks.photographs.recipe import AUTO, HINTED_CEILING, UNHINTED, drawn, hinted, mixture, optimized
 from datafree.benchmarks.table import Row
 from datafree.methods import METHODS
 from datafree.methods.deep_inversion import DeepInversionConfig
@@ -63,18 +63,25 @@ def equal_steps(costs: Costs) -> dict[str, Row]:
     rows = {
         "real images": (None, Schedule(batch_size=BATCH_SIZE), plain),
         "procedural": (METHODS["procedural"], POOL, plain),
-        AUTO: (refined(costs), Schedule(batch_size=BATCH_SIZE), plain),
+        UNHINTED: (refined(costs), Schedule(batch_size=BATCH_SIZE), plain),
         "noise": (noise, Schedule(batch_size=BATCH_SIZE), plain),
         "procedural, with selection": (METHODS["procedural"], POOL, selected),
-        "auto, with selection": (refined(costs), Schedule(batch_size=BATCH_SIZE), selected),
+        f"{UNHINTED}, with selection": (refined(costs), Schedule(batch_size=BATCH_SIZE), selected),
         "refined from noise": (refined(costs, "noise"), Schedule(batch_size=BATCH_SIZE), plain),
         "refined from natural noise": (refined(costs, "natural"), Schedule(batch_size=BATCH_SIZE), plain),
         "noise, natural": (replace(noise, spectrum="natural"), Schedule(batch_size=BATCH_SIZE), plain),
     }
     papers = {f"{name}, shortened": (*source, plain) for name, source in paper_methods().items()}
-    return {
+    predicted = {
         name: Row(method=method, schedule=schedule, application=learning, task=TASK)
         for name, (method, schedule, learning) in {**rows, **papers}.items()
+    }
+    return {
+        HINTED_CEILING: hinted(predicted["real images"]),
+        AUTO: hinted(predicted[UNHINTED]),
+        "auto, with selection": hinted(predicted[f"{UNHINTED}, with selection"]),
+        "procedural, with hints": hinted(predicted["procedural"]),
+        **predicted,
     }
 
 
@@ -83,11 +90,9 @@ def equal_seconds(costs: Costs) -> dict[str, Row]:
     rows = {}
     for name, row in equal_steps(costs).items():
         if row.method is None:
-            rows[name] = replace(row, application=replace(row.application, steps=costs.steps_alone()))
+            rows[name] = replace(row, application=replace(row.application, steps=costs.steps_alone(row.application)))
             continue
-        fitted = costs.fitted(
-            name.removesuffix(", shortened"), row.method, row.schedule, selects=row.application != application(costs)
-        )
+        fitted = costs.fitted(name.removesuffix(", shortened"), row.method, row.schedule, row.application)
         rows[name] = replace(
             row,
             method=fitted.method,
@@ -103,12 +108,10 @@ def part_rows(costs: Costs) -> dict[str, Row]:
     Parts of the drawing are measured on procedural pictures alone. Rows with the name of a row of equal steps are the same:
     with one `--out` they are run once.
     """
-    whole = Row(
-        method=refined(costs), schedule=Schedule(batch_size=BATCH_SIZE), application=application(costs), task=TASK
-    )
-    drawn = replace(whole, method=METHODS["procedural"], schedule=POOL)
+    rows = equal_steps(costs)
+    whole, drawn = rows[AUTO], rows["procedural"]
     procedural = METHODS["procedural"]
-    uncut = replace(whole.application, augment=Augmentation(shift=costs.side // 8, flip=True))
+    uncut = Augmentation(shift=costs.side // 8, flip=True)
     textures = dict.fromkeys(("sines", "noise", "fields", "horizons"), 0.0)
     drawings = {
         "without leaves": replace(procedural, leaves=0.0),
@@ -119,10 +122,12 @@ def part_rows(costs: Costs) -> dict[str, Row]:
     }
     return {
         AUTO: whole,
-        "auto, without cutmix": replace(whole, application=uncut),
-        "auto, with selection": replace(whole, application=replace(whole.application, select=2)),
-        "refined from noise": replace(whole, method=refined(costs, "noise")),
+        UNHINTED: rows[UNHINTED],
+        "auto, without cutmix": replace(whole, application=replace(whole.application, augment=uncut)),
+        "auto, with selection": rows["auto, with selection"],
+        "auto, refined from noise": replace(whole, method=refined(costs, "noise")),
+        "procedural, with hints": rows["procedural, with hints"],
         "procedural": drawn,
-        "procedural, without cutmix": replace(drawn, application=uncut),
+        "procedural, without cutmix": replace(drawn, application=replace(drawn.application, augment=uncut)),
         **{f"procedural, {name}": replace(drawn, method=method) for name, method in drawings.items()},
     }

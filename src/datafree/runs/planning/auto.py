@@ -38,6 +38,8 @@ thin ResNet, one seed, on CIFAR-10 at 16 x 16, 1,500 steps: 53.1 % with 0.002, 5
 60.4 % with 0.02;
 a network with batch norm on digits: 98.1, 98.9, 99.4 and 99.3 %; with group norm 99.3, 99.6 and 99.6 % up to 0.01; a vision
 transformer: 78 % with 0.002, 53 % with 0.01. Without normalisation: that of the table of MNIST"""
+HINTS = 30.0
+"""weight of the hints, where student and teacher share features"""
 PICTURES = 256
 """pictures on which mirroring is judged, at most"""
 

@@ -11,6 +11,7 @@ from torch import nn
 
 from datafree.applications.base import Application, AugmentedLearning
 from datafree.applications.distillation import DistillationConfig
+from datafree.applications.hints import shared_layers
 from datafree.applications.trainer import Fabric
 from datafree.callback import Callback, silent
 from datafree.classifier import Classifier, frozen
@@ -20,7 +21,7 @@ from datafree.randomness import seeded
 from datafree.runs.estimating.duration import seconds_within
 from datafree.runs.launching.racing import Counts, Trials
 from datafree.runs.logger import RunLogger
-from datafree.runs.planning.auto import Auto, Recipe, decides_flip, learning_rate, race_of, recipe_for
+from datafree.runs.planning.auto import HINTS, Auto, Recipe, decides_flip, learning_rate, race_of, recipe_for
 from datafree.runs.planning.budget import Budget, duration, parse_budget
 from datafree.runs.planning.fitting import WHOLE, Fitted, fit, parts_of
 from datafree.runs.planning.pools import in_memory
@@ -90,14 +91,14 @@ def decide(request: Request) -> Decision:
     """
     budget = parse_budget(request.budget or default_budget(request.teacher.device))
     recipe, request = choose(request)
-    request, pace = with_learning_rate(request)
+    request, learning = with_learning(request)
     if isinstance(recipe, list):
         recipe, budget = race(recipe, request, budget)
     fitted = fit_to(recipe.method, request.schedule, request, budget)
     notes = [f"method: {recipe.reason}"] if recipe.reason else []
     limit = f"the budget of {budget} is enough for" if budget.seconds < math.inf else "the run takes"
     notes.append(f"{limit} {words(fitted)}")
-    notes += [pace] if pace else []
+    notes += learning
     application = replace(request.application, steps=fitted.steps)
     return Decision(fitted.method, fitted.schedule, application, fitted.seconds, (*notes, *fitted.notes))
 
@@ -122,19 +123,23 @@ def choose(request: Request) -> tuple[Recipe | list[Recipe], Request]:
     return recipes, replace(request, application=application, schedule=schedule)
 
 
-def with_learning_rate(request: Request) -> tuple[Request, str]:
-    """Return the request with the learning rate that `auto` chooses for the student, and the reason in one sentence.
+def with_learning(request: Request) -> tuple[Request, list[str]]:
+    """Return the request with the learning rate and the hints that `auto` chooses, and the reason for each in one sentence.
 
-    It is chosen for a distillation from random weights, if it is the default; any other one is kept.
+    They are chosen for a distillation from random weights, where they have their defaults; others are kept.
     """
-    application = request.application
+    application, notes = request.application, []
     if not (isinstance(request.method, Auto) and request.fresh and isinstance(application, DistillationConfig)):
-        return request, ""
+        return request, notes
     lr, reason = learning_rate(request.student)
-    if lr == DistillationConfig.lr or application.lr != DistillationConfig.lr:
-        return request, ""
-    chosen = replace(request, application=replace(application, lr=lr))
-    return chosen, f"learning rate: {lr:g}, since the student has {reason}"
+    if lr != DistillationConfig.lr == application.lr:
+        application = replace(application, lr=lr)
+        notes.append(f"learning rate: {lr:g}, since the student has {reason}")
+    if not application.hints and (pairs := len(shared_layers(request.student, request.teacher))):
+        application = replace(application, hints=HINTS)
+        sizes = "one size" if pairs == 1 else f"{pairs} sizes"
+        notes.append(f"hints: {HINTS:g}, since student and teacher share features of {sizes}")
+    return replace(request, application=application), notes
 
 
 def fit_to(method: Method, schedule: Schedule, request: Request, budget: Budget) -> Fitted:
