@@ -192,6 +192,7 @@ def test_applications_share_only_trainer_losses_and_distillation(name: str):
             "trainer",
             "distillation",
             "continual_losses",
+            "hints",
             "pruning_goals",
             "selection",
             "running_statistics",

@@ -1,5 +1,6 @@
 """Hints: which layers they are learned from, what the student gains, and what is left behind."""
 
+from copy import deepcopy
 from dataclasses import replace
 
 import pytest
@@ -10,6 +11,7 @@ from torch import nn
 
 from datafree.applications.distillation import DistillationConfig, distill
 from datafree.applications.hints import HintedStudent, calls_of, shared_layers
+from datafree.applications.pruning import PruningConfig, prune
 from datafree.callback import Callback
 from datafree.classifier import Classifier
 from datafree.ensemble import Ensemble
@@ -150,3 +152,14 @@ def test_the_teacher_sees_stored_images_again(teacher: Classifier, student: Clas
     with calls_of([teacher]) as calls:
         distill(student, teacher, [stored], replace(HINTED, steps=1))
         assert teacher in calls
+
+
+def test_a_pruned_network_learns_the_features_of_the_whole_one(teacher: Classifier, bars: Batch):
+    losses = Losses()
+    config = PruningConfig(steps=12, rounds=2, ratio=0.4, importance_batches=1, hints=1.0)
+    student = prune(deepcopy(teacher), teacher, [bars] * 20, config, callback=losses)
+    hints = [terms["hints"] for terms in losses.terms if "hints" in terms]
+    assert len(hints) == 12 and sum(p.numel() for p in student.parameters()) < sum(
+        p.numel() for p in teacher.parameters()
+    )
+    assert not any(name.startswith("maps") for name in student.state_dict())

@@ -25,10 +25,10 @@ from datafree.synthesis import Schedule, Stream
 from datafree.types import Batch, Terms
 
 CONFIGS: dict[str, Application] = {
-    "distill": DistillationConfig(steps=3, ema=0.5),
+    "distill": DistillationConfig(steps=3, ema=0.5, hints=1.0),
     "extend": ExtensionConfig(steps=3, local_weight=1.0, head_weight=1.0, feature_weight=0.1),
     "amalgamate": AmalgamationConfig(steps=4, measure_batches=1),
-    "prune": PruningConfig(steps=3, rounds=2, importance_batches=1, macs_weight=0.1),
+    "prune": PruningConfig(steps=3, rounds=2, importance_batches=1, macs_weight=0.1, hints=1.0),
 }
 
 

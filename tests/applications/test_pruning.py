@@ -317,7 +317,7 @@ def test_prunes_with_every_method(name: str, digits_teacher: Path, tmp_path: Pat
 ADAPTIVE: dict[str, Any] = {
     "method": toys.TINY["adi"],
     "schedule": Schedule(warmup_batches=2, refresh_every=4, pool_batches=3, batch_size=8),
-    "application": replace(QUICK, ema=0.9),
+    "application": replace(QUICK, ema=0.9, hints=0.5),
 }
 
 

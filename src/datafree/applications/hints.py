@@ -16,13 +16,12 @@ References:
     | https://arxiv.org/abs/1412.6550
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from math import prod
-from typing import Any, NamedTuple, cast
+from typing import Any, NamedTuple
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from datafree.classifier import Classifier, frozen
@@ -42,6 +41,11 @@ class Layer(NamedTuple):
     """number of channels"""
     dim: int
     """the dimension of the channels"""
+
+    @property
+    def is_tokens(self) -> bool:
+        """Whether its features have one direction, not two."""
+        return self.dim == 2
 
     def features(self, calls: Calls) -> Tensor:
         """Return its features, of shape `(n, c, *)`, of the calls that were collected."""
@@ -68,30 +72,23 @@ class HintedStudent(nn.Module):
         like = next(student.parameters())
         self.student = student
         self.maps = nn.ModuleList(
-            nn.Linear(own.channels, other.channels).to(like.device, like.dtype) for own, other in pairs
+            (nn.Conv1d if own.is_tokens else nn.Conv2d)(own.channels, other.channels, 1).to(like.device, like.dtype)
+            for own, other in pairs
         )
 
     def forward(self, images: Images) -> tuple[Logits, list[Tensor]]:
         """Return the student's logits, and its predictions of the teacher's features, each of shape `(n, c, *)`."""
         with calls_of([layer.module for layer in self.layers]) as calls:
             logits = self.student(images)
-        features = [layer.features(calls) for layer in self.layers]
-        return logits, [
-            along_channels(to, of) for to, of in zip(cast(Iterable[nn.Linear], self.maps), features, strict=True)
-        ]
+        dtype = next(self.maps.parameters()).dtype  # in mixed precision the student computes in another one
+        features = [layer.features(calls).to(dtype) for layer in self.layers]
+        return logits, [linear(of) for linear, of in zip(self.maps, features, strict=True)]
 
     def answers(self, teacher: Classifier, images: Images) -> tuple[Logits, list[Tensor]]:
         """Return the teacher's logits and its features."""
         with calls_of([layer.module for layer in self.teacher_layers]) as calls:
             logits = teacher(images)
         return logits, [layer.features(calls) for layer in self.teacher_layers]
-
-
-def along_channels(linear: nn.Linear, features: Tensor) -> Tensor:
-    """Apply a linear map to the channels of features of shape `(n, c, *)`."""
-    if features.ndim == 4:  # as a convolution it needs no copy of features whose channels do not come last
-        return F.conv2d(features, linear.weight[:, :, None, None], linear.bias)
-    return linear(features.movedim(1, -1)).movedim(-1, 1)
 
 
 @contextmanager
