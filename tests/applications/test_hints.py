@@ -43,8 +43,6 @@ def names_of(student: Classifier, teacher: Classifier) -> list[tuple[str, str, i
 def test_a_resnet_gives_the_outputs_of_its_stages():
     teacher, student = classifier("resnet18", 64), classifier("test_resnet", 64)
     assert names_of(student, teacher) == [
-        ("act1", "act1", 64),
-        ("layer1", "layer1", 64),
         ("layer2", "layer2", 128),
         ("layer3", "layer3", 256),
         ("layer4", "layer4", 512),
@@ -54,7 +52,7 @@ def test_a_resnet_gives_the_outputs_of_its_stages():
 def test_the_inside_of_a_block_that_leads_to_the_next_size_is_passed_over():
     """In a bottleneck, the second convolution has the stride: the last features of a size are inside of the next stage."""
     network = classifier("test_resnet", 64)
-    assert [one for one, *_ in names_of(network, network)] == ["act1", "layer1", "layer2", "layer3", "layer4"]
+    assert [one for one, *_ in names_of(network, network)] == ["layer2", "layer3", "layer4"]
 
 
 def test_a_transformer_gives_its_last_tokens():
@@ -82,7 +80,7 @@ def test_images_of_other_aspects_have_features():
     teacher, student = classifier("resnet18", 64), classifier("test_resnet", 64)
     for network in (teacher, student):
         network.shape = (3, 50, 70)
-    assert [two for _, two, _ in names_of(student, teacher)] == ["act1", "layer1", "layer2", "layer3", "layer4"]
+    assert [two for _, two, _ in names_of(student, teacher)] == ["layer2", "layer3", "layer4"]
 
 
 def test_gates_of_one_position_and_images_are_no_features(teacher: Classifier):

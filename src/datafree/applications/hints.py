@@ -3,9 +3,9 @@ r"""Hints: the student learns the features of its teacher too, where both have f
 .. math:: \min_{W_S, A} \sum_x \tau^2 \, \text{KL}\bigl(p_T^\tau(x) \Vert p_S^\tau(x)\bigr)
     + \lambda \, \mathcal{L}_\text{hint}\bigl(A_l \, s_l(x), t_l(x)\bigr)
 
-For each size, the last features of that size are taken: of a ResNet the outputs of its stages, of a transformer that of its
-last block. The linear maps :math:`A_l` have as many outputs as the teacher has channels. They are trained with the student and
-dropped in the end.
+For each of the three smallest sizes, the last features of that size are taken: of a ResNet the outputs of its last stages,
+of a transformer that of its last block. The linear maps :math:`A_l` have as many outputs as the teacher has channels. They are
+trained with the student and dropped in the end.
 
 A teacher tells ten numbers about an image by its predictions, and thousands by its features. On pictures that are not like its
 training images, its predictions alone leave much open.
@@ -31,6 +31,10 @@ from datafree.types import Images, InputError, Logits
 
 Calls = dict[nn.Module, tuple[Tensor, Tensor]]
 Size = tuple[int, ...]
+
+
+SIZES = 3
+"""sizes that give hints, at most, the smallest ones: the features of larger sizes cost most and tell least"""
 
 
 class Layer(NamedTuple):
@@ -112,9 +116,11 @@ def calls_of(modules: Sequence[nn.Module]) -> Iterator[Calls]:
 
 
 def shared_layers(student: nn.Module, teacher: Classifier) -> list[tuple[Layer, Layer]]:
-    """Return the last layers of student and teacher for each size that features of both have, in order.
+    """Return the last layers of student and teacher for each size that features of both have, the smallest size last.
 
-    Both networks are run on the same two images. No random number is drawn.
+    There are at most `SIZES` of them, those of the smallest sizes.
+
+    Both networks are run on the same two images, and no random number is drawn.
 
     Args:
         student: The student.
@@ -124,7 +130,8 @@ def shared_layers(student: nn.Module, teacher: Classifier) -> list[tuple[Layer, 
         return []
     images = teacher.probe_images()
     own, others = last_layers(student, resized_to(images, student)), last_layers(teacher, images)
-    return [(own[size], others[size]) for size in own if size in others]
+    sizes = sorted((size for size in own if size in others), key=prod, reverse=True)
+    return [(own[size], others[size]) for size in sizes[-SIZES:]]
 
 
 def last_layers(network: nn.Module, images: Images) -> dict[Size, Layer]:

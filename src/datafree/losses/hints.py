@@ -37,10 +37,15 @@ def hint_loss(predicted: Sequence[Tensor], features: Sequence[Tensor]) -> Scalar
     """
     variances = _total_variances(features)
     errors = [
-        F.mse_loss(guess, target.detach().to(guess.dtype)) * target.shape[1]
+        F.mse_loss(guess, alike(target, guess)) * target.shape[1]
         for guess, target in zip(predicted, features, strict=True)
     ]
     return (torch.stack(errors) / variances.to(errors[0].dtype)).mean()
+
+
+def alike(features: Tensor, others: Tensor) -> Tensor:
+    """Return features in the type and the memory format of others, in which they are compared faster; without gradient."""
+    return torch.empty_like(others).copy_(features.detach())
 
 
 def _total_variances(features: Sequence[Tensor]) -> Tensor:
