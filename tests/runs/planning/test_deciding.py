@@ -213,7 +213,7 @@ class TestHints:
         decision = deciding.decide(request(teacher, student, fresh=True))
         assert decision.application.hints == HINTS  # type: ignore[attr-defined]
         sizes = len(shared_layers(student, teacher))
-        assert f"hints: 30, since student and teacher share features of {sizes} sizes" in decision.notes
+        assert f"hints: 30, since student and teacher have features of {sizes} sizes in common" in decision.notes
 
     @pytest.mark.usefixtures("clockwork")
     @pytest.mark.parametrize(

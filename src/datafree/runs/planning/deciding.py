@@ -138,7 +138,7 @@ def with_learning(request: Request) -> tuple[Request, list[str]]:
     if not application.hints and (pairs := len(shared_layers(request.student, request.teacher))):
         application = replace(application, hints=HINTS)
         sizes = "one size" if pairs == 1 else f"{pairs} sizes"
-        notes.append(f"hints: {HINTS:g}, since student and teacher share features of {sizes}")
+        notes.append(f"hints: {HINTS:g}, since student and teacher have features of {sizes} in common")
     return replace(request, application=application), notes
 
 
