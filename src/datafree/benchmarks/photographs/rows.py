@@ -76,13 +76,16 @@ def equal_steps(costs: Costs) -> dict[str, Row]:
         name: Row(method=method, schedule=schedule, application=learning, task=TASK)
         for name, (method, schedule, learning) in {**rows, **papers}.items()
     }
-    return {
+    first = {
+        "real images": predicted["real images"],
         HINTED_CEILING: hinted(predicted["real images"]),
         AUTO: hinted(predicted[UNHINTED]),
-        "auto, with selection": hinted(predicted[f"{UNHINTED}, with selection"]),
+        UNHINTED: predicted[UNHINTED],
         "procedural, with hints": hinted(predicted["procedural"]),
-        **predicted,
+        "procedural": predicted["procedural"],
+        "auto, with selection": hinted(predicted[f"{UNHINTED}, with selection"]),
     }
+    return first | predicted
 
 
 def equal_seconds(costs: Costs) -> dict[str, Row]:
