@@ -302,13 +302,13 @@ def record(*modules: nn.Module, function: Callable[[LayerCall], Any] | None = No
     """
     calls: list[Any] = []
 
-    def append(module: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
-        call = LayerCall(module, inputs[0], output)
+    def append(module: nn.Module, inputs: tuple[Any, ...], keywords: Mapping[str, Any], output: Any) -> None:
+        call = LayerCall(module, [*inputs, *keywords.values(), None][0], output)
         calls.append(call if function is None else function(call))
 
     with ExitStack() as hooks:
         for module in modules:
-            hooks.callback(module.register_forward_hook(append).remove)
+            hooks.callback(module.register_forward_hook(append, with_kwargs=True).remove)
         yield calls
 
 

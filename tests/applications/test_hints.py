@@ -10,10 +10,10 @@ import toys
 from torch import nn
 
 from datafree.applications.distillation import DistillationConfig, distill
-from datafree.applications.hints import HintedStudent, calls_of, shared_layers
+from datafree.applications.hints import HintedStudent, last_calls, shared_layers
 from datafree.applications.pruning import PruningConfig, prune
 from datafree.callback import Callback
-from datafree.classifier import Classifier
+from datafree.classifier import Classifier, record
 from datafree.ensemble import Ensemble
 from datafree.types import Batch, InputError, Terms
 
@@ -138,18 +138,18 @@ def test_finding_the_layers_changes_nothing(teacher: Classifier, student: Classi
 
 def test_of_several_calls_the_last_one_counts():
     layer = nn.ReLU()
-    with calls_of([layer]) as calls:
+    with record(layer) as calls:
         layer(torch.zeros(2))
         layer(torch.ones(2))
-    assert torch.equal(calls[layer][1], torch.ones(2))
+    assert torch.equal(last_calls(calls)[layer].output, torch.ones(2))
 
 
 def test_the_teacher_sees_stored_images_again(teacher: Classifier, student: Classifier, bars: Batch):
     """Stored logits are not enough: its features are not stored."""
     stored = Batch(bars.images, bars.targets, {}, teacher(bars.images).detach())
-    with calls_of([teacher]) as calls:
+    with record(teacher) as calls:
         distill(student, teacher, [stored], replace(HINTED, steps=1))
-        assert teacher in calls
+        assert teacher in last_calls(calls)
 
 
 def test_a_pruned_network_learns_the_features_of_the_whole_one(teacher: Classifier, bars: Batch):
@@ -161,3 +161,10 @@ def test_a_pruned_network_learns_the_features_of_the_whole_one(teacher: Classifi
         p.numel() for p in teacher.parameters()
     )
     assert not any(name.startswith("maps") for name in student.state_dict())
+
+
+def test_modules_that_are_called_by_keyword_are_recorded():
+    layer = nn.Linear(2, 2)
+    with record(layer) as calls:
+        layer(input=torch.zeros(1, 2))
+    assert last_calls(calls)[layer].input.shape == (1, 2)

@@ -253,7 +253,7 @@ class TestStudents:
         assert family.table is not None
         for name, recipe in family.recipes.items():
             assert recipe.method == family.table.rows[name].method
-        assert families_of(family.recipes["auto"].method) == {"procedural", "deep-inversion"}
+        assert families_of(family.recipes["auto, without hints"].method) == {"procedural", "deep-inversion"}
 
     def test_several_teachers_are_one(self, tmp_path: Path):
         family = FAMILIES["two teachers of digits, convnet"]

@@ -16,22 +16,20 @@ References:
     | https://arxiv.org/abs/1412.6550
 """
 
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Iterable
 from math import prod
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-from datafree.classifier import Classifier, frozen
+from datafree.classifier import Classifier, LayerCall, frozen, record
 from datafree.ensemble import Ensemble
 from datafree.matching import resized_to
 from datafree.types import Images, InputError, Logits
 
-Calls = dict[nn.Module, tuple[Tensor, Tensor]]
+Calls = dict[nn.Module, LayerCall]
 Size = tuple[int, ...]
-
 
 SIZES = 3
 """sizes that give hints, at most, the smallest ones: the features of larger sizes cost most and tell least"""
@@ -53,7 +51,7 @@ class Layer(NamedTuple):
 
     def features(self, calls: Calls) -> Tensor:
         """Return its features, of shape `(n, c, *)`, of the calls that were collected."""
-        return calls[self.module][1].movedim(self.dim, 1)
+        return calls[self.module].output.movedim(self.dim, 1)
 
 
 class HintedStudent(nn.Module):
@@ -82,37 +80,29 @@ class HintedStudent(nn.Module):
 
     def forward(self, images: Images) -> tuple[Logits, list[Tensor]]:
         """Return the student's logits, and its predictions of the teacher's features, each of shape `(n, c, *)`."""
-        with calls_of([layer.module for layer in self.layers]) as calls:
+        with record(*(layer.module for layer in self.layers)) as calls:
             logits = self.student(images)
+        last = last_calls(calls)
         dtype = next(self.maps.parameters()).dtype  # in mixed precision the student computes in another one
-        features = [layer.features(calls).to(dtype) for layer in self.layers]
+        features = [layer.features(last).to(dtype) for layer in self.layers]
         return logits, [linear(of) for linear, of in zip(self.maps, features, strict=True)]
 
     def answers(self, teacher: Classifier, images: Images) -> tuple[Logits, list[Tensor]]:
         """Return the teacher's logits and its features."""
-        with calls_of([layer.module for layer in self.teacher_layers]) as calls:
+        with record(*(layer.module for layer in self.teacher_layers)) as calls:
             logits = teacher(images)
-        return logits, [layer.features(calls) for layer in self.teacher_layers]
+        last = last_calls(calls)
+        return logits, [layer.features(last) for layer in self.teacher_layers]
 
 
-@contextmanager
-def calls_of(modules: Sequence[nn.Module]) -> Iterator[Calls]:
-    """Collect the first input and the output of modules inside a `with` block; of several calls, those of the last one.
-
-    Calls whose input or output is no tensor are left out. The hooks are removed at the end.
-    """
-    calls: Calls = {}
-
-    def collect(module: nn.Module, inputs: tuple[Any, ...], keywords: dict[str, Any], output: Any) -> None:
-        given = next(iter((*inputs, *keywords.values())), None)
-        if isinstance(given, Tensor) and isinstance(output, Tensor):
-            calls.pop(module, None)  # the order is that of the last calls
-            calls[module] = given, output
-
-    with ExitStack() as hooks:
-        for module in modules:
-            hooks.callback(module.register_forward_hook(collect, with_kwargs=True).remove)
-        yield calls
+def last_calls(calls: Iterable[LayerCall]) -> Calls:
+    """Return the last call of each module, in order. Calls whose input or output is no tensor are left out."""
+    found: Calls = {}
+    for call in calls:
+        if isinstance(call.input, Tensor) and isinstance(call.output, Tensor):
+            found.pop(call.module, None)
+            found[call.module] = call
+    return found
 
 
 def shared_layers(student: nn.Module, teacher: Classifier) -> list[tuple[Layer, Layer]]:
@@ -143,9 +133,10 @@ def last_layers(network: nn.Module, images: Images) -> dict[Size, Layer]:
     transformer are made of are a linear map of the image, and tokens within a network of feature maps are a part of a block.
     """
     modules = [module for module in network.modules() if not isinstance(module, nn.modules.dropout._DropoutNd)]
-    with frozen(network), torch.no_grad(), calls_of(modules) as calls:
+    with frozen(network), torch.no_grad(), record(*modules) as recorded:
         network(images)
-    sizes = {module: [size_of(tensor, images) for tensor in call] for module, call in calls.items()}
+    calls = last_calls(recorded)
+    sizes = {module: (size_of(call.input, images), size_of(call.output, images)) for module, call in calls.items()}
     steps = {
         (part, before)
         for module, (before, after) in sizes.items()
@@ -154,7 +145,7 @@ def last_layers(network: nn.Module, images: Images) -> dict[Size, Layer]:
     }
     found: dict[Size, Layer] = {}
     for module, (_, size) in sizes.items():
-        output = calls[module][1]
+        output = calls[module].output
         if prod(size) > 1 and output.shape != images.shape and (module, size) not in steps:
             found.pop(size, None)
             dim = channel_dim(output, images)
