@@ -7,8 +7,8 @@ For each of the three smallest sizes, the last features of that size are taken: 
 of a transformer that of its last block. The linear maps :math:`A_l` have as many outputs as the teacher has channels. They are
 trained with the student and dropped in the end.
 
-A teacher tells ten numbers about an image by its predictions, and thousands by its features. On pictures that are not like its
-training images, its predictions alone leave much open.
+A teacher of ten classes tells ten numbers about an image by its predictions, and thousands by its features. On pictures that
+are not like its training images, its predictions alone leave much open.
 
 References:
     | FitNets: Hints for Thin Deep Nets (Romero et al., 2015), section 2. There, one hint is learned before the predictions;

@@ -34,7 +34,7 @@ def channel_moments(features: Tensor) -> tuple[Tensor, Tensor]:
 def _moments_on_cpu(images: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
     """Return the moments of what `as_images` returned, joined from those of parts of the rows."""
     if images.is_contiguous() and images.dtype == dtype:
-        return _joined(*_moments_of_planes(images))
+        return _joined(*_moments_of_planes(images), torch.ones(len(images), dtype=dtype))
     channels, rows = images.shape[1], images.numel() // images.shape[1]
     wide = channels * gcd(rows, max(1, WIDE // channels))
     positions = images.permute(0, 2, 3, 1).reshape(1, -1, 1, wide).permute(0, 3, 1, 2)
@@ -52,11 +52,11 @@ def _moments_of_planes(images: Tensor) -> tuple[Tensor, Tensor]:
     return means, scales.square().reciprocal()
 
 
-def _joined(means: Tensor, variances: Tensor, counts: Tensor | None = None) -> tuple[Tensor, Tensor]:
+def _joined(means: Tensor, variances: Tensor, counts: Tensor) -> tuple[Tensor, Tensor]:
     """Return the moments of all rows from those of parts of them, of shape `(parts, c)`, with the rows of each part."""
     if len(means) == 1:
         return means[0], variances[0]
-    weights = torch.full_like(means[:, :1], 1 / len(means)) if counts is None else (counts / counts.sum())[:, None]
+    weights = (counts / counts.sum())[:, None]
     mean = (weights * means).sum(0)
     return mean, (weights * (variances + (means - mean).square())).sum(0)
 

@@ -206,7 +206,7 @@ class TestLearningRate:
 
 
 class TestHints:
-    """What `auto` chooses; both networks of the tests have features of 4 x 4 and 2 x 2 or more positions."""
+    """What `auto` chooses for networks with features of the same size."""
 
     @pytest.mark.usefixtures("clockwork")
     def test_are_chosen_for_random_weights_and_said(self, teacher: Classifier, student: Classifier):
