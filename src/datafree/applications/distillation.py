@@ -43,16 +43,16 @@ class DistillationConfig(AugmentedLearning):
 
     ema: float = 0.0
     """decay of the exponential moving average of the student's weights, which is then the result; 0: no average"""
-    hints: float = 0.0
+    hints: float | None = None
     """lambda, weight of the teacher's features, which the student then learns where both have some of the same size; 0: no
-    hints"""
+    hints (default: 0; `auto` chooses it for a student with random weights)"""
     select: int = 1
     """candidates per image; those on which the student differs from the teacher are preferred; 1: no selection"""
 
     def __post_init__(self) -> None:
         super().__post_init__()
         require_fraction(ema=self.ema)
-        require_at_least(0, hints=self.hints)
+        require_at_least(0, hints=self.hints or 0.0)
         require_at_least(1, select=self.select)
 
     def build(self) -> Callable[..., nn.Module]:
@@ -136,7 +136,7 @@ class Distiller:
         decisions = self.teacher.decisions
         loss = distillation_loss(decisions(student_logits), decisions(teacher_logits), self.config.temperature)
         losses = {"distillation": self.teacher.decisions_per_image * loss}
-        if self.hinted:
+        if self.hinted and self.config.hints:
             losses["hints"] = self.config.hints * hint_loss(predicted, features)
         terms = self.trainer.step(losses)
         if self.average:

@@ -33,7 +33,7 @@ class Bench(RowSettings):
     results: Path = Path("benchmarks/results")
     """output folder of the table as JSON, Markdown and SVG"""
     rows: tuple[str, ...] = ()
-    """rows to run; other rows in an existing file are kept if teacher and seeds are the same (default: all)"""
+    """rows to run; other rows in an existing file are kept if the teacher is the same (default: all)"""
     seeds: tuple[int, ...] = (0, 1, 2)
     """random seeds; each row is run once for each"""
     jobs: int = 1

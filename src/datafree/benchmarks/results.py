@@ -65,8 +65,8 @@ def collect(
     }
 
 
-def earlier_table(file: Path, seeds: Sequence[int]) -> dict[str, Any] | None:
-    """Return the results in a JSON file; None if it does not exist or has other seeds.
+def earlier_table(file: Path) -> tuple[dict[str, Any], list[int]] | None:
+    """Return the results in a JSON file and their seeds; None if it does not exist.
 
     Raises:
         InputError: If the file is damaged.
@@ -74,13 +74,14 @@ def earlier_table(file: Path, seeds: Sequence[int]) -> dict[str, Any] | None:
     if not file.is_file():
         return None
     earlier = from_plain(dict[str, Any], read_json(file), str(file))
-    return earlier if from_plain(list[int], earlier.get("seeds"), f"{file}: seeds") == list(seeds) else None
+    return earlier, from_plain(list[int], earlier.get("seeds"), f"{file}: seeds")
 
 
 def with_earlier_rows(result: dict[str, Any], file: Path, order: Sequence[str]) -> dict[str, Any]:
-    """Return the results with the rows of an earlier file that were not run now, and the command that made each of those.
+    """Return the results with the rows of an earlier file that were not run now.
 
-    Rows of another teacher or of other seeds are left out.
+    Each of those has the command that made it, and its seeds if they are not those of the table. Rows of another teacher are
+    left out.
 
     Args:
         result: The results of some rows.
@@ -90,15 +91,19 @@ def with_earlier_rows(result: dict[str, Any], file: Path, order: Sequence[str]) 
     Raises:
         InputError: If the file is damaged.
     """
-    earlier = earlier_table(file, result["seeds"])
-    if earlier is None:
+    found = earlier_table(file)
+    if found is None:
         return result
+    earlier, seeds = found
     teacher = from_plain(dict[str, Any], earlier.get("teacher"), f"{file}: teacher")
     if teacher.get("sha256") != result["teacher"]["sha256"]:
         return result
     kept = from_plain(dict[str, dict[str, Any]], earlier.get("rows"), f"{file}: rows")
     command = from_plain(str, earlier.get("command"), f"{file}: command")
-    kept = {name: {"command": command, **row} for name, row in kept.items()}
+    kept = {name: {"command": command, "seeds": seeds, **row} for name, row in kept.items()}
+    for row in kept.values():
+        if row["seeds"] == result["seeds"]:
+            del row["seeds"]
     rows = kept | result["rows"]
     return {**result, "rows": {name: rows[name] for name in order if name in rows}}
 
@@ -186,7 +191,7 @@ def markdown(result: Mapping[str, Any]) -> str:
     ]
     for name, row in result["rows"].items():
         lines.append(
-            f"| {name} | {row['mean']:.2f}{_spread(row)} | " + " | ".join(_cell(row[c]) for c in columns) + " |"
+            f"| {name}{_own_seeds(row)} | {row['mean']:.2f}{_spread(row)} | " + " | ".join(_cell(row[c]) for c in columns) + " |"
         )
     environment, jobs = result["environment"], result.get("jobs", 1)
     commands = dict.fromkeys([result["command"], *(row.get("command", "") for row in result["rows"].values())])
@@ -211,13 +216,19 @@ def console_table(result: Mapping[str, Any]) -> Table:
         table.add_column(column, justify="right", no_wrap=True)
     for name, row in result["rows"].items():
         cells = (_cell(row[key]) for key in ("seconds", "images_synthesized", "real_images_seen"))
-        table.add_row(name, f"{row['mean']:.2f}{_spread(row)}", *cells)
+        table.add_row(f"{name}{_own_seeds(row)}", f"{row['mean']:.2f}{_spread(row)}", *cells)
     return table
 
 
 def _spread(row: Mapping[str, Any]) -> str:
     """Return the standard deviation as it follows the mean; nothing for one seed."""
     return "" if row["sd"] is None else f" ± {row['sd']:.2f}"
+
+
+def _own_seeds(row: Mapping[str, Any]) -> str:
+    """Return the number of seeds of a row as it follows the name; nothing if they are those of the table."""
+    count = len(row.get("seeds", ()))
+    return f" ({count} {'seed' if count == 1 else 'seeds'})" if count else ""
 
 
 def header(column: str) -> str:

@@ -221,6 +221,7 @@ class TestHints:
         [
             {"fresh": False},
             {"application": DistillationConfig(hints=0.5)},
+            {"application": DistillationConfig(hints=0.0)},
             {"method": METHODS["procedural"]},
             {"student": toys.classifier(nn.Sequential(nn.Flatten(), nn.Linear(64, 4)))},
         ],

@@ -58,7 +58,7 @@ class Costs:
     def step(self, application: Application) -> float:
         """Return the seconds of a step of the student."""
         assert isinstance(application, DistillationConfig)
-        return self.student + self.selection * (application.select > 1) + self.hints * (application.hints > 0)
+        return self.student + self.selection * (application.select > 1) + self.hints * bool(application.hints)
 
     def fitted(self, name: str, method: Method, schedule: Schedule, application: Application) -> Fitted:
         """Return a method with the counts that the budget has room for.

@@ -59,10 +59,11 @@ def with_earlier_networks(result: dict[str, Any], file: Path, order: Sequence[st
     Raises:
         InputError: If the file is damaged.
     """
-    earlier = earlier_table(file, result["seeds"])
-    if earlier is None:
+    found = earlier_table(file)
+    if found is None or found[1] != result["seeds"]:
         return result
-    networks = from_plain(dict[str, dict[str, Any]], earlier.get("networks"), f"{file}: networks") | result["networks"]
+    earlier = from_plain(dict[str, dict[str, Any]], found[0].get("networks"), f"{file}: networks")
+    networks = earlier | result["networks"]
     return {**result, "networks": {name: networks[name] for name in order if name in networks}}
 
 

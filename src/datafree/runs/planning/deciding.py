@@ -126,7 +126,8 @@ def choose(request: Request) -> tuple[Recipe | list[Recipe], Request]:
 def with_learning(request: Request) -> tuple[Request, list[str]]:
     """Return the request with the learning rate and the hints that `auto` chooses, and the reason for each in one sentence.
 
-    They are chosen for a distillation from random weights, where they have their defaults; others are kept.
+    They are chosen for a distillation from random weights. Another learning rate than the default is kept, and any hints
+    that are given, also none.
     """
     application, notes = request.application, []
     if not (isinstance(request.method, Auto) and request.fresh and isinstance(application, DistillationConfig)):
@@ -135,7 +136,7 @@ def with_learning(request: Request) -> tuple[Request, list[str]]:
     if lr != DistillationConfig.lr == application.lr:
         application = replace(application, lr=lr)
         notes.append(f"learning rate: {lr:g}, since the student has {reason}")
-    if not application.hints and (pairs := len(shared_layers(request.student, request.teacher))):
+    if application.hints is None and (pairs := len(shared_layers(request.student, request.teacher))):
         application = replace(application, hints=HINTS)
         sizes = "one size" if pairs == 1 else f"{pairs} sizes"
         notes.append(f"hints: {HINTS:g}, since student and teacher have features of {sizes} in common")
