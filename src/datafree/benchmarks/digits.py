@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 from datafree.benchmarks.demo import STUDENT, TEACHER, demo_application, demo_sources
-from datafree.benchmarks.photographs.recipe import AUTO, HINTED_CEILING, UNHINTED, drawn, hinted, mixture
+from datafree.benchmarks.photographs.recipe import AUTO, HINTED, HINTED_CEILING, drawn, hinted, mixture
 from datafree.benchmarks.table import Benchmark, Row
 from datafree.methods import METHODS
 from datafree.runs.planning.auto import LEARNING_RATES, refinement
@@ -42,15 +42,13 @@ def digits_rows() -> dict[str, Row]:
 def norm_rows() -> dict[str, Row]:
     """Return floor, `fast`, drawn pictures, `auto` and ceiling for teachers without batch norm.
 
-    The tokens of a vision transformer are no feature maps, so that `auto` has no hints for a convolutional student.
+    The tokens of a vision transformer are no feature maps, and give no hints to a convolutional student.
     """
     rows = digits_rows()
-    names = {label: ["noise", "fast", "procedural", UNHINTED, "real images"] for label in OTHER_TEACHERS}
-    names["group norm"] += [AUTO, HINTED_CEILING]
+    names = {label: ["noise", "fast", "procedural", AUTO, "real images"] for label in OTHER_TEACHERS}
+    names["group norm"] += [HINTED, HINTED_CEILING]
     return {
-        f"{label}: {AUTO if label == 'layer norm' and name == UNHINTED else name}": replace(
-            rows[name], teacher=teacher, teacher_args=arguments
-        )
+        f"{label}: {name}": replace(rows[name], teacher=teacher, teacher_args=arguments)
         for label, (teacher, arguments) in OTHER_TEACHERS.items()
         for name in names[label]
     }
@@ -62,11 +60,11 @@ def drawn_rows() -> dict[str, Row]:
     lr = LEARNING_RATES["batch or group norm"]
     application = replace(demo_application(1200), lr=lr, **procedural.distillation)
     recipe = mixture(refinement((1, 8, 8)), 4, BATCH_SIZE)
-    unhinted = Row(method=recipe, schedule=Schedule(batch_size=BATCH_SIZE), application=application)
+    auto = Row(method=recipe, schedule=Schedule(batch_size=BATCH_SIZE), application=application)
     return {
         "procedural": Row(method=procedural, schedule=drawn(BATCH_SIZE), application=application),
-        UNHINTED: unhinted,
-        AUTO: hinted(unhinted),
+        AUTO: auto,
+        HINTED: hinted(auto),
     }
 
 

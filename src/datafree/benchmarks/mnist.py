@@ -4,7 +4,7 @@ from dataclasses import replace
 from itertools import product
 
 from datafree.applications.distillation import DistillationConfig
-from datafree.benchmarks.photographs.recipe import AUTO, HINTED_CEILING, UNHINTED, drawn, hinted, mixture
+from datafree.benchmarks.photographs.recipe import AUTO, HINTED, HINTED_CEILING, drawn, hinted, mixture
 from datafree.benchmarks.table import Benchmark, Row
 from datafree.methods import METHODS
 from datafree.methods.deep_inversion import DeepInversionConfig
@@ -85,11 +85,11 @@ def drawn_rows() -> dict[str, Row]:
     procedural = METHODS["procedural"]
     application = DistillationConfig(steps=8000, lr=4e-3, **procedural.distillation)
     recipe = mixture(refinement((1, 28, 28)), 8, 128)
-    unhinted = Row(method=recipe, schedule=Schedule(batch_size=128), application=application)
+    auto = Row(method=recipe, schedule=Schedule(batch_size=128), application=application)
     return {
         "procedural": Row(method=procedural, schedule=drawn(128), application=application),
-        UNHINTED: unhinted,
-        AUTO: hinted(unhinted),
+        AUTO: auto,
+        HINTED: hinted(auto),
     }
 
 
@@ -131,8 +131,7 @@ DRAWN = replace(
     MNIST,
     title="MNIST, LeNet-5 to LeNet-5-half: pictures drawn by program beside a generator, with floor and ceiling",
     rows={
-        name: MNIST.rows[name]
-        for name in ("noise", "fast", "procedural", UNHINTED, AUTO, "real images", HINTED_CEILING)
+        name: MNIST.rows[name] for name in ("noise", "fast", "procedural", AUTO, HINTED, "real images", HINTED_CEILING)
     },
 )
 

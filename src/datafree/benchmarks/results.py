@@ -191,7 +191,9 @@ def markdown(result: Mapping[str, Any]) -> str:
     ]
     for name, row in result["rows"].items():
         lines.append(
-            f"| {name}{_own_seeds(row)} | {row['mean']:.2f}{_spread(row)} | " + " | ".join(_cell(row[c]) for c in columns) + " |"
+            f"| {name}{_own_seeds(row)} | {row['mean']:.2f}{_spread(row)} | "
+            + " | ".join(_cell(row[c]) for c in columns)
+            + " |"
         )
     environment, jobs = result["environment"], result.get("jobs", 1)
     commands = dict.fromkeys([result["command"], *(row.get("command", "") for row in result["rows"].values())])

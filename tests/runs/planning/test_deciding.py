@@ -205,15 +205,23 @@ class TestLearningRate:
         assert not any(note.startswith("learning rate") for note in decision.notes)
 
 
+def coloured(channels: int = 4) -> Classifier:
+    """Return a small network for images in colour."""
+    features = nn.Conv2d(3, channels, 3, padding=1), nn.BatchNorm2d(channels), nn.ReLU(), nn.MaxPool2d(2), nn.Flatten()
+    return Classifier(nn.Sequential(*features, nn.Linear(16 * channels, 4)), shape=(3, 8, 8), classes=4).eval()
+
+
 class TestHints:
     """What `auto` chooses for networks with features of the same size."""
 
     @pytest.mark.usefixtures("clockwork")
-    def test_are_chosen_for_random_weights_and_said(self, teacher: Classifier, student: Classifier):
+    def test_are_chosen_for_random_weights_and_said(self):
+        teacher, student = coloured(8), coloured()
         decision = deciding.decide(request(teacher, student, fresh=True))
         assert decision.application.hints == HINTS  # type: ignore[attr-defined]
         sizes = len(shared_layers(student, teacher))
-        assert f"hints: 30, since student and teacher have features of {sizes} sizes in common" in decision.notes
+        sentence = f"since images are in colour, and student and teacher have features of {sizes} sizes in common"
+        assert f"hints: 30, {sentence}" in decision.notes
 
     @pytest.mark.usefixtures("clockwork")
     @pytest.mark.parametrize(
@@ -223,11 +231,18 @@ class TestHints:
             {"application": DistillationConfig(hints=0.5)},
             {"application": DistillationConfig(hints=0.0)},
             {"method": METHODS["procedural"]},
-            {"student": toys.classifier(nn.Sequential(nn.Flatten(), nn.Linear(64, 4)))},
+            {"student": Classifier(nn.Sequential(nn.Flatten(), nn.Linear(192, 4)), shape=(3, 8, 8), classes=4)},
         ],
     )
-    def test_are_kept(self, teacher: Classifier, student: Classifier, changes: dict[str, Any]):
-        wanted = request(**({"teacher": teacher, "student": student, "fresh": True} | changes))
+    def test_are_kept(self, changes: dict[str, Any]):
+        self.assert_kept(request(**({"teacher": coloured(8), "student": coloured(), "fresh": True} | changes)))
+
+    @pytest.mark.usefixtures("clockwork")
+    def test_are_not_chosen_for_grey_images(self, teacher: Classifier, student: Classifier):
+        assert shared_layers(student, teacher)
+        self.assert_kept(request(teacher, student, fresh=True))
+
+    def assert_kept(self, wanted: deciding.Request) -> None:
         decision = deciding.decide(wanted)
         assert decision.application.hints == wanted.application.hints  # type: ignore[attr-defined]
         assert not any(note.startswith("hints") for note in decision.notes)

@@ -11,8 +11,8 @@ from datafree.synthesis.mixture import Mixture, Part
 
 AUTO = "auto"
 """name of the rows with what the method `auto` chooses for their teacher"""
-UNHINTED, HINTED_CEILING = "auto, without hints", "real images, with hints"
-"""rows with the predictions of the teacher alone, and with its features on real images"""
+HINTED, UNHINTED, HINTED_CEILING = "auto, with hints", "auto, without hints", "real images, with hints"
+"""rows with the features of the teacher where `auto` has none, without them where it has some, and with them on real images"""
 
 
 def hinted(row: Row) -> Row:

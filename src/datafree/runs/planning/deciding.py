@@ -136,10 +136,13 @@ def with_learning(request: Request) -> tuple[Request, list[str]]:
     if lr != DistillationConfig.lr == application.lr:
         application = replace(application, lr=lr)
         notes.append(f"learning rate: {lr:g}, since the student has {reason}")
-    if application.hints is None and (pairs := len(shared_layers(request.student, request.teacher))):
+    in_colour = request.teacher.shape[0] > 1
+    if application.hints is None and in_colour and (pairs := len(shared_layers(request.student, request.teacher))):
         application = replace(application, hints=HINTS)
         sizes = "one size" if pairs == 1 else f"{pairs} sizes"
-        notes.append(f"hints: {HINTS:g}, since student and teacher have features of {sizes} in common")
+        notes.append(
+            f"hints: {HINTS:g}, since images are in colour, and student and teacher have features of {sizes} in common"
+        )
     return replace(request, application=application), notes
 
 
