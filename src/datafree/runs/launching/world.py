@@ -1,5 +1,6 @@
 """How many processes a run has: those that it starts itself, or those that torchrun, Fabric or SLURM have started."""
 
+import atexit
 import logging
 import os
 from dataclasses import dataclass
@@ -97,6 +98,7 @@ def create_fabric(device: str, world: World, precision: str) -> Fabric:
         from lightning_fabric.strategies.ddp import DDPStrategy
 
         strategy = DDPStrategy(**settings)
+        atexit.register(leave)
         logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
     hidden = {name: os.environ.pop(name) for name in list(os.environ) if name.startswith(FABRIC_COMMAND)}
     try:
@@ -109,3 +111,11 @@ def create_fabric(device: str, world: World, precision: str) -> Fabric:
         )
     finally:
         os.environ.update(hidden)
+
+
+def leave() -> None:
+    """End the connections to the other processes, if there are any. Their threads must not outlive the interpreter."""
+    from torch import distributed
+
+    if distributed.is_available() and distributed.is_initialized():
+        distributed.destroy_process_group()
