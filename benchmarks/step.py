@@ -41,6 +41,7 @@ from datafree.methods.deep_inversion import DeepInversion
 from datafree.runs.hardware import set_threads
 from datafree.synthesis.augmentation import jitter
 from datafree.synthesis.descent import Descent
+from datafree.synthesis.inversion import out_of_place
 from datafree.synthesis.method import descend
 from datafree.teachers import create
 from datafree.types import Batch
@@ -104,7 +105,8 @@ def inversion(bench: Bench, student: Classifier | None) -> tuple[Step, Step, Ste
         return torch.autograd.grad(torch.stack(list(objective().values())).sum(), descent.parameters)
 
     def ours() -> object:
-        descent.take_step(objective())
+        with out_of_place(method.activations):
+            descent.take_step(objective())
         with torch.no_grad():
             return descent.parameters.clamp_(-3, 3)
 

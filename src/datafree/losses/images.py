@@ -49,7 +49,7 @@ class _TotalVariation(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, images: Tensor) -> Tensor:
         differences = [images[..., *pixels] - images[..., *neighbours] for pixels, neighbours in NEIGHBOURS]
-        norms = torch.stack([torch.linalg.vector_norm(each.flatten(1), dim=1) for each in differences])
+        norms = torch.stack([torch.linalg.vector_norm(each, dim=(1, 2, 3)) for each in differences])
         ctx.save_for_backward(images, norms, *differences)
         return norms.mean(1).sum()
 
@@ -85,7 +85,7 @@ def image_norm(images: Images) -> Scalar:
 
 
 def _norm(images: Tensor) -> Scalar:
-    return torch.linalg.vector_norm(images.flatten(1), dim=1).mean()
+    return torch.linalg.vector_norm(images, dim=tuple(range(1, images.ndim))).mean()  # flattening may copy
 
 
 def spectrum_distance(images: Images, exponent: float = 2.0) -> Scalar:

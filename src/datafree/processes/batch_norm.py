@@ -32,14 +32,13 @@ from datafree.processes.reduction import total
 
 MOST_GATHERED = 16
 """processes whose statistics are exchanged at once; of more, sums are exchanged, in two steps"""
-_BATCH_NORM, _DROPOUT = signature(F.batch_norm), signature(F.dropout)
+_BATCH_NORM = {name: parameter.default for name, parameter in signature(F.batch_norm).parameters.items()}
+_DROPOUT = signature(F.dropout)
 
 
 def batch_norm_arguments(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> dict[str, Any]:
     """Return the arguments of a call of `torch.nn.functional.batch_norm` by name, with the defaults of those not given."""
-    given = _BATCH_NORM.bind(*args, **kwargs)
-    given.apply_defaults()
-    return given.arguments
+    return _BATCH_NORM | dict(zip(_BATCH_NORM, args)) | dict(kwargs)
 
 
 def whole_batch_layers() -> Any:

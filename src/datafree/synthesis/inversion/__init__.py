@@ -6,6 +6,8 @@ from typing import Any
 
 from datafree.losses import LayerMoments
 from datafree.synthesis.descent import DescentSynthesizer
+from datafree.synthesis.inversion.activations import copied_activations as copied_activations
+from datafree.synthesis.inversion.activations import out_of_place as out_of_place
 from datafree.synthesis.inversion.prior import image_prior as image_prior
 from datafree.synthesis.inversion.start import Start as Start
 from datafree.synthesis.inversion.start import StartChoice as StartChoice
