@@ -11,7 +11,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from datafree.classifier import Classifier
 from datafree.methods.deep_inversion import DeepInversionConfig
-from datafree.synthesis.inversion import copied_activations, out_of_place
+from datafree.synthesis.inversion.activations import copied_activations, out_of_place
 
 
 def net(activation: nn.Module, kind: type[nn.Module] = nn.Identity) -> Classifier:
@@ -83,5 +83,5 @@ def test_an_inversion_gives_the_same_images(monkeypatch: pytest.MonkeyPatch):
     teacher = net(nn.SiLU(inplace=True))
     config = replace(toys.tiny(DeepInversionConfig()), statistics=1.0)  # type: ignore[call-arg]
     expected = toys.synthesize(config, teacher, toys.conv_net()).images
-    monkeypatch.setattr("datafree.methods.deep_inversion.copied_activations", lambda teacher: [])
+    monkeypatch.setattr("datafree.synthesis.inversion.copied_activations", lambda teacher: [])
     assert torch.equal(toys.synthesize(config, teacher, toys.conv_net()).images, expected)

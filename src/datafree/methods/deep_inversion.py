@@ -26,7 +26,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from datafree.classifier import Classifier, frozen
+from datafree.classifier import Classifier
 from datafree.losses import clamped_divergence, image_norm, js_divergence, total_variation
 from datafree.networks.input_fitting import require_resolutions
 from datafree.synthesis import Method, Schedule, half_cosine
@@ -38,9 +38,7 @@ from datafree.synthesis.inversion import (
     StartChoice,
     StatisticsNorm,
     TargetChoice,
-    copied_activations,
     image_prior,
-    out_of_place,
 )
 from datafree.types import Batch, Images, Logits, Scalar, Targets, Terms, require_at_least, require_at_most
 
@@ -145,7 +143,6 @@ class DeepInversion(InversionSynthesizer):
         require_resolutions(teacher.shape, len(config.steps), teacher)
         self.teacher, self.config = teacher, config
         self.start = Start(teacher, config.start, config.start_images)
-        self.activations = copied_activations(teacher)
         if config.statistics:
             self.use_statistics(config.statistics_norm, config.layers, config.feature_statistics, config.prior > 0)
 
@@ -189,7 +186,7 @@ class DeepInversion(InversionSynthesizer):
             self.descent = Descent(first, labels, teacher, self.create_optimizer)
         descent, pixels = self.descent, self.descent.parameters
         low, high = (teacher.normalize(torch.full_like(pixels[:1], bound)) for bound in (0.0, 1.0))
-        with frozen(teacher, student), out_of_place(self.activations):
+        with self.frozen(student):
             for stage, (steps, halvings) in enumerate(zip(c.steps, reversed(range(len(c.steps))), strict=True)):
                 for step in descent.track(self.callback, steps, stage):
                     if c.cosine:

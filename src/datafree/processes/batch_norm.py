@@ -38,7 +38,7 @@ _DROPOUT = signature(F.dropout)
 
 def batch_norm_arguments(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> dict[str, Any]:
     """Return the arguments of a call of `torch.nn.functional.batch_norm` by name, with the defaults of those not given."""
-    return _BATCH_NORM | dict(zip(_BATCH_NORM, args)) | dict(kwargs)
+    return _BATCH_NORM | dict(zip(_BATCH_NORM, args, strict=False)) | dict(kwargs)
 
 
 def whole_batch_layers() -> Any:

@@ -1,9 +1,13 @@
 """What inversions of a teacher share: where they start, and which statistics and priors their images have."""
 
-from collections.abc import Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from functools import cached_property
 from typing import Any
 
+from torch import nn
+
+from datafree.classifier import frozen
 from datafree.losses import LayerMoments
 from datafree.synthesis.descent import DescentSynthesizer
 from datafree.synthesis.inversion.activations import copied_activations as copied_activations
@@ -44,6 +48,17 @@ class InversionSynthesizer(DescentSynthesizer):
         """
         self.replaced = replaceable and not file and "batch-norm statistics" not in capabilities(self.teacher)
         self.statistics = None if self.replaced else LayerStatistics(self.teacher, norm, weights, file)
+
+    @cached_property
+    def activations(self) -> list[nn.Module]:
+        """The activations of the teacher that compute out of place in the meantime."""
+        return copied_activations(self.teacher)
+
+    @contextmanager
+    def frozen(self, student: nn.Module | None) -> Iterator[None]:
+        """Freeze teacher and student inside a `with` block, and let the teacher pass gradients to the images quickly."""
+        with frozen(self.teacher, student), out_of_place(self.activations):
+            yield
 
     def observe(self) -> AbstractContextManager[list[LayerMoments]]:
         """Record the statistics of the layers that have some inside a `with` block."""
