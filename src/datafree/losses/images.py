@@ -60,9 +60,9 @@ class _TotalVariation(torch.autograd.Function):
         scales = (gradients[0] / norms.shape[1] / norms).masked_fill(norms == 0, 0)
         gradient = torch.zeros_like(images)
         for (pixels, neighbours), difference, scale in zip(NEIGHBOURS, differences, scales, strict=True):
-            step = difference * scale.view(-1, 1, 1, 1)
-            gradient[..., *pixels] += step
-            gradient[..., *neighbours] -= step
+            of_images = scale.view(-1, 1, 1, 1)
+            gradient[..., *pixels].addcmul_(difference, of_images)
+            gradient[..., *neighbours].addcmul_(difference, of_images, value=-1)
         return gradient
 
 
