@@ -77,8 +77,9 @@ def test_many_rows_are_added_up_in_chunks():
     expected = plain(features.double())
     torch.testing.assert_close(mean.double(), expected[0], rtol=3e-6, atol=0)
     torch.testing.assert_close(var.double(), expected[1], rtol=3e-6, atol=0)
-    unequal = torch.randn(CHUNK + 7, 2, dtype=torch.float64)  # a last chunk of 7 rows
-    torch.testing.assert_close(channel_statistics(unequal), plain(unequal), rtol=1e-12, atol=1e-12)
+    for rows in (CHUNK + 7, CHUNK + 3):  # 11 * 373 rows, and a prime number of rows
+        unequal = torch.randn(rows, 2, dtype=torch.float64)
+        torch.testing.assert_close(channel_statistics(unequal), plain(unequal), rtol=1e-12, atol=1e-12)
 
 
 @pytest.mark.slow

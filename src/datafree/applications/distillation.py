@@ -45,7 +45,7 @@ class DistillationConfig(AugmentedLearning):
     """decay of the exponential moving average of the student's weights, which is then the result; 0: no average"""
     hints: float | None = None
     """lambda, weight of the teacher's features, which the student then learns where both have some of the same size; 0: no
-    hints (default: 0; `auto` chooses it for a student with random weights)"""
+    hints (default: 0, or what `auto` chooses)"""
     select: int = 1
     """candidates per image; those on which the student differs from the teacher are preferred; 1: no selection"""
 

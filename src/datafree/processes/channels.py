@@ -29,9 +29,8 @@ def channel_moments(features: Tensor) -> tuple[Tensor, Tensor]:
         return torch.batch_norm_update_stats(as_images(features), None, None, 0.0)  # of half precision in float32
     if features.device.type == "cpu" and not compiled:
         return _moments_on_cpu(features, dtype)
-    var, mean = torch.var_mean(
-        as_images(features).to(dtype), (0, 2, 3), correction=0
-    )  # a compiler fuses the conversion
+    # A compiler fuses the conversion with the sums.
+    var, mean = torch.var_mean(as_images(features).to(dtype), (0, 2, 3), correction=0)
     return mean, var
 
 

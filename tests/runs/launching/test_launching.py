@@ -18,7 +18,7 @@ from datafree.runs.launching.lost import ending_together
 from datafree.runs.launching.redividing import redivided
 from datafree.runs.launching.sharding import wants_shards
 from datafree.runs.launching.together import Stopped, Together
-from datafree.runs.launching.world import World, launched, world_of
+from datafree.runs.launching.world import World, launched, leave, world_of
 from datafree.synthesis.pool import Pool
 from datafree.types import Batch, InputError
 
@@ -240,3 +240,10 @@ def test_a_race_of_two_processes_is_lost_stopped_and_resumed(
     assert students[0]["notes"][0] == students[1]["notes"][0]  # the scores; those after it name measured seconds
     assert all(student["experiment"]["application"]["steps"] == 42 for student in students)
     assert not any((folder / "race").exists() for folder in (whole, lost, asked))
+
+
+def test_a_process_leaves_its_group_once():
+    torch.distributed.init_process_group("gloo", store=torch.distributed.HashStore(), rank=0, world_size=1)
+    leave()
+    assert not torch.distributed.is_initialized()
+    leave()

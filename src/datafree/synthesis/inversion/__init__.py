@@ -51,7 +51,7 @@ class InversionSynthesizer(DescentSynthesizer):
 
     @cached_property
     def activations(self) -> list[nn.Module]:
-        """The activations of the teacher that compute out of place in the meantime."""
+        """The activations of the teacher that compute out of place while images are optimized."""
         return copied_activations(self.teacher)
 
     @contextmanager

@@ -23,7 +23,7 @@ def copied_activations(teacher: Classifier) -> list[nn.Module]:
     It does not if something else reads what they have overwritten, such as a shortcut. The teacher is run on the same two
     images each time, and only if it has such activations.
     """
-    found = [module for module in teacher.modules() if isinstance(module, COPIED) and module.inplace]
+    found: list[nn.Module] = [module for module in teacher.modules() if isinstance(module, COPIED) and module.inplace]
     if not found:
         return []
     images = teacher.probe_images()
@@ -31,7 +31,7 @@ def copied_activations(teacher: Classifier) -> list[nn.Module]:
         before = teacher(images)
         with out_of_place(found):
             after = teacher(images)
-    return list(found) if torch.equal(before, after) else []
+    return found if torch.equal(before, after) else []
 
 
 @contextmanager
