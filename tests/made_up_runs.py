@@ -152,7 +152,12 @@ def estimated(word: str, retention: float, **changes: Any) -> dict[str, Any]:
         "high": min(1.0, retention + 0.03),
         "word": word,
     }
-    result |= {"sentence": f"the student is {word}", "images": 1000, "upper_bound": retention < 0.85, "accuracy": None}
+    result |= {
+        "sentence": f"the student is {word}",
+        "images": 1000,
+        "often_overrated": retention < 0.85,
+        "accuracy": None,
+    }
     result |= {"per_class": [retention], "lost_classes": [], "pools": {"noise": 500}}
     return {"teacher": network(), "student": network(), "comparison": None, "ledger": [], "estimate": result} | changes
 

@@ -196,6 +196,22 @@ BAD: dict[str, tuple[list[str], str]] = {
         ["crosscheck", "{set}", TEACHER, "--threads", "0"],
         "threads",
     ),
+    "a budget and steps": (
+        ["distill", "--teacher", TEACHER, "--budget", "1m", "--steps", "5", *LEARN],
+        "--budget decides the steps, but --steps is given too; leave one of them out",
+    ),
+    "other classes without labels": (
+        ["distill", "--teacher", TEACHER, "--others", "0.5", *LEARN],
+        "--others needs --labels, the classes of the student; give both or none",
+    ),
+    "images in total and per class": (
+        ["synthesize", "--teacher", TEACHER, "--images", "64", "--per-class", "2", *OUT],
+        "--per-class counts the images of each class, but --images is given too; leave one of them out",
+    ),
+    "too many candidates": (
+        ["distill", "--teacher", TEACHER, "--method", "noise", "--select", "1000", *LEARN],
+        "select is 1000, but it must be at most 64",
+    ),
     "unknown data": (["distill", "--teacher", TEACHER, "--data", "digit", *LEARN], "did you mean digits"),
     "teacher without batch norm": (
         ["distill", "--teacher", "local-dir:{plain}", *LEARN],

@@ -80,8 +80,10 @@ class TestHelp:
             *("--teacher", "--student", "--labels", "--others", "--data", "--out", "--method", "--budget"),
             *("--steps", "--batch-size", "--lr", "--temperature", "--ratio", "--seed", "--device"),
         ]
-        assert groups["settings of the method auto"] == ["--method.batch-size", "--method.race", "--method.flip"]
-        assert {"--precision", "--weight-decay", "--shift", "--pool-batches"} <= set(groups["advanced options"])
+        assert groups["settings of the method auto"] == [
+            *("--method.batch-size", "--method.race", "--method.flip", "--method.keep-lr"),
+        ]
+        assert {"--precision", "--weight-decay", "--shift"} <= set(groups["advanced options"])
 
     @pytest.mark.parametrize(
         ("verb", "row"),
@@ -168,7 +170,7 @@ WRONG = {
     # names of earlier versions
     "application": (["distill", "--application.steps", "3"], "'--application.steps'; did you mean --steps?"),
     "schedule": (["distill", "--schedule.show", "3"], "'--schedule.show'; did you mean --batch-size?"),
-    "warm-up": (["distill", "--schedule.warmup", "3"], "did you mean --warmup-batches?"),
+    "warm-up": (["distill", "--method", "adi", "--schedule.warmup", "3"], "did you mean --warmup-batches?"),
     "augmentation": (["distill", "--application.augment.shift", "3"], "did you mean --shift?"),
     "training": (["train", "--training.augment.rotate", "3"], "did you mean --rotate?"),
     "importance": (["prune", "net", "--application.looks", "3"], "did you mean --importance-batches?"),
@@ -208,6 +210,11 @@ WRONG = {
         "group-stack, fast?",
     ),
     "nothing like it": (["distill", "--zzz"], "unknown option '--zzz'; see `datafree distill --help`"),
+    "the schedule of what auto chooses": (
+        ["distill", "--warmup-batches", "4"],
+        "unknown option '--warmup-batches'; only --method noise, ",
+    ),
+    "an option that is a method": (["distill", "--race"], "unknown option '--race'; did you mean --method auto:race?"),
     "plural": (["prune", "net", "--ratios", "0.5"], "unknown option '--ratios'; did you mean --ratio?"),
     "no options": (["methods", "--all"], "unknown option '--all'; see `datafree methods --help`"),
     "dashes only": (["methods", "--"], "unknown option '--'; see `datafree methods --help`"),
@@ -217,6 +224,7 @@ WRONG = {
     "no resolution": (["distill", "--method", "adi", "--method.steps"], "--method.steps has no value; give INT ..."),
     "no method": (["distill", "--method"], "--method has no value; give NAME"),
     "option for a method": (["distill", "--method", "--seed", "1"], "--method has no value; give NAME"),
+    "an empty value": (["distill", "--budget", ""], "--budget has no value; give TIME"),
     "no number": (["distill", "--seed", "many"], "invalid value 'many' for --seed; give an integer"),
     "half a step": (["distill", "--steps", "0.5"], "invalid value '0.5' for --steps; give an integer"),
     "an integer in scientific notation": (
@@ -226,7 +234,7 @@ WRONG = {
     "an integer with a superscript": (["distill", "--seed", "1\N{SUPERSCRIPT TWO}"], "for --seed; give an integer"),
     "digits that are not ASCII": (["distill", "--seed", "\N{ARABIC-INDIC DIGIT ONE}"], "for --seed; give an integer"),
     "too many digits": (["distill", "--steps", 5000 * "9"], "the value of --steps has 5000 digits; give a smaller"),
-    "an empty number": (["distill", "--lr="], "invalid value '' for --lr; give a number"),
+    "an empty number": (["distill", "--lr="], "--lr has no value; give FLOAT"),
     "not UTF-8": (["distill", "--teacher", "a\udcff"], "word 3 of the command ('a\\udcff') is not valid UTF-8 text"),
     "NUL": (["report", "a\0b"], "word 2 of the command ('a\\x00b') is not valid UTF-8 text; rename the file or folder"),
     "no real number": (["distill", "--lr", "fast"], "invalid value 'fast' for --lr; give a number"),

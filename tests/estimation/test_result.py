@@ -8,7 +8,7 @@ from datafree.estimation.result import (
     UNTESTED,
     Estimate,
     interval,
-    is_upper_bound,
+    is_often_overrated,
     lost_classes,
     not_estimated,
     sentence_for,
@@ -47,19 +47,19 @@ class TestSentence:
     def test_a_good_student(self):
         sentence = sentence_for(0.961, (0.93, 0.98), "good", [], 0.951, 1440)
         assert sentence == (
-            "The student keeps about 96 % of its teacher's accuracy (93 to 98 %), which is about 95 %: good; "
+            "The student keeps about 96 % of its teacher's accuracy (93 to 98 %), so its accuracy is about 95 %: good; "
             "estimated on 1,440 synthesized images, without real ones."
         )
 
-    def test_a_weak_student_has_an_upper_bound(self):
-        assert is_upper_bound(0.6)
-        sentence = sentence_for(0.6, (0.2, 0.8), "collapsed", [], None, 500, upper_bound=True)
-        assert "keeps at most about 60 % of its teacher's accuracy (20 to 80 %): it has collapsed;" in sentence
+    def test_a_weak_student_is_often_overrated(self):
+        assert is_often_overrated(0.6)
+        sentence = sentence_for(0.6, (0.2, 0.8), "collapsed", [], None, 500, often_overrated=True)
+        assert "keeps about 60 % of its teacher's accuracy (20 to 80 %): it has collapsed;" in sentence
 
     def test_good_students_have_one_if_they_have_several_teachers(self):
-        assert not is_upper_bound(0.9)
-        assert is_upper_bound(0.9, several=True)
-        assert not is_upper_bound(0.6, several=True, grey=False)
+        assert not is_often_overrated(0.9)
+        assert is_often_overrated(0.9, several=True)
+        assert not is_often_overrated(0.6, several=True, grey=False)
 
     @pytest.mark.parametrize(
         ("lost", "text"),
@@ -104,7 +104,7 @@ class TestNotebook:
 
 def test_colour_images_are_said_to_be_untested():
     arguments = (0.55, (0.04, 0.92), "collapsed", [], None, 576)
-    assert is_upper_bound(0.55) and not is_upper_bound(0.55, grey=False)
+    assert is_often_overrated(0.55) and not is_often_overrated(0.55, grey=False)
     assert UNTESTED not in sentence_for(*arguments)
     colour = sentence_for(*arguments, grey=False)
     assert "keeps about 55 %" in colour and colour.endswith(UNTESTED)

@@ -224,7 +224,7 @@ class TestStart:
             replace(STILL, start="saved", start_images=str(tmp_path / "set")).build(teacher)
 
     def test_start_and_folder_must_fit(self, teacher: Classifier, tmp_path: Path):
-        with pytest.raises(InputError, match="the folder of the image set is missing; give it with start-images"):
+        with pytest.raises(InputError, match="the folder of the image set is missing; give it with start_images"):
             replace(STILL, start="saved").build(teacher)
         with pytest.raises(InputError, match="start is not saved; set start to saved"):
             replace(STILL, start_images=str(tmp_path)).build(teacher)

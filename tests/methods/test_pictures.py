@@ -69,8 +69,10 @@ def test_damaged_pictures_are_left_out_and_replaced(folder: Path):
     teacher, ledger = colour_teacher(), Ledger()
     data = (folder / "1.png").read_bytes()
     (folder / "1.png").write_bytes(data[:50] + b"x" + data[51:60])
-    images = opened(folder, teacher, ledger, batch_size=8).build(teacher).synthesize().images
+    synthesizer = opened(folder, teacher, ledger, batch_size=8).build(teacher)
+    images = synthesizer.synthesize().images
     assert len(images) == 8 and ledger.images_seen_by_student() == 4
+    assert any(note.startswith(f"skipped 2 files in {folder}: ") and "(1.png)" in note for note in synthesizer.notes)
 
 
 def test_colour_pictures_become_grey_for_a_teacher_of_grey_images(folder: Path):

@@ -191,7 +191,8 @@ def test_without_measurements_nothing_is_said():
 def test_a_finding_names_its_part_of_a_mixture():
     log = [{"phase": "synthesis", "step": 1, "health/noise/duplicates": 0.0, "health/fast/duplicates": 0.95}]
     (finding,) = findings(Evidence(log=log, classes=10))
-    assert finding.sentence == "95% of the images of fast have a near-duplicate in their batch"
+    assert finding.sentence == "95 % of the images of fast have a near-duplicate in their batch"
+    assert "`--method.fast.reset-every`" in finding.advice and "`--method.fast.lr`" in finding.advice
 
 
 def test_only_rules_for_a_running_run_are_checked_while_it_runs():
@@ -218,7 +219,7 @@ def test_the_word_comes_from_the_retention(accuracy: float, word: str):
 def test_chance_level_is_collapsed_whatever_the_teacher_does():
     # 450 images of 10 classes: two standard errors are 2 sqrt(0.1 x 0.9 / 450) = 0.0283
     word, sentence = judge(summary(results(0.128), results(0.13)))
-    assert word == "collapsed" and sentence == "the student is at chance level: 12.8% held-out, with 10 classes"
+    assert word == "collapsed" and sentence == "the student is at chance level: 12.8 % held-out, with 10 classes"
     assert judge(summary(results(0.129), results(0.13)))[0] == "good"
 
 
@@ -232,7 +233,7 @@ def test_labelled_images_count_before_the_estimate_and_the_estimate_before_nothi
     assert judge(summary(unknown, unknown, estimate=refused)) == ("not estimated", "the pools are too small")
     assert "no real images were given" in judge(summary(unknown, unknown))[1]
     word, sentence = judge(summary({"agreement": 0.5, "images": 20}, unknown))
-    assert word == "not estimated" and "50.0% of 20 real images without labels" in sentence
+    assert word == "not estimated" and "50.0 % of 20 real images without labels" in sentence
 
 
 def test_a_student_of_new_classes_is_compared_on_the_old_ones():
@@ -243,9 +244,11 @@ def test_a_student_of_new_classes_is_compared_on_the_old_ones():
 def test_a_student_that_has_not_learned_the_new_classes_is_not_good():
     teacher = results(0.5, old_classes_accuracy=1.0)
     word, sentence = judge(summary(results(0.5, old_classes_accuracy=0.96, new_classes_accuracy=0.0), teacher))
-    assert word == "collapsed" and "did not learn the new classes: 0.0% held-out on them, 96.0% on the old" in sentence
+    assert (
+        word == "collapsed" and "did not learn the new classes: 0.0 % held-out on them, 96.0 % on the old" in sentence
+    )
     word, sentence = judge(summary(results(0.9, old_classes_accuracy=0.96, new_classes_accuracy=0.8), teacher))
-    assert word == "good" and sentence.endswith("(96.0% of 100.0%), and has 80.0% on the new ones")
+    assert word == "good" and sentence.endswith("(96.0 % of 100.0%), and has 80.0 % on the new ones")
 
 
 def test_the_entry_of_the_summary_is_json():

@@ -32,9 +32,13 @@ from datafree.ensemble import exclude
 from datafree.losses import distillation_loss, hint_loss
 from datafree.matching import resized_to
 from datafree.synthesis import Stream
-from datafree.types import Batch, Images, Logits, Stateful, Terms, require_at_least
+from datafree.types import Batch, Images, Logits, Stateful, Terms, require_at_least, require_at_most
 
 Model = TypeVar("Model", bound=nn.Module)
+
+
+MAX_SELECT = 64
+"""largest number of candidates per image, to catch typing errors"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,6 +58,7 @@ class DistillationConfig(AugmentedLearning):
         require_fraction(ema=self.ema)
         require_at_least(0, hints=self.hints or 0.0)
         require_at_least(1, select=self.select)
+        require_at_most(MAX_SELECT, select=self.select)
 
     def build(self) -> Callable[..., nn.Module]:
         return partial(distill, config=self)

@@ -25,6 +25,7 @@ from datafree.sets.saved import ALL_METHODS
 from datafree.synthesis import Method, Schedule
 from datafree.synthesis.mixture import Mixture
 from datafree.teachers.candidates import AUTO as AUTO_STUDENT
+from datafree.types import InputError
 
 AUTO = {"auto": Auto(), "auto:race": Auto(race=True)}
 """values of `--method` that leave the method to the teacher"""
@@ -103,10 +104,9 @@ def options_of(task: type[Any], name: str, application: Application) -> type[Any
     settings = [("method", type(method), field(default=method)), ("schedule", Flat[Schedule], field(default=schedule))]
     if isinstance(method, Mixture):
         kind = mixture_options(method)
-        settings = [
-            ("method", kind, field(default_factory=kind)),
-            ("schedule", Flat[MixtureSize], field(default=MixtureSize())),
-        ]
+        settings[0] = ("method", kind, field(default_factory=kind))
+    if isinstance(method, Mixture | Auto):  # the parts have a schedule each
+        settings[1] = ("schedule", Flat[MixtureSize], field(default=MixtureSize()))
     return make_dataclass(
         "Options",
         [
@@ -201,7 +201,7 @@ def run_experiment(form: Form, arguments: list[str], task: type[TaskType]) -> No
     """Run the experiment that the arguments describe, and print its results."""
     words, fit_memory = without_auto(arguments)
     options = form.parse(words)
-    experiment = in_given_steps(experiment_of(options, task), form.verb, arguments)
+    experiment = as_given(experiment_of(options, task), form.verb, arguments)
     experiment = replace(experiment, fit_memory=fit_memory)
     result = start(experiment, options.output.out or Path(form.verb))
     finish(result)
@@ -222,12 +222,24 @@ def application_of(form: Form, arguments: list[str]) -> Callable[[str], Applicat
     return defaults
 
 
-def in_given_steps(experiment: Experiment, verb: str, arguments: list[str]) -> Experiment:
-    """Return an experiment whose budget is the number of steps if the user gave steps, but no budget, to `auto`."""
-    if not isinstance(experiment.method, Auto) or experiment.budget:
+def as_given(experiment: Experiment, verb: str, arguments: list[str]) -> Experiment:
+    """Return an experiment whose `auto` keeps what the user gave: the learning rate and the steps.
+
+    Raises:
+        InputError: If there are steps and a budget, which decides the steps; or a share of other classes without labels.
+    """
+    auto, given = experiment.method, check(verb, arguments).values
+    if "--others" in given and "--labels" not in given:
+        raise InputError("--others needs --labels, the classes of the student; give both or none")
+    if "--steps" in given and "--budget" in given:
+        raise InputError("--budget decides the steps, but --steps is given too; leave one of them out")
+    if not isinstance(auto, Auto):
         return experiment
-    steps = check(verb, arguments).values.get("--steps")
-    return replace(experiment, budget=f"{steps[-1]}steps") if steps else experiment
+    if "--lr" in given:
+        experiment = replace(experiment, method=replace(auto, keep_lr=True))
+    if "--steps" in given:
+        experiment = replace(experiment, budget=f"{given['--steps'][-1]}steps")
+    return experiment
 
 
 def experiment_of(options: Any, task: type[TaskType]) -> Experiment:
@@ -237,6 +249,8 @@ def experiment_of(options: Any, task: type[TaskType]) -> Experiment:
     if isinstance(method, MixtureOptions):
         method = method.mixture(schedule.batch_size)
         schedule = method.schedule
+    elif isinstance(schedule, MixtureSize):
+        schedule = Schedule(batch_size=schedule.batch_size)
     return Experiment(
         task=task(**given),
         method=method,

@@ -12,7 +12,7 @@ from datafree.classifier import Classifier
 from datafree.commands import PROCESS
 from datafree.commands.mixtures import MixtureOptions, mixture_options, preset
 from datafree.commands.options.parsing import Flat, Form, Positional
-from datafree.commands.options.table import Selector
+from datafree.commands.options.table import Selector, check
 from datafree.commands.runs import console, refuse_existing, upload
 from datafree.export.hub import require_repository
 from datafree.matching import ClassMatch, match_classes
@@ -122,6 +122,10 @@ FORMS = (SYNTHESIZE, CROSSCHECK)
 def synthesize(arguments: list[str]) -> None:
     """`datafree synthesize`."""
     options = SYNTHESIZE.parse(arguments)
+    if {"--images", "--per-class"} <= set(check("synthesize", arguments).values):
+        raise InputError(
+            "--per-class counts the images of each class, but --images is given too; leave one of them out"
+        )
     refuse_existing(options.task.out)
     repository = options.task.push_to_hub
     if repository:

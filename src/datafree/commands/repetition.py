@@ -4,13 +4,14 @@ import shlex
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+from datafree.commands.options.mixtures import SCHEDULE
 from datafree.commands.options.table import canonical, is_option, rows, take_values
 from datafree.runs.reporting.command import differences, method_settings, preset_of, schedule_settings
 from datafree.runs.settings import Experiment
 from datafree.runs.tasks import Task
 from datafree.synthesis.mixture import Mixture
 
-DROPPED = ("--method", "--budget", "--steps", "--batch-size", "--out", "--push-to-hub")
+DROPPED = ("--method", "--budget", "--steps", "--batch-size", *SCHEDULE, "--out", "--push-to-hub")
 """options whose values are decided, must be new in another run, or are no part of a run"""
 REAL = "real"
 """`--method` of a student that learns on real images"""

@@ -22,7 +22,7 @@ from datafree.estimation.pools import ROBUST, Pool, examined, is_fragile, synthe
 from datafree.estimation.result import (
     Estimate,
     interval,
-    is_upper_bound,
+    is_often_overrated,
     lost_classes,
     not_estimated,
     sentence_for,
@@ -121,10 +121,10 @@ def on_pools(
     images = sum(pool.synthesized for pool in pools.values())
     found = {"images": images, "pools": {name: pool.synthesized for name, pool in pools.items()}}
     if images < FEWEST_IMAGES or len(pools) < FEWEST_FAMILIES:
-        what = f"{images:,} pool images of {len(pools)} families are too few"
-        return not_estimated(f"{what}; `datafree estimate` with more --seconds makes more", **found)
+        what = f"{images:,} pool images of {len(pools)} {'family' if len(pools) == 1 else 'families'} are too few"
+        return not_estimated(f"{what}; make more of them with `datafree estimate` and more --seconds", **found)
     if is_fragile(pools | last_resort(teacher, known, pools, settings)):
-        return not_estimated(f"{FRAGILE_REASON}, and for such teachers the estimate was wrong", **found)
+        return not_estimated(f"{FRAGILE_REASON}, and for such teachers estimates were wrong in the benchmark", **found)
     own = own_pools(teacher, known, families_of(method), settings, start, callback)
     own_agreement = compare(student, places, own, teacher).total if own else None
     result = judge(compare(student, places, pools, teacher), teacher, accuracy, found, own_agreement)
@@ -189,6 +189,17 @@ def pools_for(
         if cache:
             cache.write(name, pool)
     return {name: pools[name] for name in families if name in pools}
+
+
+def pools_are_stored(teacher: Classifier) -> bool:
+    """Return whether all pools of a teacher are on disk, so that a student is estimated at once.
+
+    Args:
+        teacher: The teacher. Not changed.
+    """
+    settings, teacher = Settings(), in_single_precision(teacher)
+    cache = Cache(cache_folder(), key_of(teacher, settings.seed))
+    return all(size(cache.read(name, teacher)) >= settings.images for name in families_for(teacher, settings.seed))
 
 
 def own_pools(
@@ -302,7 +313,7 @@ def judge(
     lost = lost_classes(per_class, teacher.classes) if per_class else []
     word, known = word_for(total, own), None if accuracy is None else total * accuracy
     grey = teacher.shape[0] == 1
-    bounded = is_upper_bound(total, several=isinstance(teacher, Ensemble), grey=grey)
+    overrated = is_often_overrated(total, several=isinstance(teacher, Ensemble), grey=grey)
     return Estimate(
         retention=total,
         low=ends[0],
@@ -312,8 +323,8 @@ def judge(
         per_class=per_class,
         lost_classes=lost,
         own_agreement=own,
-        upper_bound=bounded,
-        sentence=sentence_for(total, ends, word, lost, known, images, upper_bound=bounded, grey=grey, own=own),
+        often_overrated=overrated,
+        sentence=sentence_for(total, ends, word, lost, known, images, often_overrated=overrated, grey=grey, own=own),
         **counts,  # type: ignore[arg-type]
     )
 

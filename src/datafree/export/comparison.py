@@ -100,7 +100,7 @@ def require_rounding(found: Comparison, rounding: float, engine: str, other: str
     if found.max_difference > ROUNDINGS * rounding:
         raise InputError(
             f"{engine} computes another function than torch: logits differ by up to {found.max_difference:.2g} (allowed: "
-            f"{TOLERANCE:g} of the largest, {found.largest_logit:.3g}), agreement {found.agreement:.1%}; {other}"
+            f"{TOLERANCE:g} of the largest, {found.largest_logit:.3g}), agreement {100 * found.agreement:.1f} %; {other}"
         )
 
 

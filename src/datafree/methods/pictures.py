@@ -35,6 +35,11 @@ class Source(Protocol):
         """SHA-256 of what decides the pictures."""
         ...
 
+    @property
+    def note(self) -> str:
+        """How many files could not be read so far, and why; empty if there are none."""
+        ...
+
     def __len__(self) -> int: ...
 
     def read(self, indices: Tensor) -> Images:
@@ -100,7 +105,8 @@ class Pictures(Synthesizer):
 
     @property
     def notes(self) -> tuple[str, ...]:
-        return (f"the student sees real pictures of {self.config.images}: the run is not data-free",)
+        honest = f"the student sees real pictures of {self.config.images}: the run is not data-free"
+        return tuple(filter(None, (honest, self.source.note)))
 
     @property
     def dependencies(self) -> Mapping[str, str]:

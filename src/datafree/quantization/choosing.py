@@ -182,8 +182,8 @@ def better(
     """Return the weights after the recovery if more predictions are kept, else those before; and the comparison before it."""
     improved = after.measured.agreement > choice.measured.agreement
     note = (
-        f"recovery: {steps:,} steps under fake quantisation changed the agreement from {choice.measured.agreement:.2%} to "
-        f"{after.measured.agreement:.2%}"
+        f"recovery: {steps:,} steps under fake quantisation changed the agreement from "
+        f"{100 * choice.measured.agreement:.2f} % to {100 * after.measured.agreement:.2f} %"
     )
     if improved:
         return recovered, replace(after, notes=(*choice.notes, note)), choice.measured
@@ -220,7 +220,9 @@ def choose(bench: Workbench, calibration: Images, deciding: Images, config: Quan
     )
     if found:
         kept = f"{' and '.join(chosen)} in float: " if chosen else "no layer in float helps: "
-        notes.append(f"layers: {kept}agreement {whole.agreement:.2%} with all quantised, {measured.agreement:.2%} so")
+        notes.append(
+            f"layers: {kept}agreement {100 * whole.agreement:.2f} % with all quantised, {100 * measured.agreement:.2f} % so"
+        )
     return Choice(Scheme(bits=bits, form=form), observer, measured, chosen, saturates, tuple(notes))
 
 

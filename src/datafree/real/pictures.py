@@ -34,6 +34,11 @@ class FolderPictures:
         """SHA-256 of the names and sizes of the files."""
         return hashlib.sha256("\n".join(self.real.files).encode("utf-8", "surrogateescape")).hexdigest()
 
+    @property
+    def note(self) -> str:
+        """How many files could not be read so far, and why; empty if there are none."""
+        return "; ".join(self.real.notes)
+
     def read(self, indices: Tensor) -> Images:
         """Return the pictures with these indices, in [0, 1]; those that cannot be read are left out."""
         images = self.real.select(indices).images

@@ -11,7 +11,7 @@ from rich.console import Console
 
 from datafree.classifier import Classifier, fingerprint
 from datafree.ensemble import whole_teacher
-from datafree.evaluation import evaluate
+from datafree.evaluation import count_parameters, evaluate
 from datafree.progress import Work
 from datafree.real.ledger import Purpose
 from datafree.runs.dependencies import dependencies_of
@@ -26,7 +26,7 @@ from datafree.runs.planning.expected import networks, note_on_length
 from datafree.runs.planning.halving import saying_what_to_lower
 from datafree.runs.planning.memory import keep_pools
 from datafree.runs.planning.setup import Setup, has_race, is_open, method_of, set_up
-from datafree.runs.planning.work import work_of
+from datafree.runs.planning.work import PASSES, work_of
 from datafree.runs.reading.layout import POOL, RACE
 from datafree.runs.reporting.answers import answers_of_run
 from datafree.runs.reporting.assessment import about, assess_both
@@ -40,7 +40,7 @@ from datafree.runs.run_folder import RunFolder, has_checkpoint, require_unused
 from datafree.runs.serialization import flatten, to_json
 from datafree.runs.settings import Experiment, experiment_json, read_settings
 from datafree.runs.task_data import open_task_data, with_pictures
-from datafree.runs.tasks import networks_in, student_start
+from datafree.runs.tasks import Task, networks_in, student_start
 from datafree.runs.tracking import Tracker, open_trackers
 from datafree.runs.verdict import findings, probe, verdict
 from datafree.sets.on_disk import delete_unlisted
@@ -148,11 +148,7 @@ def run(
         together = stack.enter_context(Together(setup.fabric, out))
         work = work_in(setup)
         with new_logger(setup, folder, work, console, together) as logger:
-            say(logger.console, "device", networks(setup.teacher, setup.student, work, resuming=resuming))
-            note_networks(setup, logger)
-            fitted = setup.seconds is not None
-            if not (fitted or resuming) and (note := note_on_length(work, synthesizes=synthesizes(experiment))):
-                logger.note(note)
+            say_what_it_takes(setup, logger, work, resuming=resuming)
             with saying_what_to_lower(
                 experiment, lambda: logger.states.get("stream"), has_checkpoint=lambda: has_checkpoint(out)
             ):
@@ -182,6 +178,16 @@ def synthesizes(experiment: Experiment) -> bool:
     return experiment.method is not None and experiment.application.needs_images
 
 
+def say_what_it_takes(setup: Setup, logger: RunLogger, work: Work, *, resuming: bool) -> None:
+    """Say the device of a run, its networks, its expected time, and what the user should know about all of these."""
+    closing = setup.closing_seconds(work.seconds or 0.0)
+    say(logger.console, "device", networks(setup.teacher, setup.student, work, closing=closing, resuming=resuming))
+    note_networks(setup, logger)
+    fitted = setup.seconds is not None
+    if not (fitted or resuming) and (note := note_on_length(work, synthesizes=synthesizes(setup.experiment))):
+        logger.note(note)
+
+
 def note_networks(setup: Setup, logger: RunLogger) -> None:
     """Say what the user should know about the networks and the real images of a run."""
     teacher, student, data = setup.teacher, setup.student, setup.data
@@ -191,6 +197,9 @@ def note_networks(setup: Setup, logger: RunLogger) -> None:
         logger.note(decision)
     if start := student_start(setup.experiment.task):
         logger.note(f"the student starts from the weights in {start.sentence}")
+    named = isinstance(setup.experiment.task, Task) and setup.experiment.task.student
+    if named and 0 < count_parameters(teacher) < count_parameters(student):
+        logger.note("the student has more parameters than the teacher")
     if student.shape != teacher.shape:
         sizes = (f"{shape[1]}x{shape[2]}" for shape in (student.shape, teacher.shape))
         logger.note(
@@ -246,6 +255,7 @@ def work_in(setup: Setup) -> Work:
         setup.teacher,
         setup.student,
         batches_per_step=several,
+        passes=experiment.application.passes if several > 1 else PASSES,
         seconds=setup.seconds,
     )
 
@@ -345,7 +355,9 @@ def summarize(setup: Setup, logger: RunLogger, console: Console | None, watch: S
     with watch.measure("evaluation"):
         evaluations = assess_both(teacher, student, data.test, console)
     parts = part_results(experiment.method, logger.first_batches, logger.part_images, teacher, student)
-    for note in (note for note in data.notes if note not in logger.notes):  # files that could not be read
+    stream = logger.states.get("stream")
+    read = (*data.notes, *(stream.synthesizer.notes if isinstance(stream, TimedStream) else ()))
+    for note in (note for note in read if note not in logger.notes):  # files that could not be read
         logger.note(note)
     return {
         "experiment": to_json(experiment),
@@ -366,7 +378,7 @@ def summarize(setup: Setup, logger: RunLogger, console: Console | None, watch: S
         "notes": logger.notes,
         "ledger": data.ledger.to_json(),
         "seconds": round(seconds, 2),
-        "times": watch.with_training(seconds, logger.states.get("stream")),
+        "times": watch.with_training(seconds, stream),
         "peak_memory_mb": peak_memory(),
         "environment": environment(experiment.threads, setup.fabric),
     }

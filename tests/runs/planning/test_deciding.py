@@ -16,10 +16,15 @@ from datafree.applications.hints import shared_layers
 from datafree.applications.trainer import fabric_for
 from datafree.classifier import Classifier, batch_norms
 from datafree.commands.main import main
+from datafree.estimation.cache import Cache, cache_folder, key_of
+from datafree.estimation.estimate import families_for, pools_are_stored
+from datafree.estimation.planning import IMAGES
+from datafree.estimation.pools import examined
 from datafree.methods import METHODS
 from datafree.runs.experiment import run
-from datafree.runs.planning import deciding
+from datafree.runs.planning import deciding, setup
 from datafree.runs.planning.auto import HINTS, Auto, learning_rate, race_of, recipe_for, refinement, variance_spread
+from datafree.runs.planning.deciding import SAVING
 from datafree.runs.planning.timing import STEPS, SynthesisTime, time_of_batch, time_student, time_synthesis
 from datafree.runs.settings import Experiment, read_settings
 from datafree.runs.tasks import Task, starts_fresh
@@ -196,6 +201,7 @@ class TestLearningRate:
             {"fresh": False},
             {"application": DistillationConfig(lr=5e-3)},
             {"method": METHODS["procedural"]},
+            {"method": Auto(keep_lr=True)},
         ],
     )
     def test_is_kept(self, teacher: Classifier, student: Classifier, changes: dict[str, Any]):
@@ -286,7 +292,7 @@ def test_a_race_takes_three_tenths_and_continues_with_the_best(
     assert [fitted.steps for fitted in trials] == [100, 100, 100]
     assert decision.method == METHODS["procedural"] and decision.application.steps == 700
     assert "procedural, the best of a race" in decision.notes[0]
-    assert "mixture 50.0%, procedural 90.0%, fast 50.0%" in decision.notes[0]
+    assert "mixture 50.0 %, procedural 90.0 %, fast 50.0 %" in decision.notes[0]
 
 
 def test_a_real_race_ends(teacher: Classifier, student: Classifier, monkeypatch: pytest.MonkeyPatch):
@@ -307,6 +313,30 @@ def test_pools_of_large_images_are_smaller():
     assert deciding.in_memory(mixture, mixture.schedule, (3, 32, 32))[0].parts[0].own_schedule.pool_batches == 64  # type: ignore[attr-defined]
     single, schedule = deciding.in_memory(METHODS["procedural"], METHODS["procedural"].schedule, (3, 224, 224))
     assert single == METHODS["procedural"] and schedule.pool_batches == 12
+
+
+class TestPoolsOfTheEstimate:
+    """A budget keeps time for the pools of the estimate, unless they are on disk."""
+
+    def test_pools_on_disk_are_found(self, teacher: Classifier, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+        monkeypatch.setenv("DATAFREE_CACHE", str(tmp_path))
+        assert not pools_are_stored(teacher)
+        known = families_for(teacher)
+        cache = Cache(cache_folder(), key_of(teacher, 0))
+        images = torch.zeros(IMAGES, *teacher.shape, dtype=torch.uint8)
+        for name in known:
+            assert not pools_are_stored(teacher)
+            cache.write(name, examined(images, teacher))
+        assert pools_are_stored(teacher)
+
+    @pytest.mark.parametrize(("stored", "closing"), [(True, SAVING), (False, SAVING + 25)])
+    def test_the_expected_time_has_them(
+        self, stored: bool, closing: float, digits_teacher: Path, monkeypatch: pytest.MonkeyPatch
+    ):
+        monkeypatch.setattr(setup, "pools_are_stored", lambda _: stored)
+        task = Task(teacher=f"local-dir:{digits_teacher}", student="convnet_w16")
+        ready = setup.set_up(Experiment(task=task, method=METHODS["noise"], schedule=Schedule()))
+        assert ready.closing_seconds(100) == closing
 
 
 def test_images_are_mirrored_as_the_user_says(teacher: Classifier, student: Classifier):

@@ -5,11 +5,12 @@ from dataclasses import replace
 import pytest
 import toys
 
+from datafree.applications.distillation import DistillationConfig
 from datafree.classifier import Classifier
 from datafree.methods import METHODS
 from datafree.progress import Work
 from datafree.runs.planning import work
-from datafree.runs.planning.expected import note_on_length
+from datafree.runs.planning.expected import networks, note_on_length
 from datafree.runs.planning.timing import SynthesisTime
 from datafree.synthesis import Method, Schedule
 
@@ -39,6 +40,21 @@ def test_a_run_of_more_than_an_hour_says_how_to_shorten_it(
 ):
     expected = Work(steps=10, synthesis_seconds=synthesis, student_seconds=student)
     assert note_on_length(expected, synthesizes=synthesizes) == note
+
+
+def test_selection_makes_the_steps_of_the_student_longer(teacher: Classifier, student: Classifier):
+    cheap = toys.TINY["noise"]
+    plain, selecting = (
+        work.work_of(cheap, Schedule(), 10**6, teacher, student, passes=DistillationConfig(select=select).passes)
+        for select in (1, 2)
+    )
+    assert selecting.student_seconds / plain.student_seconds == pytest.approx(7 / 4, rel=0.5)  # type: ignore[operator]
+
+
+def test_the_time_to_the_end_is_said(teacher: Classifier, student: Classifier):
+    expected = Work(steps=10, synthesis_seconds=10.0, student_seconds=20.0, bytes=0)
+    assert ", about 30 s and " in networks(teacher, student, expected)
+    assert ", about 42 s and " in networks(teacher, student, expected, closing=12.0)
 
 
 class TestGenerators:

@@ -57,8 +57,11 @@ def test_optimizations_are_not_longer_than_in_the_paper():
 
 def test_a_small_budget_makes_the_batch_smaller():
     # 10 s: 4 s for images. 100 steps take 5 s, so the batch has 128 * 4 / 5 = 102 images.
-    dream = parts(fit_mixture(Budget(seconds=20)))["dream"]
+    fitted = fit_mixture(Budget(seconds=20))
+    dream = parts(fitted)["dream"]
     assert (dream.method.batch_size, dream.method.steps, dream.own_schedule.warmup_batches) == (102, (100,), 1)
+    # They take 5 * 102 / 128 = 3.984 s, and not the 5 s of a whole batch: 6.016 s are 60 steps.
+    assert fitted.steps == 60 and fitted.seconds == pytest.approx(10 + 3.984375 + 6)
 
 
 def test_a_part_without_time_is_left_out_and_said():

@@ -174,7 +174,7 @@ def test_what_is_said_first(browser: Any, runs: Path):
     assert (
         "Good About 94 % of the teacher's accuracy, between 84 and 97 %; an estimate without real images" in estimated
     )
-    assert "Collapsed At most 20 % of the teacher's accuracy" in words(browser, found["collapsed"])
+    assert "Collapsed About 20 % of the teacher's accuracy" in words(browser, found["collapsed"])
     unknown = words(browser, found["unknown"])
     assert "The accuracy of the student is not known: no real images were given." in unknown
 

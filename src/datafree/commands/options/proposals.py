@@ -41,6 +41,7 @@ SYNONYMS: dict[str, tuple[str, ...]] = {
     "--checkpoint": ("--checkpoint-interval", "--weights"),
     "--curve": ("--evaluation-interval",),
     "--warmup": ("--lr-warmup",),
+    "--race": ("--method auto:race",),
     "--names": ("--shared-labels",),
     "--apart": ("--per-teacher",),
     "--model": ("NETWORK", "--teacher"),

@@ -95,7 +95,7 @@ class Option:
         Raises:
             InputError: In one sentence.
         """
-        if not values and self.count:
+        if self.count and not any(values):
             raise InputError(f"{self.name} has no value; give {self.value}")
         if self.count > 1 and len(values) != self.count:
             raise InputError(f"{self.name} needs {self.count} values; give {self.value}")

@@ -57,6 +57,8 @@ class Auto(Method):
     """try three methods, each with a tenth of the budget, and continue with the best"""
     flip: Literal["auto", "on", "off"] = "auto"
     """mirror images left to right; auto: if the teacher answers the same on mirrored pictures"""
+    keep_lr: bool = False
+    """keep the learning rate of the training settings; `--lr` does so too"""
 
     @property
     def schedule(self) -> Schedule:

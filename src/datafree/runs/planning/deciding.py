@@ -63,7 +63,7 @@ class Request:
     test_images: int = 0
     """images that teacher and student are evaluated on at the end"""
     estimated: bool = False
-    """whether the student is estimated without labelled images at the end"""
+    """whether pools are made at the end to estimate the student without labelled images"""
     elapsed: Callable[[], float]
     """returns the seconds since the command started"""
     trials: Trials | None = None
@@ -126,14 +126,15 @@ def choose(request: Request) -> tuple[Recipe | list[Recipe], Request]:
 def with_learning(request: Request) -> tuple[Request, list[str]]:
     """Return the request with the learning rate and the hints that `auto` chooses, and the reason for each in one sentence.
 
-    They are chosen for a distillation from random weights. Another learning rate than the default is kept, and any hints
-    that are given, also none.
+    They are chosen for a distillation from random weights. Another learning rate than the default is kept, and with `keep_lr`
+    the default too; so are any hints that are given, also none.
     """
     application, notes = request.application, []
-    if not (isinstance(request.method, Auto) and request.fresh and isinstance(application, DistillationConfig)):
+    auto = request.method
+    if not (isinstance(auto, Auto) and request.fresh and isinstance(application, DistillationConfig)):
         return request, notes
     lr, reason = learning_rate(request.student)
-    if lr != DistillationConfig.lr == application.lr:
+    if lr != DistillationConfig.lr == application.lr and not auto.keep_lr:
         application = replace(application, lr=lr)
         notes.append(f"learning rate: {lr:g}, since the student has {reason}")
     in_colour = request.teacher.shape[0] > 1
@@ -156,18 +157,17 @@ def fit_to(method: Method, schedule: Schedule, request: Request, budget: Budget)
     for part in parts_of(method, schedule):
         times[part.name] = time_synthesis(part.method, request.teacher, request.visible)
     answer = student / inputs["batch_size"] * request.test_images  # a step is dearer than two answers
-    start = request.elapsed()
-    measured = request.fabric.broadcast((times, student, start, answer))  # all processes decide the same
-    times, student, start, answer = measured
+    estimate = seconds_within(budget.seconds) if request.estimated and budget.seconds < math.inf else 0.0
+    overhead = request.elapsed() + answer + SAVING + estimate
+    times, student, overhead = request.fabric.broadcast((times, student, overhead))  # all processes decide the same
     count = request.fabric.world_size  # a batch was timed as a whole, and is divided among the processes
     times = {name: SynthesisTime(spent.batch / count, spent.step / count) for name, spent in times.items()}
-    estimate = seconds_within(budget.seconds) if request.estimated and budget.seconds < math.inf else 0.0
-    return fit(method, schedule, times, student=student, overhead=start + answer + SAVING + estimate, budget=budget)
+    return fit(method, schedule, times, student=student, overhead=overhead, budget=budget)
 
 
 def words(fitted: Fitted) -> str:
     """Return the counts of a fitted method in words."""
-    counts = [f"{fitted.steps:,} steps of the student"]
+    counts = [f"{fitted.steps:,} {'step' if fitted.steps == 1 else 'steps'} of the student"]
     for part in parts_of(fitted.method, fitted.schedule):
         name = "" if part.name == WHOLE else f" of {part.name}"
         schedule, steps = part.own_schedule, getattr(part.method, "steps", None)
@@ -201,7 +201,7 @@ def race(recipes: list[Recipe], request: Request, budget: Budget) -> tuple[Recip
     # each process has its own part of the images; all decide the same
     scores = request.fabric.all_reduce(torch.tensor(scores, device=request.fabric.device), reduce_op="mean").tolist()
     best = max(range(len(recipes)), key=scores.__getitem__)
-    listed = ", ".join(f"{recipe.name} {score:.1%}" for recipe, score in zip(recipes, scores, strict=True))
+    listed = ", ".join(f"{recipe.name} {100 * score:.1f} %" for recipe, score in zip(recipes, scores, strict=True))
     reason = f"{recipes[best].name}, the best of a race by the agreement on the images of the others ({listed})"
     left = replace(budget, steps=round(budget.steps * (1 - len(recipes) * RACE))) if budget.steps else budget
     earlier = request.trials.earlier if request.trials else 0.0

@@ -13,13 +13,16 @@ BUDGET = "30m"
 """the budget that is proposed"""
 
 
-def networks(teacher: Classifier, student: Classifier, work: Work, *, resuming: bool = False) -> str:
+def networks(
+    teacher: Classifier, student: Classifier, work: Work, *, closing: float = 0.0, resuming: bool = False
+) -> str:
     """Return the device of a run, the sizes of its networks, and its expected time and memory.
 
     Args:
         teacher: The teacher.
         student: The student; on the device of the run, as the teacher.
         work: What there is to do, with its expected time and memory.
+        closing: Seconds from the end of the work to that of the run.
         resuming: Whether a part of it was done before, so that another line says how much time is left.
     """
     sizes = (count_parameters(model) for model in (teacher, student))
@@ -29,7 +32,7 @@ def networks(teacher: Classifier, student: Classifier, work: Work, *, resuming: 
     if work.seconds is None or work.bytes is None:
         return line
     space = memory(peak_memory() * 10**6 + work.bytes)
-    return f"{line}, about {space}" if resuming else f"{line}, about {duration(work.seconds)} and {space}"
+    return f"{line}, about {space}" if resuming else f"{line}, about {duration(work.seconds + closing)} and {space}"
 
 
 def note_on_length(work: Work, *, synthesizes: bool) -> str:

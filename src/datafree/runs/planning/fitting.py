@@ -91,7 +91,12 @@ def fit(
             f"a budget of {budget} is too short: it takes {duration(least)} to optimize {MIN_BATCH} images in {MIN_STEPS} "
             "steps and to train the student as long; give a longer --budget"
         )
-    synthesis = sum(optimization_seconds(part, times[part.name].step) for part in chosen if part.name in shortened)
+    sizes = {part.name: part.method.batch_size for part in optimized}
+    synthesis = sum(
+        optimization_seconds(part, times[part.name].step * part.method.batch_size / sizes[part.name])
+        for part in chosen
+        if part.name in sizes
+    )
     steps = budget.steps or max(1, floor((budget.seconds - overhead - synthesis) / student))
     chosen = [spread(part, steps) for part in chosen]
     if len(chosen) > 1:
@@ -163,7 +168,12 @@ def with_passes(method: Method, steps: int) -> Method:
 
 
 def optimization_seconds(part: Part, step: float) -> float:
-    """Return the time in which all batches of a shortened part are optimized."""
+    """Return the time in which all batches of a shortened part are optimized.
+
+    Args:
+        part: The part.
+        step: Seconds of one optimization step of a batch of its size.
+    """
     return part.own_schedule.warmup_batches * part.method.passes * step
 
 

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from copy import deepcopy
 from dataclasses import dataclass, replace
 from typing import Any
@@ -12,14 +13,16 @@ from torch import nn
 from datafree.applications.continual import ExtensionConfig
 from datafree.applications.trainer import Fabric
 from datafree.classifier import Classifier, ClassSubset
+from datafree.estimation.estimate import pools_are_stored
 from datafree.matching import Resized
+from datafree.runs.estimating.duration import seconds_after
 from datafree.runs.estimating.history import history_of
 from datafree.runs.hardware import launch, place, place_sharded, return_freed_memory, set_threads
 from datafree.runs.launching.racing import Trials
 from datafree.runs.launching.sharding import require_shardable, wants_shards, whole_again
 from datafree.runs.launching.world import world_of
 from datafree.runs.planning.auto import Auto
-from datafree.runs.planning.deciding import Request, decide
+from datafree.runs.planning.deciding import SAVING, Request, decide
 from datafree.runs.planning.halving import with_batches_that_fit
 from datafree.runs.planning.pools import with_bounded_pools
 from datafree.runs.settings import Experiment
@@ -54,6 +57,16 @@ class Setup:
         student: nn.Module = self.student if self.student.shape == self.teacher.shape else Resized(self.student)
         classes = len(self.teacher.classes)
         return student if len(self.student.classes) == classes else ClassSubset(student, range(classes))
+
+    def closing_seconds(self, seconds: float) -> float:
+        """Return about how long a run takes after its last step: to save the student, and to make the pools of an estimate.
+
+        Args:
+            seconds: Duration of its work. A budget contains both already.
+        """
+        if self.seconds is not None:
+            return 0.0
+        return SAVING + (seconds_after(seconds) if makes_pools(self) else 0.0)
 
     def with_whole_teacher(self) -> "Setup":
         """Return a setup whose teacher is whole, in the first process, for what it does alone. All processes must call this.
@@ -115,19 +128,19 @@ def set_up(
     else:
         place(teacher, experiment.precision, fabric)
     place(student, experiment.precision, fabric)
-    experiment = replace(with_named_student(experiment, student), shard_teacher=shards)
+    experiment, notes = with_named_student(experiment, student)
+    experiment = replace(experiment, shard_teacher=shards)
     if experiment.method is not None and experiment.application.needs_images:
         require_capabilities(teacher, method_of(experiment))
     setup = Setup(experiment, fabric, teacher, student, open_data(experiment.task, student, teacher), skeleton=skeleton)
-    fitting: tuple[str, ...] = ()
     if experiment.fit_memory and (not resuming or is_open(experiment)):
         experiment, fitting = fabric.broadcast(with_batches_that_fit(experiment, teacher, setup.visible_student))
-        setup = replace(setup, experiment=experiment)
+        setup, notes = replace(setup, experiment=experiment), (*notes, *fitting)
     if is_open(experiment):
         open_setup = decided(setup, started, trials(fabric) if trials else None)
-        return replace(open_setup, decisions=(*fitting, *open_setup.decisions))
-    bounded, notes = (experiment, ()) if resuming else with_bounded_pools(experiment, teacher.shape)
-    return replace(setup, experiment=bounded, decisions=(*fitting, *notes))
+        return replace(open_setup, decisions=(*notes, *open_setup.decisions))
+    bounded, bounds = (experiment, ()) if resuming else with_bounded_pools(experiment, teacher.shape)
+    return replace(setup, experiment=bounded, decisions=(*notes, *bounds))
 
 
 def is_open(experiment: Experiment) -> bool:
@@ -140,13 +153,16 @@ def has_race(experiment: Experiment) -> bool:
     return isinstance(experiment.method, Auto) and experiment.method.race
 
 
-def with_named_student(experiment: Experiment, student: Classifier) -> Experiment:
-    """Return an experiment that names its student, if it was chosen by the teacher."""
+def with_named_student(experiment: Experiment, student: Classifier) -> tuple[Experiment, tuple[str, ...]]:
+    """Return an experiment that names its student, and a note that says so if it was chosen by the teacher."""
     task = experiment.task
     if not isinstance(task, Task) or task.student != AUTO:
-        return experiment
+        return experiment, ()
     chosen = replace(task, student=architecture(student.model), max_parameters=0, max_macs=0, ratio=RATIO)
-    return replace(experiment, task=chosen)
+    note = (
+        f"student: {chosen.student}, the largest network of a list within the limits; `datafree inspect` lists others"
+    )
+    return replace(experiment, task=chosen), (note,)
 
 
 def decided(setup: Setup, started: float, trials: Trials | None = None) -> Setup:
@@ -172,7 +188,7 @@ def decided(setup: Setup, started: float, trials: Trials | None = None) -> Setup
             apply=experiment.task.applied,
             inputs=setup.extra_inputs,
             test_images=len(test) if test else 0,
-            estimated=not (test and test.labelled) and not history_of(experiment, setup.data.ledger).reason,
+            estimated=makes_pools(setup),
             elapsed=lambda: time.monotonic() - started,
             trials=trials,
         )
@@ -185,6 +201,16 @@ def decided(setup: Setup, started: float, trials: Trials | None = None) -> Setup
         budget="",
     )
     return replace(setup, experiment=plain, decisions=decision.notes, seconds=decision.seconds)
+
+
+def makes_pools(setup: Setup) -> bool:
+    """Return whether a run makes pools at its end: to estimate its student, if they are not on disk already."""
+    test = setup.data.test
+    if (test and test.labelled) or history_of(setup.experiment, setup.data.ledger).reason:
+        return False
+    with suppress(InputError):
+        return setup.skeleton is not None or not pools_are_stored(setup.teacher)
+    return True
 
 
 def method_of(experiment: Experiment) -> Method:

@@ -11,6 +11,9 @@ from datafree.synthesis.generators.training import GeneratorMethod
 from datafree.synthesis.mixture import Mixture
 from datafree.teachers.costs import Learner, estimate_run, pass_cost, sources
 
+PASSES = 4.0
+"""passes for an image of a plain step: one forward of each network, and the student's backward pass, which counts twice"""
+
 
 def work_of(
     method: Method | None,
@@ -20,6 +23,7 @@ def work_of(
     student: Classifier,
     *,
     batches_per_step: int = 1,
+    passes: float = PASSES,
     seconds: float | None = None,
 ) -> Work:
     """Return what a run has to do.
@@ -31,11 +35,14 @@ def work_of(
         teacher: The teacher.
         student: The student.
         batches_per_step: Batches that a step of the student takes.
+        passes: Passes of both networks for an image of a step, as `Application.passes` counts them.
         seconds: Expected duration of everything, if it was measured before.
     """
     names = [part.name for part in method.parts] if isinstance(method, Mixture) else [""]
     parts = dict(zip(names, sources(method, schedule), strict=False))
     synthesis, student_seconds, space = expected_cost(method, schedule, steps, teacher, student)
+    if student_seconds is not None:
+        student_seconds *= passes / PASSES
     if seconds is not None and synthesis is not None and student_seconds and synthesis + student_seconds > 0:
         scale = seconds / (synthesis + student_seconds)
         synthesis, student_seconds = scale * synthesis, scale * student_seconds

@@ -115,7 +115,6 @@ class EstimateResult:
     high: float | None = None
     accuracy: float | None = None
     """retention times the teacher's accuracy, where its card has one"""
-    upper_bound: bool = False
     images: int = 0
     per_class: tuple[float | None, ...] = ()
     lost_classes: tuple[str, ...] = ()

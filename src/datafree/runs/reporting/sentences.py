@@ -58,7 +58,10 @@ def pictures(summary: Mapping[str, Any]) -> str:
     """Return how many unlabelled pictures of which folders the student saw; empty if there are none."""
     entries = [entry for entry in summary.get("ledger", []) if entry["purpose"] == "student training (pictures)"]
     folders = {printable(entry["source"].removeprefix("unlabelled:")): entry["images"] or 0 for entry in entries}
-    return " and ".join(f"{images:,} unlabelled pictures from {folder}" for folder, images in folders.items())
+    return " and ".join(
+        f"{images:,} unlabelled {'picture' if images == 1 else 'pictures'} from {folder}"
+        for folder, images in folders.items()
+    )
 
 
 def old_and_new_classes(evaluation: Mapping[str, Any]) -> str:

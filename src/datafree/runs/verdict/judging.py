@@ -36,7 +36,7 @@ def judge(summary: Mapping[str, Any]) -> tuple[Word, str]:
     if isinstance(estimate, Mapping) and estimate.get("word") in ("good", "doubtful", "collapsed"):
         return estimate["word"], reason or "this is an estimate without real images"
     if student.get("agreement") is not None:
-        same = f"{student['agreement']:.1%} of {student['images']:,} real images without labels"
+        same = f"{100 * student['agreement']:.1f} % of {student['images']:,} real images without labels"
         return (
             "not estimated",
             f"the student answers as the teacher on {same}, but how often both are right is not known",
@@ -58,18 +58,22 @@ def judge_measured(student: Mapping[str, Any], teacher: Mapping[str, Any], class
     else:
         own, other, where = score(student), score(teacher) if teacher.get("accuracy") is not None else None, ""
     if is_chance(student, classes):
-        return "collapsed", f"the student is at chance level: {own:.1%} held-out{where}, with {classes} classes"
+        return "collapsed", f"the student is at chance level: {100 * own:.1f} % held-out{where}, with {classes} classes"
     if not other:
-        return "not estimated", f"the student has {own:.1%} held-out{where}, but the teacher was not evaluated"
+        return "not estimated", f"the student has {100 * own:.1f} % held-out{where}, but the teacher was not evaluated"
     new = student.get("new_classes_accuracy")
     if where and new is not None and new <= 1 / classes:
-        return "collapsed", f"the student did not learn the new classes: {new:.1%} held-out on them, {own:.1%}{where}"
+        return (
+            "collapsed",
+            f"the student did not learn the new classes: {100 * new:.1f} % held-out on them, {100 * own:.1f} %{where}",
+        )
     retention = own / other
     word: Word = "good" if retention >= GOOD else "doubtful" if retention >= DOUBTFUL else "collapsed"
     return (
         word,
-        f"the student keeps {retention:.1%} of the teacher's held-out score{where} ({own:.1%} of {other:.1%})"
-        + (f", and has {new:.1%} on the new ones" if where else ""),
+        f"the student keeps {100 * retention:.1f} % of the teacher's held-out score{where} "
+        f"({100 * own:.1f} % of {100 * other:.1f} %)"
+        + (f", and has {100 * new:.1f} % on the new ones" if where else ""),
     )
 
 

@@ -53,8 +53,10 @@ class Finding:
         return asdict(self)
 
 
-Check = Callable[[Evidence], Iterator[tuple[Level, float, str]]]
-"""yields the level, the value and the sentence of each finding"""
+Found = tuple[Level, float, str] | tuple[Level, float, str, str]
+"""level, value and sentence of a finding, and the part of a mixture that it is about"""
+Check = Callable[[Evidence], Iterator[Found]]
+"""yields what is outside of the range"""
 RULES: dict[str, tuple[Rule, Check]] = {}
 """all rules by name, with their checks"""
 
@@ -77,10 +79,10 @@ def findings(evidence: Evidence, *, while_it_runs: bool = False) -> list[Finding
         while_it_runs: Only check the rules that can be checked before the end.
     """
     found = [
-        Finding(rule.name, level, round(value, 4), rule.range, sentence, rule.advice)
+        Finding(rule.name, level, round(value, 4), rule.range, sentence, for_part(rule.advice, *part))
         for rule, check in RULES.values()
         if rule.while_it_runs or not while_it_runs
-        for level, value, sentence in check(evidence)
+        for level, value, sentence, *part in check(evidence)
     ]
     return sorted(found, key=lambda finding: -LEVELS.index(finding.level))
 
@@ -93,6 +95,11 @@ def level_below(value: float, warning: float, fault: float) -> Level | None:
 def level_above(value: float, warning: float, fault: float = math.inf) -> Level | None:
     """Return how bad a value is that should be low; None if it is not."""
     return "fault" if value > fault else "warning" if value > warning else None
+
+
+def for_part(advice: str, part: str = "") -> str:
+    """Return an advice with the options of a part of a mixture, such as `--method.refine.steps`."""
+    return advice.replace("`--method.", f"`--method.{part}.") if part else advice
 
 
 def of(part: str) -> str:
@@ -111,7 +118,7 @@ def of(part: str) -> str:
         while_it_runs=True,
     )
 )
-def one_class(evidence: Evidence) -> Iterator[tuple[Level, float, str]]:
+def one_class(evidence: Evidence) -> Iterator[Found]:
     """Check `one class`."""
     for part in evidence.parts:
         balance, images = evidence.latest(part, "class_balance"), evidence.batch_images.get(part, 0)
@@ -122,7 +129,7 @@ def one_class(evidence: Evidence) -> Iterator[tuple[Level, float, str]]:
             few = (
                 "nearly all images{} are of one class" if level == "fault" else "few classes have most of the images{}"
             )
-            yield level, reached, f"{few.format(of(part))} (class balance {reached:.2f})"
+            yield level, reached, f"{few.format(of(part))} (class balance {reached:.2f})", part
 
 
 @rule(
@@ -136,12 +143,17 @@ def one_class(evidence: Evidence) -> Iterator[tuple[Level, float, str]]:
         while_it_runs=True,
     )
 )
-def near_duplicates(evidence: Evidence) -> Iterator[tuple[Level, float, str]]:
+def near_duplicates(evidence: Evidence) -> Iterator[Found]:
     """Check `near-duplicates`."""
     for part in evidence.parts:
         share = evidence.latest(part, "duplicates")
         if share is not None and (level := level_above(share, 0.2, 0.9)):
-            yield level, share, f"{share:.0%} of the images{of(part)} have a near-duplicate in their batch"
+            yield (
+                level,
+                share,
+                f"{100 * share:.0f} % of the images{of(part)} have a near-duplicate in their batch",
+                part,
+            )
 
 
 @rule(
@@ -154,12 +166,12 @@ def near_duplicates(evidence: Evidence) -> Iterator[tuple[Level, float, str]]:
         while_it_runs=True,
     )
 )
-def labels_per_image(evidence: Evidence) -> Iterator[tuple[Level, float, str]]:
+def labels_per_image(evidence: Evidence) -> Iterator[Found]:
     """Check `labels per image`."""
     for part in evidence.parts:
         labels = evidence.latest(part, "labels_per_image")
         if labels is not None and (level := level_below(labels, 0.5, 0.1)):
-            yield level, labels, f"almost no image{of(part)} has a label ({labels:.2f} labels per image)"
+            yield level, labels, f"almost no image{of(part)} has a label ({labels:.2f} labels per image)", part
 
 
 @rule(
@@ -173,7 +185,7 @@ def labels_per_image(evidence: Evidence) -> Iterator[tuple[Level, float, str]]:
         while_it_runs=True,
     )
 )
-def teacher_unsure(evidence: Evidence) -> Iterator[tuple[Level, float, str]]:
+def teacher_unsure(evidence: Evidence) -> Iterator[Found]:
     """Check `teacher unsure`."""
     chance = 1 / max(2, evidence.classes)
     for part in evidence.parts:
@@ -182,7 +194,12 @@ def teacher_unsure(evidence: Evidence) -> Iterator[tuple[Level, float, str]]:
             continue
         scaled = (confidence - chance) / (1 - chance)
         if level := level_below(scaled, 0.2, 0.05):
-            yield level, scaled, f"the teacher is unsure of every image{of(part)} (mean confidence {confidence:.2f})"
+            yield (
+                level,
+                scaled,
+                f"the teacher is unsure of every image{of(part)} (mean confidence {confidence:.2f})",
+                part,
+            )
 
 
 @rule(
@@ -190,17 +207,22 @@ def teacher_unsure(evidence: Evidence) -> Iterator[tuple[Level, float, str]]:
         "classes not reached",
         "`on_target` of the latest batches, for methods that choose the class of each image",
         "0.8 or more",
-        "The optimisation of the images did not reach its class term: the teacher predicts other classes than intended.",
-        "give the images more steps (`--method.steps`), or a lower weight to the other terms",
+        "The optimization of the images did not reach its class term: the teacher predicts other classes than intended.",
+        "optimize the images in more steps (`--method.steps`), or lower the weights of the other terms",
         while_it_runs=True,
     )
 )
-def classes_not_reached(evidence: Evidence) -> Iterator[tuple[Level, float, str]]:
+def classes_not_reached(evidence: Evidence) -> Iterator[Found]:
     """Check `classes not reached`."""
     for part in evidence.parts:
         share = evidence.latest(part, "on_target")
         if evidence.aims and share is not None and (level := level_below(share, 0.8, 0.3)):
-            yield level, share, f"only {share:.0%} of the images{of(part)} are predicted as their target class"
+            yield (
+                level,
+                share,
+                f"only {100 * share:.0f} % of the images{of(part)} are predicted as their target class",
+                part,
+            )
 
 
 @rule(
@@ -209,15 +231,17 @@ def classes_not_reached(evidence: Evidence) -> Iterator[tuple[Level, float, str]
         "`relative_statistics` of the latest batches, for objectives with the term `statistics`",
         "0.3 or less",
         "The features of the images are far from those of the training data, although the objective asks for it.",
-        "give the images more steps (`--method.steps`), a higher weight to the statistics, or larger batches",
+        "optimize the images in more steps (`--method.steps`), raise the weight of the statistics "
+        "(`--method.statistics`), or use larger batches",
     )
 )
-def statistics_not_converged(evidence: Evidence) -> Iterator[tuple[Level, float, str]]:
+def statistics_not_converged(evidence: Evidence) -> Iterator[Found]:
     """Check `statistics not converged`."""
     for part in evidence.parts:
         distance = evidence.latest(part, "relative_statistics")
         if evidence.has_term(part, "statistics") and distance is not None and (level := level_above(distance, 0.3, 3)):
-            yield level, distance, f"the feature statistics of the images{of(part)} have not converged ({distance:.2f})"
+            sentence = f"the feature statistics of the images{of(part)} have not converged ({distance:.2f})"
+            yield level, distance, sentence, part
 
 
 @rule(
@@ -230,7 +254,7 @@ def statistics_not_converged(evidence: Evidence) -> Iterator[tuple[Level, float,
         "procedural:0.7,deep-inversion:0.3`)",
     )
 )
-def few_images(evidence: Evidence) -> Iterator[tuple[Level, float, str]]:
+def few_images(evidence: Evidence) -> Iterator[Found]:
     """Check `few images`."""
     total = sum(evidence.images.values())
     if not total or not evidence.classes:
@@ -249,7 +273,7 @@ def few_images(evidence: Evidence) -> Iterator[tuple[Level, float, str]]:
         "store more images (`--pool-batches`), or lower the weight of the adversary or the competition",
     )
 )
-def agreement_falling(evidence: Evidence) -> Iterator[tuple[Level, float, str]]:
+def agreement_falling(evidence: Evidence) -> Iterator[Found]:
     """Check `agreement falling`."""
     for part in evidence.parts:
         values = evidence.signals(part, "agreement")
@@ -259,7 +283,10 @@ def agreement_falling(evidence: Evidence) -> Iterator[tuple[Level, float, str]]:
         thirds = [statistics.fmean(values[start : start + third]) for start in (0, third, len(values) - third)]
         fall = max(thirds) - thirds[-1]
         if level := level_above(fall, 0.1, 0.3):
-            yield level, fall, f"the agreement on new images{of(part)} fell from {max(thirds):.0%} to {thirds[-1]:.0%}"
+            sentence = (
+                f"the agreement on new images{of(part)} fell from {100 * max(thirds):.0f} % to {100 * thirds[-1]:.0f} %"
+            )
+            yield level, fall, sentence, part
 
 
 @rule(
@@ -271,7 +298,7 @@ def agreement_falling(evidence: Evidence) -> Iterator[tuple[Level, float, str]]:
         "lower `--lr`, or raise it more slowly (`--lr-warmup`)",
     )
 )
-def learning_rate_too_high(evidence: Evidence) -> Iterator[tuple[Level, float, str]]:
+def learning_rate_too_high(evidence: Evidence) -> Iterator[Found]:
     """Check `learning rate too high`."""
     losses = evidence.losses
     if len(losses) < LEAST_LINES or losses[0] <= 0:
@@ -287,10 +314,10 @@ def learning_rate_too_high(evidence: Evidence) -> Iterator[tuple[Level, float, s
         "mean loss of the last fifth of the training, divided by that of the fifth before",
         "0.6 or more",
         "The loss of the student was still falling fast when its training ended.",
-        "give the student more steps (`--steps`, `--budget`)",
+        "use more steps (`--steps`, `--budget`)",
     )
 )
-def still_learning(evidence: Evidence) -> Iterator[tuple[Level, float, str]]:
+def still_learning(evidence: Evidence) -> Iterator[Found]:
     """Check `still learning`."""
     losses = evidence.losses
     fifth = len(losses) // 5
@@ -301,7 +328,7 @@ def still_learning(evidence: Evidence) -> Iterator[tuple[Level, float, str]]:
         yield (
             "warning",
             last / before,
-            f"the student was still learning: its loss fell by {1 - last / before:.0%} in the last fifth",
+            f"the student was still learning: its loss fell by {100 * (1 - last / before):.0f} % in the last fifth",
         )
 
 
@@ -311,14 +338,18 @@ def still_learning(evidence: Evidence) -> Iterator[tuple[Level, float, str]]:
         "agreement of the finished student with the teacher on images that it was trained on",
         "0.75 or more",
         "The student does not even reproduce the teacher on its own training images: it is too small or learned too little.",
-        "give the student more steps (`--steps`), another learning rate (`--lr`), or take a larger student",
+        "use more steps (`--steps`, `--budget`), another learning rate (`--lr`), or a larger student",
     )
 )
-def student_does_not_fit(evidence: Evidence) -> Iterator[tuple[Level, float, str]]:
+def student_does_not_fit(evidence: Evidence) -> Iterator[Found]:
     """Check `student does not fit`."""
     agreement = evidence.probe.get("agreement")
     if agreement is not None and (level := level_below(agreement, 0.75, 0.5)):
-        yield level, agreement, f"the student agrees with the teacher on only {agreement:.0%} of its training images"
+        yield (
+            level,
+            agreement,
+            f"the student agrees with the teacher on only {100 * agreement:.0f} % of its training images",
+        )
 
 
 @rule(
@@ -327,15 +358,15 @@ def student_does_not_fit(evidence: Evidence) -> Iterator[tuple[Level, float, str
         "fraction of images that the student predicts alike with its running statistics and with those of the images",
         "0.8 or more",
         "The running statistics of the student's batch norm do not fit its weights, so it predicts badly outside of training.",
-        "give the student more steps (`--steps`), or a lower learning rate at the end (`--lr`)",
+        "use more steps (`--steps`, `--budget`), or a lower learning rate (`--lr`)",
     )
 )
-def batch_norm_not_settled(evidence: Evidence) -> Iterator[tuple[Level, float, str]]:
+def batch_norm_not_settled(evidence: Evidence) -> Iterator[Found]:
     """Check `batch norm not settled`."""
     same = evidence.probe.get("settled")
     if same is not None and (level := level_below(same, 0.8, 0.5)):
         yield (
             level,
             same,
-            f"with its own running statistics the student predicts {1 - same:.0%} of its images differently",
+            f"with its own running statistics the student predicts {100 * (1 - same):.0f} % of its images differently",
         )

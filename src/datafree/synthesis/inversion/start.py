@@ -46,9 +46,10 @@ class Start:
         self.teacher, self.choice, self.folder = teacher, choice, folder
         if bool(folder) != (choice == "saved"):
             raise InputError(
-                "start-images names an image set, but start is not saved; set start to saved"
+                "start_images names an image set, but start is not saved; set start to saved (--method.start saved)"
                 if folder
-                else "start is saved, but the folder of the image set is missing; give it with start-images"
+                else "start is saved, but the folder of the image set is missing; give it with start_images "
+                "(--method.start-images)"
             )
         self.artist = Artist(teacher) if choice == "procedural" else None
         self.position = 0

@@ -170,7 +170,7 @@ def _difference(ours: Any, theirs: Tensor) -> str:
     if not isinstance(ours, Tensor) or ours.shape != theirs.shape:
         return "the outputs in torch have another shape"
     difference = float((ours.float() - theirs).abs().max() / theirs.abs().max().clamp_min(1e-12))
-    return "" if difference <= TOLERANCE else f"the outputs in torch differ by {difference:.1%}"
+    return "" if difference <= TOLERANCE else f"the outputs in torch differ by {100 * difference:.1f} %"
 
 
 def _first_line(fault: BaseException) -> str:

@@ -139,7 +139,8 @@ def calibration_chart(curves: Mapping[str, Sequence[Bin]], correct: str) -> Mark
                     f"{across(item.confidence):.1f}",
                     f"{up(item.correct):.1f}",
                     f"{2 + 4 * math.sqrt(item.images / most):.1f}",
-                    f"{name}: {item.images:,} predictions, confidence {item.confidence:.1%}, {correct} {item.correct:.1%}",
+                    f"{name}: {item.images:,} predictions, confidence {100 * item.confidence:.1f} %, "
+                    f"{correct} {100 * item.correct:.1f} %",
                 )
             )
     parts.append(_text(across(0.5), side - 6, "confidence", "middle", "name"))

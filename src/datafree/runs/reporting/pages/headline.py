@@ -87,12 +87,11 @@ def main_figure(summary: Mapping[str, Any]) -> tuple[str, str]:
         compared = "" if other is None else f"; the teacher reaches {percent(other)}"
         return percent(own), f"{measure} of the student on {student['images']:,} held-out real images{compared}"
     if estimate.get("retention") is not None:
-        most = "At most " if estimate.get("upper_bound") else "About "
         between = ""
         if estimate.get("low") is not None and estimate.get("high") is not None:
             between = f", between {100 * estimate['low']:.0f} and {100 * estimate['high']:.0f} %"
         return (
-            f"{most}{100 * estimate['retention']:.0f} %",
+            f"About {100 * estimate['retention']:.0f} %",
             f"of the teacher's accuracy{between}; an estimate without real images",
         )
     if student.get("agreement") is not None:
