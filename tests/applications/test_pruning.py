@@ -382,7 +382,7 @@ def test_a_kill_while_importance_is_measured_costs_at_most_one_batch(
 def test_an_interruption_between_rounds_without_recovery_changes_nothing(
     digits_teacher: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    """There is no optimiser then, but there are weights that were removed."""
+    """There is no optimizer then, but there are weights that were removed."""
     rounds = {"application": replace(QUICK, steps=0), "method": toys.TINY["noise"], "schedule": Schedule()}
     whole = run(experiment(digits_teacher, **rounds), tmp_path / "whole")
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):

@@ -88,7 +88,7 @@ def test_a_layer_in_float_keeps_its_weights(bench: Workbench, ranges: Path):
 
 def test_the_graph_means_the_same_with_and_without_kernels(bench: Workbench, ranges: Path, bars: Batch):
     path = bench.build(Scheme(form="reduced"), ranges, "minmax", (), "kernels")
-    fast, plain = OnnxNetwork(path)(bars.images), OnnxNetwork(path, optimised=False)(bars.images)
+    fast, plain = OnnxNetwork(path)(bars.images), OnnxNetwork(path, optimized=False)(bars.images)
     assert (fast - plain).abs().max() < 0.1 * plain.abs().max()
 
 

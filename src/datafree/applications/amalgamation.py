@@ -189,7 +189,7 @@ class DualGenerator:
             self.start_stage(stage, steps)
 
     def start_stage(self, stage: int, steps: int) -> None:
-        """Create the optimiser of a stage."""
+        """Create the optimizer of a stage."""
         self.stage = stage
         is_last = stage == self.block_stages
         self.student.train(is_last)

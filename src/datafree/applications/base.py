@@ -20,7 +20,7 @@ class Application(ABC):
     """Settings of an application: a frozen value that builds it."""
 
     steps: int = 2000
-    """optimiser steps"""
+    """optimizer steps"""
 
     @abstractmethod
     def build(self) -> Callable[..., nn.Module]:
@@ -47,10 +47,10 @@ class Application(ABC):
 
 @dataclass(frozen=True, kw_only=True)
 class Learning(Application):
-    """An application that trains its student with an optimiser and a learning-rate schedule."""
+    """An application that trains its student with an optimizer and a learning-rate schedule."""
 
     optimizer: str = "adamw"
-    """name of any optimiser in timm"""
+    """name of any optimizer in timm"""
     lr: float = 2e-3
     """peak learning rate"""
     lr_warmup: float = 0.05
@@ -69,10 +69,10 @@ class Learning(Application):
         require_at_most(1, lr_warmup=self.lr_warmup)
 
     def create_optimizer(self, model: nn.Module) -> Optimizer:
-        """Return the optimiser for the parameters of a model.
+        """Return the optimizer for the parameters of a model.
 
         Raises:
-            InputError: If timm has no optimiser of this name.
+            InputError: If timm has no optimizer of this name.
         """
         from timm.optim import create_optimizer_v2, get_optimizer_class, list_optimizers
 

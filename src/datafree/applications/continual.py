@@ -201,7 +201,7 @@ def extend(
         The student after the last step, in evaluation mode. There is no selection of a best step.
 
     Raises:
-        InputError: If the student has no outputs for new classes, the optimiser is unknown, new images or their targets
+        InputError: If the student has no outputs for new classes, the optimizer is unknown, new images or their targets
             are invalid, or there are too few batches.
 
     References:

@@ -83,7 +83,7 @@ class Distiller:
         first_step: Number of steps that were taken before; the learning-rate schedule starts there.
 
     Raises:
-        InputError: If the optimiser is unknown, or there are hints, but no features of the same size.
+        InputError: If the optimizer is unknown, or there are hints, but no features of the same size.
     """
 
     def __init__(
@@ -213,7 +213,7 @@ def distill(
         selection of a best step.
 
     Raises:
-        InputError: If the optimiser is unknown, or there are too few batches.
+        InputError: If the optimizer is unknown, or there are too few batches.
 
     References:
         | Distilling the Knowledge in a Neural Network (Hinton et al., 2015), section 2

@@ -48,7 +48,7 @@ class PruningConfig(DistillationConfig):
     """Settings of pruning, and of the distillation that recovers the network."""
 
     steps: int = 2000
-    """optimiser steps in all, including those between rounds; 0: no recovery"""
+    """optimizer steps in all, including those between rounds; 0: no recovery"""
     ratio: float = 0.5
     """fraction of the filters to remove, counted over all layers except the output layer"""
     target: str = ""
@@ -132,7 +132,7 @@ def prune(
         The student, with narrower layers, after the last step and in evaluation mode.
 
     Raises:
-        InputError: If the ratio is too high for the network, its channels cannot be traced, the optimiser is unknown, or
+        InputError: If the ratio is too high for the network, its channels cannot be traced, the optimizer is unknown, or
             there are too few batches.
 
     References:
@@ -250,7 +250,7 @@ class Pruner:
         self.squared_gradients = [torch.zeros(len(group), device=self.student.device) for group in self.channels.groups]
 
     def complete_rounds(self, rounds: int, step: int, source: Iterator[Batch], callback: Callback) -> None:
-        """Run the rounds that are due before a step: estimate the importance, remove filters, restart the optimiser."""
+        """Run the rounds that are due before a step: estimate the importance, remove filters, restart the optimizer."""
         count = self.config.importance_batches
         while self.round < rounds and not self.is_reached:
             for index in callback.track(range(self.batches_seen, count), "importance"):
@@ -310,7 +310,7 @@ class Pruner:
         return fewest_cuts(len(cuts), lambda count: self.shared(cost_after(goal, self.student, cuts[:count])), limit)
 
     def start_distillation(self, step: int) -> None:
-        """Create a new optimiser, because the state of the previous one belongs to weights of other shapes."""
+        """Create a new optimizer, because the state of the previous one belongs to weights of other shapes."""
         if self.config.steps:
             self.distiller = Distiller(self.student, self.teacher, self.config, self.fabric, step)
 

@@ -66,11 +66,11 @@ class Fabric(Protocol):
 
 
 class Trainer:
-    """A model with its optimiser and learning-rate schedule.
+    """A model with its optimizer and learning-rate schedule.
 
     Args:
         model: Trained in place.
-        config: Optimiser settings.
+        config: Optimizer settings.
         fabric: Device and precision.
         lr_factor: Learning rate at each step, counted from 0, as a fraction of the peak; default: `config.lr_factor`.
         steps: Number of steps; default: `config.steps`.
@@ -80,7 +80,7 @@ class Trainer:
         statistics: Measures the running statistics of batch norm again where the training is too short for them.
 
     Raises:
-        InputError: If the optimiser is unknown.
+        InputError: If the optimizer is unknown.
     """
 
     def __init__(
@@ -114,7 +114,7 @@ class Trainer:
         return {"optimizer": self.optimizer.optimizer, "schedule": self.schedule}
 
     def step(self, terms: Terms) -> Terms:
-        """Take one optimiser step on the sum of the terms, and return them detached, as means over all processes."""
+        """Take one optimizer step on the sum of the terms, and return them detached, as means over all processes."""
         self.optimizer.zero_grad(set_to_none=True)
         self.fabric.backward(total(terms))
         self.optimizer.step()

@@ -16,7 +16,8 @@ from datafree.commands.runs import console, refuse_existing
 from datafree.export.cards import Header
 from datafree.methods import METHODS
 from datafree.runs.hardware import peak_memory, plain_faults, set_threads, to_device
-from datafree.runs.planning.budget import duration
+from datafree.runs.planning.budget import duration, parse_budget
+from datafree.runs.planning.deciding import default_budget
 from datafree.runs.planning.expected import memory
 from datafree.runs.planning.half_precision import bf16_ratio, note_on_bf16
 from datafree.runs.planning.timing import time_synthesis
@@ -90,7 +91,9 @@ def inspect_teacher(arguments: list[str]) -> None:
         return
     for label, text in facts(found):
         say(console, label, text)
-    say(console, "a run", f"of {STEPS:,} steps, with a student as large as the teacher, takes about:")
+    default = parse_budget(default_budget(teacher.device))
+    say(console, "a run", f"takes {default} without --method and --budget; its method is chosen by the teacher")
+    say(console, "", f"with a named method, {STEPS:,} steps and a student as large as the teacher it takes about:")
     console.print(methods_table(found))
     for text in refusals(found):
         say(console, "not", text)
@@ -174,7 +177,7 @@ def methods_table(found: Inspection) -> Table:
     """Return the table of the methods that support a teacher, with the expected time and memory of a run."""
     table = Table(box=SIMPLE_HEAD, pad_edge=False)
     table.add_column("method")
-    for column in ("time", "memory"):
+    for column in ("time", "more memory"):
         table.add_column(column, justify="right", no_wrap=True)
     for fit in found.methods:
         if fit.seconds is not None and fit.bytes is not None:

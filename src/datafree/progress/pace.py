@@ -33,7 +33,7 @@ class Work:
     student_seconds: float | None = None
     """expected duration of all steps of the student"""
     bytes: int | None = None
-    """expected memory of images, activations and optimiser states"""
+    """expected memory of images, activations and optimizer states"""
 
     @property
     def seconds(self) -> float | None:

@@ -269,7 +269,7 @@ def rebuilt(bench: Workbench, choice: Choice, calibration: Images) -> Path:
 def described(bench: Workbench, choice: Choice, path: Path, before: Measured | None, deciding: Images) -> Quantized:
     """Compare the kernels of this processor with the graph, measure latency, and return what is known about the file."""
     fast = OnnxNetwork(path, batch=bench.batch)
-    plain = OnnxNetwork(path, optimised=False, batch=bench.batch)
+    plain = OnnxNetwork(path, optimized=False, batch=bench.batch)
     part = deciding[: max(FEWEST_SATURATED, SATURATION_PIXELS // deciding[0].numel())]
     ours, theirs = fast(part), plain(part)
     same = bench.classifier.predict(ours) == bench.classifier.predict(theirs)

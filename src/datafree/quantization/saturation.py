@@ -103,7 +103,7 @@ def saturation(path: Path, classifier: Classifier, images: Images) -> Saturation
     possible, pairs = (sum(column) for column in zip(*counts, strict=True)) if counts else (0, 0)
     if not possible:
         return Saturation(possible=0, pairs=pairs, saturated=0, images=len(images), logit_difference=0.0, agreement=1.0)
-    exact = OnnxNetwork(path, optimised=False)(images)
+    exact = OnnxNetwork(path, optimized=False)(images)
     network, outputs = with_corrections(model, layers)
     corrections: dict[str, Tensor] = {}
     saturated = 0
@@ -298,7 +298,7 @@ def with_corrections(model: Any, layers: list[IntegerLayer]) -> tuple[Any, dict[
             graph.output.append(helper.make_tensor_value_info(layer.activation, TensorProto.UINT8, None))
         exact = f"{names[layer.node.name]} exact"
         graph.output.append(helper.make_tensor_value_info(exact, TensorProto.FLOAT, None))
-    return OnnxNetwork(changed.SerializeToString(), optimised=False), names
+    return OnnxNetwork(changed.SerializeToString(), optimized=False), names
 
 
 def run(network: OnnxNetwork, outputs: list[str], images: Images, corrections: dict[str, Tensor]) -> list[Tensor]:

@@ -30,14 +30,14 @@ class OnnxNetwork:
 
     Args:
         source: Path of the file, or its content.
-        optimised: Whether ONNX Runtime may fuse nodes and use the integer kernels of this processor; if not, it computes each
+        optimized: Whether ONNX Runtime may fuse nodes and use the integer kernels of this processor; if not, it computes each
             node by itself, in float between the nodes that quantise. The graph then means the same on every processor.
         outputs: Names of the outputs; default: all.
         batch: Number of images of a batch if the file fixes it; 0: any.
     """
 
     def __init__(
-        self, source: str | Path | bytes, *, optimised: bool = True, outputs: Sequence[str] = (), batch: int = 0
+        self, source: str | Path | bytes, *, optimized: bool = True, outputs: Sequence[str] = (), batch: int = 0
     ) -> None:
         import onnxruntime
 
@@ -45,7 +45,7 @@ class OnnxNetwork:
         options.intra_op_num_threads, options.inter_op_num_threads = torch.get_num_threads(), 1
         options.log_severity_level = 4
         levels = onnxruntime.GraphOptimizationLevel
-        options.graph_optimization_level = levels.ORT_ENABLE_ALL if optimised else levels.ORT_DISABLE_ALL
+        options.graph_optimization_level = levels.ORT_ENABLE_ALL if optimized else levels.ORT_DISABLE_ALL
         content = source if isinstance(source, bytes) else str(source)
         self.session: Any = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
         first = self.session.get_inputs()[0]

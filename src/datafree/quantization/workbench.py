@@ -54,7 +54,7 @@ class Workbench:
         prepared(self.float_file, self.graph)
         self.layers = layers_of(self.graph)
         self.batch = self.exported.batch
-        self.optimised = instruction_set() not in SATURATING  # what is chosen must not depend on the processor
+        self.optimized = instruction_set() not in SATURATING  # what is chosen must not depend on the processor
 
     def ranges(self, name: str, images: Images, observer: Observer) -> Path:
         """Return the file with the ranges of all activations on images; it is made once for each name and observer."""
@@ -99,5 +99,5 @@ class Workbench:
             images: Pixels in [0, 1].
             reference: The logits of the float network on them.
         """
-        network = OnnxNetwork(path, optimised=self.optimised, batch=self.batch)
+        network = OnnxNetwork(path, optimized=self.optimized, batch=self.batch)
         return compared(self.classifier, reference, network(images))

@@ -112,7 +112,7 @@ class Estimate:
     seconds: float
     """duration"""
     bytes: int
-    """memory of images, activations and optimiser states, besides the process and the networks"""
+    """memory of images, activations and optimizer states, besides the process and the networks"""
 
 
 def estimate_run(

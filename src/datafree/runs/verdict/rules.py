@@ -180,7 +180,7 @@ def labels_per_image(evidence: Evidence) -> Iterator[Found]:
         "`confidence` of the latest batches, on a scale from 0 at chance level to 1",
         "0.2 or more",
         "The teacher recognises nothing on the images: its answers on them say little about its classes.",
-        "use a method that optimises images for the teacher, such as deep-inversion or fast; check the mean "
+        "use a method that optimizes images for the teacher, such as deep-inversion or fast; check the mean "
         "and std of the teacher",
         while_it_runs=True,
     )
