@@ -104,4 +104,8 @@ def seconds_of_generator(
     counted = (
         pass_cost(teacher).of_batch(method.batch_size) * method.passes * method.images_per_batch / method.batch_size
     )
-    return max(0.0, time_synthesis(method, teacher, student).batch - counted) * batches
+    step = time_synthesis(method, teacher, student).batch / method.steps_per_batch
+    all_steps = max(
+        batches * method.steps_per_batch, method.discard_first + batches
+    )  # a new generator has some to discard
+    return max(0.0, step * all_steps - counted * batches)

@@ -73,7 +73,7 @@ def judge_measured(student: Mapping[str, Any], teacher: Mapping[str, Any], class
         word,
         f"the student keeps {100 * retention:.1f} % of the teacher's held-out score{where} "
         f"({100 * own:.1f} % of {100 * other:.1f} %)"
-        + (f", and has {100 * new:.1f} % on the new ones" if where else ""),
+        + (f", and has {100 * new:.1f} % on the new ones" if where and new is not None else ""),
     )
 
 
