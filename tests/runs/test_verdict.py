@@ -248,7 +248,7 @@ def test_a_student_that_has_not_learned_the_new_classes_is_not_good():
         word == "collapsed" and "did not learn the new classes: 0.0 % held-out on them, 96.0 % on the old" in sentence
     )
     word, sentence = judge(summary(results(0.9, old_classes_accuracy=0.96, new_classes_accuracy=0.8), teacher))
-    assert word == "good" and sentence.endswith("(96.0 % of 100.0%), and has 80.0 % on the new ones")
+    assert word == "good" and sentence.endswith("(96.0 % of 100.0 %), and has 80.0 % on the new ones")
 
 
 def test_the_entry_of_the_summary_is_json():
