@@ -106,7 +106,10 @@ WRONG = {
         "the share of noise is 0, but it must be above 0 and finite; leave noise out",
     ),
     "negative": (["--method", "noise:-1,adi:1"], "the share of noise is -1, but it must be above 0"),
-    "infinite": (["--method", "noise:inf,adi:1"], "the share of noise is inf, but it must be above 0 and finite"),
+    "infinite": (
+        ["--method", "noise:inf,adi:1"],
+        "the share of noise is inf, but it must be above 0 and finite; give another one",
+    ),
     "not a number": (["--method", "noise:nan,adi:1"], "the share of noise is nan, but it must be above 0"),
     "twice": (["--method", "noise:.5,noise:.5"], "noise is twice in the mixture; give it once, with the sum"),
     "real": (["--method", "real:.5,noise:.5"], "real images cannot be part of a mixture; use --method real alone"),

@@ -224,6 +224,11 @@ class TestProperties:
         )
         assert not TWO.build(teacher).notes
 
+    def test_a_share_of_less_than_an_image_of_a_batch_is_said(self, teacher: Classifier):
+        mixture = replace(TWO, parts=(TWO.parts[0], replace(TWO.parts[1], share=1e-3 * TWO.parts[0].share)))
+        name = TWO.parts[1].name
+        assert f"{name} gives only one of 1,001 images; give it a larger share" in mixture.build(teacher).notes
+
     def test_notes_name_the_part(self, teacher: Classifier):
         class Noted(NoiseConfig):
             def build(self, teacher: Classifier) -> Any:

@@ -165,6 +165,9 @@ class Mixed(Synthesizer):
         if abs(sum(given) - 1) > 1e-6:
             sentence = "the shares of the mixture sum to {:g}, not to 1: they are normalised to {}"
             notes.insert(0, sentence.format(sum(given), " and ".join(f"{share:.3g}" for share in shares)))
+        for part, share in zip(self.mixture.parts, shares, strict=True):
+            if share * self.mixture.batch_size < 1:
+                notes.append(f"{part.name} gives only one of {1 / share:,.0f} images; give it a larger share")
         return tuple(notes)
 
     @property
@@ -222,7 +225,8 @@ def require_share(name: str, share: float) -> None:
         InputError: If it is not above 0, or not finite.
     """
     if not 0 < share < math.inf:
-        raise InputError(f"the share of {name} is {share:g}, but it must be above 0 and finite; leave {name} out")
+        mend = "give another one, such as 0.3" if share else f"leave {name} out"
+        raise InputError(f"the share of {name} is {share:g}, but it must be above 0 and finite; {mend}")
 
 
 def require_distinct(names: Sequence[str]) -> None:
