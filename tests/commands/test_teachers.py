@@ -35,7 +35,8 @@ class TestInspect:
             "training another output in training mode, by BatchNorm2d",
         ):
             assert line in text
-        assert "a run    of 2,000 steps" in text and "deep-inversion" in text
+        assert "a run    takes 15 min without --method and --budget" in text
+        assert "with a named method, 2,000 steps" in text and "deep-inversion" in text
 
     def test_says_why_a_method_does_not_support_it(self, plain_folder: Path, capsys: Capture):
         assert main(["inspect", str(plain_folder), "--device", "cpu"]) == 0

@@ -171,7 +171,7 @@ class TestRefusals:
         assert found.word == "not estimated"
         assert "of 3 families are too few" in found.sentence
         one = estimate(teacher, teacher, method="zskd,deep-dream", settings=settings)
-        assert "of 1 families are too few" in one.sentence
+        assert "of 1 family are too few" in one.sentence
 
     def test_a_teacher_whose_decisions_are_fragile(self, teacher: Classifier, settings: Settings, monkeypatch):
         monkeypatch.setattr(module, "is_fragile", lambda pools: True)

@@ -225,8 +225,8 @@ def require_share(name: str, share: float) -> None:
         InputError: If it is not above 0, or not finite.
     """
     if not 0 < share < math.inf:
-        mend = "give another one, such as 0.3" if share else f"leave {name} out"
-        raise InputError(f"the share of {name} is {share:g}, but it must be above 0 and finite; {mend}")
+        advice = "give another one, such as 0.3" if share else f"leave {name} out"
+        raise InputError(f"the share of {name} is {share:g}, but it must be above 0 and finite; {advice}")
 
 
 def require_distinct(names: Sequence[str]) -> None:

@@ -109,8 +109,8 @@ def _parse_part(text: str, choices: Sequence[str]) -> Share:
     except ValueError as fault:
         raise InputError(f"the share of {name} is {number!r}, which is not a number; {EXAMPLE}") from fault
     if not 0 < share < math.inf:
-        mend = "give another one, such as 0.3" if share else f"leave {name} out"
-        raise InputError(f"the share of {name} is {share:g}, but it must be above 0 and finite; {mend}")
+        advice = "give another one, such as 0.3" if share else f"leave {name} out"
+        raise InputError(f"the share of {name} is {share:g}, but it must be above 0 and finite; {advice}")
     return Share(name, share)
 
 
