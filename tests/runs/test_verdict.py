@@ -20,6 +20,7 @@ from datafree.runs import logger as logging
 from datafree.runs.tasks import Task
 from datafree.runs.verdict import RULES, Evidence, findings, probe, verdict
 from datafree.runs.verdict.judging import judge
+from datafree.runs.verdict.rules import for_part
 from datafree.synthesis import Schedule, Stream
 
 FIRST = Schedule(warmup_batches=2, refresh_every=0, pool_batches=2, batch_size=8)
@@ -193,6 +194,12 @@ def test_a_finding_names_its_part_of_a_mixture():
     (finding,) = findings(Evidence(log=log, classes=10))
     assert finding.sentence == "95 % of the images of fast have a near-duplicate in their batch"
     assert "`--method.fast.reset-every`" in finding.advice and "`--method.fast.lr`" in finding.advice
+
+
+def test_an_advice_has_the_options_of_the_part():
+    assert for_part("`--method.steps`, `--pool-batches` or `--lr`") == "`--method.steps`, `--pool-batches` or `--lr`"
+    text = for_part("`--method.steps`, `--pool-batches`, `--lr` or `--method noise`", "refine")
+    assert text == "`--method.refine.steps`, `--method.refine.pool-batches`, `--lr` or `--method noise`"
 
 
 def test_only_rules_for_a_running_run_are_checked_while_it_runs():

@@ -14,6 +14,9 @@ from datafree.classifier import Classifier
 from datafree.synthesis.augmentation import Augmentation
 from datafree.types import InputError, require_at_least, require_at_most, suggestion
 
+PASSES = 4.0
+"""passes for an image of a plain step: one forward of each network, and the student's backward pass, which counts twice"""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Application(ABC):
@@ -34,7 +37,7 @@ class Application(ABC):
     @property
     def passes(self) -> float:
         """Passes per image that the student learns from: forward ones of both networks, backward ones of the student twice."""
-        return 4.0
+        return PASSES
 
     def label(self, method: str) -> str:
         """Return the name in result tables of a student trained with this method."""

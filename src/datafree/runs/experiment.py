@@ -26,7 +26,7 @@ from datafree.runs.planning.expected import networks, note_on_length
 from datafree.runs.planning.halving import saying_what_to_lower
 from datafree.runs.planning.memory import keep_pools
 from datafree.runs.planning.setup import Setup, has_race, is_open, method_of, set_up
-from datafree.runs.planning.work import PASSES, work_of
+from datafree.runs.planning.work import work_of
 from datafree.runs.reading.layout import POOL, RACE
 from datafree.runs.reporting.answers import answers_of_run
 from datafree.runs.reporting.assessment import about, assess_both
@@ -180,7 +180,7 @@ def synthesizes(experiment: Experiment) -> bool:
 
 def say_what_it_takes(setup: Setup, logger: RunLogger, work: Work, *, resuming: bool) -> None:
     """Say the device of a run, its networks, its expected time, and what the user should know about all of these."""
-    closing = setup.closing_seconds(work.seconds or 0.0)
+    closing = 0.0 if resuming else setup.closing_seconds(work.seconds or 0.0)
     say(logger.console, "device", networks(setup.teacher, setup.student, work, closing=closing, resuming=resuming))
     note_networks(setup, logger)
     fitted = setup.seconds is not None
@@ -255,7 +255,7 @@ def work_in(setup: Setup) -> Work:
         setup.teacher,
         setup.student,
         batches_per_step=several,
-        passes=experiment.application.passes if several > 1 else PASSES,
+        passes=experiment.application.passes,
         seconds=setup.seconds,
     )
 

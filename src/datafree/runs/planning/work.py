@@ -2,6 +2,7 @@
 
 import torch
 
+from datafree.applications.base import PASSES
 from datafree.classifier import Classifier
 from datafree.evaluation import count_parameters
 from datafree.progress import Work
@@ -10,9 +11,6 @@ from datafree.synthesis import Method, Schedule
 from datafree.synthesis.generators.training import GeneratorMethod
 from datafree.synthesis.mixture import Mixture
 from datafree.teachers.costs import Learner, estimate_run, pass_cost, sources
-
-PASSES = 4.0
-"""passes for an image of a plain step: one forward of each network, and the student's backward pass, which counts twice"""
 
 
 def work_of(
@@ -105,7 +103,6 @@ def seconds_of_generator(
         pass_cost(teacher).of_batch(method.batch_size) * method.passes * method.images_per_batch / method.batch_size
     )
     step = time_synthesis(method, teacher, student).batch / method.steps_per_batch
-    all_steps = max(
-        batches * method.steps_per_batch, method.discard_first + batches
-    )  # a new generator has some to discard
+    # The first batch comes after the steps that a new generator discards.
+    all_steps = max(batches * method.steps_per_batch, method.discard_first + batches)
     return max(0.0, step * all_steps - counted * batches)

@@ -4,6 +4,7 @@ The ranges come from runs on digits, MNIST and CIFAR-10; a run outside of one ma
 """
 
 import math
+import re
 import statistics
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
@@ -57,6 +58,8 @@ Found = tuple[Level, float, str] | tuple[Level, float, str, str]
 """level, value and sentence of a finding, and the part of a mixture that it is about"""
 Check = Callable[[Evidence], Iterator[Found]]
 """yields what is outside of the range"""
+OF_PARTS = re.compile(r"`--(?:method\.|(?=(?:warmup|pool)-batches`))")
+"""how options begin that each part of a mixture has: those of its method and of its schedule"""
 RULES: dict[str, tuple[Rule, Check]] = {}
 """all rules by name, with their checks"""
 
@@ -99,7 +102,7 @@ def level_above(value: float, warning: float, fault: float = math.inf) -> Level 
 
 def for_part(advice: str, part: str = "") -> str:
     """Return an advice with the options of a part of a mixture, such as `--method.refine.steps`."""
-    return advice.replace("`--method.", f"`--method.{part}.") if part else advice
+    return OF_PARTS.sub(rf"`--method.{part}.", advice) if part else advice
 
 
 def of(part: str) -> str:
